@@ -1,0 +1,188 @@
+//! The command lines of both programs, turned into what the library takes.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::FalseyValueParser;
+
+use crate::config::{Config, DEFAULT_PORT, Log};
+
+/// The command line of `echo-server`.
+///
+/// Returns a [`Parser`], so `ServerArgs::parse()` prints help and usage errors itself and ends the program
+/// with status 2 where the usage is wrong.
+#[derive(Debug, Parser)]
+#[command(
+    name = "echo-server",
+    version,
+    about = "TCP echo daemon (RFC 862): every byte comes back, unchanged and in order",
+    after_help = "Every option can also be set by the environment variable shown beside it.\n\
+                  Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
+)]
+pub struct ServerArgs {
+    /// Address or name to listen on; repeatable (0.0.0.0 and :: stand for all) [default: 127.0.0.1 and ::1]
+    #[arg(short, long, value_name = "ADDR", env = "ECHO_BIND", value_delimiter = ',')]
+    bind: Vec<String>,
+
+    /// TCP port; with 0 the system picks one
+    #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
+    port: u16,
+
+    /// Print no line per message
+    #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), conflicts_with = "verbose")]
+    quiet: bool,
+
+    /// Print a line when a connection opens or closes too
+    #[arg(short, long, env = "ECHO_VERBOSE", value_parser = FalseyValueParser::new())]
+    verbose: bool,
+
+    /// Show at most so many bytes of a message in its line
+    #[arg(long, value_name = "SIZE", env = "ECHO_LOG_MAX", default_value = "128KiB", value_parser = size)]
+    log_max: usize,
+
+    /// Hold at most so much for one client that does not read its echo, then stop reading from it
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size)]
+    max_pending: usize,
+
+    /// Hold at most so much for all clients together (every client may always hold 64 KiB)
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", default_value = "1GiB", value_parser = size)]
+    max_memory: usize,
+
+    /// When stopping, go on sending what is owed for at most so long
+    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+impl From<ServerArgs> for Config {
+    fn from(args: ServerArgs) -> Self {
+        Self {
+            bind: args.bind,
+            port: args.port,
+            log: match (args.quiet, args.verbose) {
+                (true, _) => Log::Quiet,
+                (_, true) => Log::Verbose,
+                _ => Log::Messages,
+            },
+            log_max: args.log_max,
+            max_pending: args.max_pending,
+            max_memory: args.max_memory,
+            grace: args.grace,
+        }
+    }
+}
+
+/// The command line of `echo-client`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "echo-client",
+    version,
+    about = "Sends a message to an echo server and prints what comes back",
+    after_help = "Exit status: 0 done; 1 failed (refused, timed out, reset, or the reply ended too early);\n\
+                  2 wrong usage; 130 after Ctrl-C."
+)]
+pub struct ClientArgs {
+    /// The message: words are joined by one space. Without one, or with -, standard input is sent
+    #[arg(value_name = "MESSAGE")]
+    words: Vec<OsString>,
+
+    /// Host to connect to; every address of a name is tried
+    #[arg(short = 'H', long, env = "ECHO_HOST", default_value = "localhost")]
+    pub host: String,
+
+    /// TCP port of the server
+    #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
+    pub port: u16,
+
+    /// Print nothing; succeed only if the reply is the message, byte for byte
+    #[arg(long, env = "ECHO_CHECK", value_parser = FalseyValueParser::new())]
+    pub check: bool,
+
+    /// Print control characters of the reply to a terminal as they are
+    #[arg(long, env = "ECHO_RAW", value_parser = FalseyValueParser::new())]
+    pub raw: bool,
+
+    /// Give up on an address that does not answer for so long
+    #[arg(long, value_name = "DURATION", env = "ECHO_CONNECT_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
+    pub connect_timeout: Duration,
+
+    /// Give up when the server neither takes nor sends anything for so long
+    #[arg(long, value_name = "DURATION", env = "ECHO_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
+    pub timeout: Duration,
+}
+
+impl ClientArgs {
+    /// The message of the command line, its words joined by one space as echo(1) does; bytes that are no
+    /// UTF-8 are kept. `None` where standard input is to be sent: no word, or a single `-`.
+    pub fn message(&self) -> Option<Vec<u8>> {
+        let words: Vec<&[u8]> = self.words.iter().map(|word| word.as_bytes()).collect();
+        match words[..] {
+            [] | [b"-"] => None,
+            _ => Some(words.join(&b' ')),
+        }
+    }
+}
+
+/// A size in bytes: `64MiB`, `512k`, `1g`. A prefix without `i` counts in 1024s too.
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = parse_size::Config::new().with_binary().parse_size(text).map_err(|error| error.to_string())?;
+    usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+/// A duration that is not zero: zero would fail at once, or mean "for ever" to the system.
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than zero".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_lines_are_sound() {
+        ServerArgs::command().debug_assert();
+        ClientArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn without_options_the_config_is_the_default() {
+        assert_eq!(Config::from(ServerArgs::parse_from(["echo-server"])), Config::default());
+    }
+
+    #[test]
+    fn every_option_has_a_variable_of_its_name() {
+        for command in [ServerArgs::command(), ClientArgs::command()] {
+            for option in command.get_opts() {
+                let name = option.get_long().expect("every option has a long name");
+                let variable = format!("ECHO_{}", name.replace('-', "_").to_uppercase());
+                assert_eq!(option.get_env().and_then(|name| name.to_str()), Some(&*variable));
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [("0", 0), ("100", 100), ("512k", 512 << 10), ("64MiB", 64 << 20), ("1g", 1 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        assert!(size("").is_err());
+        assert!(size("many").is_err());
+    }
+
+    #[test]
+    fn words_become_one_message() {
+        let message = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).message();
+        assert_eq!(message(&[]), None);
+        assert_eq!(message(&["-"]), None);
+        assert_eq!(message(&["Hello,", "world!"]), Some(b"Hello, world!".to_vec()));
+        assert_eq!(message(&["-", "-"]), Some(b"- -".to_vec()));
+        assert_eq!(message(&[""]), Some(Vec::new()));
+    }
+}

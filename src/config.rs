@@ -1,0 +1,68 @@
+//! What a server can be told, with its defaults.
+
+use std::time::Duration;
+
+/// The port of both programs unless they are told otherwise.
+pub const DEFAULT_PORT: u16 = 8888;
+
+/// The settings of a [`Server`](crate::Server). [`Config::default`] is what `echo-server` does without options.
+///
+/// ```
+/// use sockets::Config;
+///
+/// let config = Config { port: 0, ..Config::default() };
+/// assert_eq!(config.max_pending, 64 << 20);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses or names to listen on; a name stands for all its addresses. Empty, the default, means
+    /// loopback: 127.0.0.1, and ::1 where the machine has IPv6.
+    pub bind: Vec<String>,
+    /// TCP port, the same for all addresses. 0 lets the system pick a free one. Default: [`DEFAULT_PORT`].
+    pub port: u16,
+    /// What is printed on standard output. Default: [`Log::Messages`].
+    pub log: Log,
+    /// How many bytes of a message its log line shows; a longer one is cut. Default: 128 KiB, the most that
+    /// one command-line argument can hold on Linux (execve(2), `MAX_ARG_STRLEN`).
+    pub log_max: usize,
+    /// How many bytes are held for one client that does not read its echo, before it is no longer read from.
+    /// Never taken as less than [`RESERVE`]. Default: 64 MiB.
+    pub max_pending: usize,
+    /// How many bytes are held for all clients together, [`RESERVE`] for each of them not counted.
+    /// Default: 1 GiB.
+    pub max_memory: usize,
+    /// How long a stopping server goes on sending what it owes. Default: 1 s.
+    pub grace: Duration,
+}
+
+/// What every connection may hold, in bytes, whatever the others hold: this keeps honest clients going while
+/// others sit on all of [`Config::max_memory`].
+pub const RESERVE: usize = 64 << 10;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: Vec::new(),
+            port: DEFAULT_PORT,
+            log: Log::Messages,
+            log_max: 128 << 10,
+            max_pending: 64 << 20,
+            max_memory: 1 << 30,
+            grace: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is printed on standard output, from nothing to everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Log {
+    /// Nothing at all, for a server inside another program.
+    Off,
+    /// The starting and the stopping line.
+    Quiet,
+    /// A line for each message too.
+    #[default]
+    Messages,
+    /// A line for each connection that opens or closes too.
+    Verbose,
+}
