@@ -1,0 +1,285 @@
+//! One peer: what is known of its socket, and what it is still owed.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+
+use crate::outbox::Outbox;
+
+/// A non-blocking byte stream with a peer at its other end.
+pub trait Stream: Read + Write {
+    /// Ends our side of the stream (shutdown(2) with `SHUT_WR`): the peer reads to the end of file after
+    /// everything written so far.
+    fn finish(&mut self) -> io::Result<()>;
+
+    /// How many bytes can be read without waiting (`FIONREAD`, tcp(7)).
+    fn unread(&self) -> io::Result<usize>;
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The client ended its side, and has been sent all that it was owed.
+    Finished,
+    /// The connection broke, at either end or on the way.
+    Broken(ErrorKind),
+    /// The server is stopping.
+    Stopping,
+}
+
+impl Close {
+    /// Whether the end was our decision, so that the client may still be sending.
+    fn is_ours(self) -> bool {
+        matches!(self, Close::Stopping)
+    }
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Close::Finished => f.write_str("the client finished"),
+            Close::Broken(kind) => write!(f, "the connection broke ({kind})"),
+            Close::Stopping => f.write_str("the server is stopping"),
+        }
+    }
+}
+
+/// Where a connection is on its way from open to closed. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// What comes is taken in.
+    Open,
+    /// Only so many bytes more are taken in: those that had arrived when the server was told to stop.
+    Stopping(usize),
+    /// Nothing more is taken in; what is owed goes out.
+    Draining(Close),
+    /// Our side is ended; what comes is thrown away until the peer ends its side too, because closing a
+    /// socket with unread input sends a reset, which can destroy what the peer has not read yet.
+    Lingering(Close),
+    /// Over: only to be dropped.
+    Closed(Close),
+}
+
+/// What one attempt to read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// Nothing any more: the connection has left [`Phase::Open`].
+    End,
+}
+
+/// The state machine of one peer. Readiness events only set flags; [`receive`](Self::receive) and
+/// [`flush`](Self::flush) do the work, and their verdict counts.
+#[derive(Debug)]
+pub struct Connection<S> {
+    stream: S,
+    outbox: Outbox,
+    phase: Phase,
+    /// A read may bring something. Set by an event, cleared only by a read that shows the stream is drained.
+    readable: bool,
+    /// A write may be taken. Set by an event, cleared by a write that was refused or cut short.
+    writable: bool,
+    /// An event said that the peer's side has ended. No further event will come for that, so from now on
+    /// a short read does not mean that the stream is drained.
+    read_closed: bool,
+    received: u64,
+    sent: u64,
+}
+
+impl<S: Stream> Connection<S> {
+    /// A connection just accepted. It reads once an event says so; a new socket can be written to at once.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            outbox: Outbox::default(),
+            phase: Phase::Open,
+            readable: false,
+            writable: true,
+            read_closed: false,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Notes what an event says. Does no I/O; events that say too much do no harm.
+    pub fn on_ready(&mut self, readable: bool, writable: bool, read_closed: bool) {
+        self.readable |= readable | read_closed;
+        self.writable |= writable;
+        self.read_closed |= read_closed;
+    }
+
+    /// Where the connection is on its way.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// How many bytes are owed to the peer.
+    pub fn owed(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// How many bytes have come from the peer.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How many bytes have been handed to the peer's socket.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether what comes from the peer is still wanted.
+    pub fn takes_input(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Stopping(_))
+    }
+
+    /// Whether a read may bring something: input, or while [lingering](Phase::Lingering) the end of it.
+    pub fn can_receive(&self) -> bool {
+        self.readable && (self.takes_input() || matches!(self.phase, Phase::Lingering(_)))
+    }
+
+    /// Whether something is owed and a write may take some of it.
+    pub fn can_flush(&self) -> bool {
+        self.writable && !self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// Reads once into `buffer`, which must not be empty.
+    ///
+    /// A read that does not fill the buffer has drained the stream: on epoll and kqueue whatever comes later
+    /// is a new event (epoll(7), questions and answers), so no second read is needed to find that out.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let limit = match self.phase {
+            Phase::Stopping(unread) => unread.min(buffer.len()),
+            _ => buffer.len(),
+        };
+        match self.stream.read(&mut buffer[..limit]) {
+            Ok(0) => self.end_of_input(),
+            Ok(count) => {
+                if count < limit && !self.read_closed {
+                    self.readable = false;
+                }
+                self.received += count as u64;
+                if let Phase::Stopping(unread) = &mut self.phase {
+                    *unread -= count;
+                }
+                Received::Bytes(count)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Received::Nothing
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Received::Nothing,
+            Err(error) => self.fail(error.kind()),
+        }
+    }
+
+    fn end_of_input(&mut self) -> Received {
+        self.readable = false;
+        self.phase = match self.phase {
+            Phase::Lingering(close) => Phase::Closed(close),
+            _ => Phase::Draining(Close::Finished),
+        };
+        Received::End
+    }
+
+    fn fail(&mut self, kind: ErrorKind) -> Received {
+        self.phase = match self.phase {
+            Phase::Lingering(close) => Phase::Closed(close),
+            _ => Phase::Closed(Close::Broken(kind)),
+        };
+        Received::End
+    }
+
+    /// Sends `bytes`: straight to the socket while nothing is queued before them, and what the socket does
+    /// not take is queued.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let mut sent = 0;
+        if self.writable && self.outbox.is_empty() {
+            let outcome = self.stream.write(bytes).map(|written| (written, bytes.len()));
+            sent = self.wrote(outcome);
+        }
+        self.outbox.push(&bytes[sent..]);
+    }
+
+    /// Writes what is owed until nothing is, the socket takes no more, or `budget` bytes have been written,
+    /// so that one peer with a long queue does not keep the others waiting.
+    pub fn flush(&mut self, budget: usize) {
+        let mut written = 0;
+        while self.can_flush() && written < budget {
+            let outcome = self.outbox.write_to(&mut self.stream);
+            match self.wrote(outcome) {
+                0 => break,
+                count => written += count,
+            }
+        }
+    }
+
+    /// Draws the conclusions from a write of `(written, offered)` bytes; returns how many were written.
+    ///
+    /// A write that takes less than it is offered has filled the socket, and an event follows when there is
+    /// room again, as after one that is refused: the kernel notes both alike (`SOCK_NOSPACE`).
+    fn wrote(&mut self, outcome: io::Result<(usize, usize)>) -> usize {
+        match outcome {
+            Ok((written, offered)) => {
+                self.writable = written == offered;
+                self.sent += written as u64;
+                written
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.writable = false;
+                0
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+            Err(error) => {
+                self.fail(error.kind());
+                0
+            }
+        }
+    }
+
+    /// The server is stopping: takes in only what has arrived by now, then ends the connection. One that has
+    /// nothing more to say and is owed nothing is over at once.
+    pub fn stop(&mut self) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let unread = self.stream.unread().unwrap_or(0);
+        self.phase = match unread {
+            0 if self.outbox.is_empty() => Phase::Closed(Close::Stopping),
+            0 => Phase::Draining(Close::Stopping),
+            _ => Phase::Stopping(unread),
+        };
+        self.readable |= unread > 0;
+    }
+
+    /// Goes on to the next phase where the present one has nothing left to do. Returns whether the
+    /// connection waits for [`depart`](Self::depart) now.
+    pub fn settle(&mut self) -> bool {
+        if self.phase == Phase::Stopping(0) {
+            self.phase = Phase::Draining(Close::Stopping);
+        }
+        match self.phase {
+            Phase::Draining(close) if self.outbox.is_empty() => {
+                if !close.is_ours() {
+                    self.phase = Phase::Closed(close);
+                }
+                true
+            }
+            Phase::Closed(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Ends our side of a connection that has [settled](Self::settle). Returns whether it can be dropped;
+    /// otherwise it lingers until the peer has read everything and ended its side too.
+    pub fn depart(&mut self) -> bool {
+        let Phase::Draining(close) = self.phase else { return true };
+        // Where this fails, the next read says why.
+        _ = self.stream.finish();
+        self.phase = Phase::Lingering(close);
+        self.readable = true;
+        false
+    }
+}
