@@ -50,6 +50,26 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", default_value = "1GiB", value_parser = size)]
     max_memory: usize,
 
+    /// Serve at most so many clients at once [default: the descriptor limit less 16]
+    #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", value_parser = at_least_one)]
+    max_connections: Option<usize>,
+
+    /// Open a room: what one client says reaches all the others
+    #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new())]
+    chat: bool,
+
+    /// Chat: skip lines that are longer
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size)]
+    max_line: usize,
+
+    /// Chat: stop listening while a client is owed more than this
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_QUEUE", default_value = "1MiB", value_parser = size)]
+    max_queue: usize,
+
+    /// Chat: close a client that is owed too much and takes nothing of it for so long
+    #[arg(long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
+    stall_timeout: Duration,
+
     /// When stopping, go on sending what is owed for at most so long
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = humantime::parse_duration)]
     grace: Duration,
@@ -68,6 +88,11 @@ impl From<ServerArgs> for Config {
             log_max: args.log_max,
             max_pending: args.max_pending,
             max_memory: args.max_memory,
+            max_connections: args.max_connections.unwrap_or(usize::MAX),
+            chat: args.chat,
+            max_line: args.max_line,
+            max_queue: args.max_queue,
+            stall_timeout: args.stall_timeout,
             grace: args.grace,
         }
     }
@@ -128,6 +153,14 @@ impl ClientArgs {
 fn size(text: &str) -> Result<usize, String> {
     let bytes = parse_size::Config::new().with_binary().parse_size(text).map_err(|error| error.to_string())?;
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 /// A duration that is not zero: zero would fail at once, or mean "for ever" to the system.

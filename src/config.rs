@@ -31,6 +31,19 @@ pub struct Config {
     /// How many bytes are held for all clients together, [`RESERVE`] for each of them not counted.
     /// Default: 1 GiB.
     pub max_memory: usize,
+    /// How many clients are served at once. Further ones wait in the kernel's queue, or, with
+    /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
+    pub max_connections: usize,
+    /// Whether clients talk to each other instead of being echoed. Default: no.
+    pub chat: bool,
+    /// Chat: the longest line in bytes; a longer one is skipped. Default: 64 KiB.
+    pub max_line: usize,
+    /// Chat: a client that is owed more bytes than this holds the others up: nothing is read until it has
+    /// taken half of it. Default: 1 MiB.
+    pub max_queue: usize,
+    /// Chat: a client that holds the others up and takes less than a sixteenth of
+    /// [`max_queue`](Self::max_queue) in this time is closed. Default: 10 s.
+    pub stall_timeout: Duration,
     /// How long a stopping server goes on sending what it owes. Default: 1 s.
     pub grace: Duration,
 }
@@ -48,6 +61,11 @@ impl Default for Config {
             log_max: 128 << 10,
             max_pending: 64 << 20,
             max_memory: 1 << 30,
+            max_connections: usize::MAX,
+            chat: false,
+            max_line: 64 << 10,
+            max_queue: 1 << 20,
+            stall_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(1),
         }
     }

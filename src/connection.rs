@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
 
+use crate::feed::Feed;
 use crate::outbox::Outbox;
 
 /// A non-blocking byte stream with a peer at its other end.
@@ -24,12 +26,18 @@ pub enum Close {
     Broken(ErrorKind),
     /// The server is stopping.
     Stopping,
+    /// The client asked to leave the room.
+    Quit,
+    /// The client held the others up: it did not take what it was owed.
+    TooSlow,
+    /// There is no room for another client.
+    Full,
 }
 
 impl Close {
     /// Whether the end was our decision, so that the client may still be sending.
     fn is_ours(self) -> bool {
-        matches!(self, Close::Stopping)
+        !matches!(self, Close::Finished | Close::Broken(_))
     }
 }
 
@@ -39,6 +47,9 @@ impl fmt::Display for Close {
             Close::Finished => f.write_str("the client finished"),
             Close::Broken(kind) => write!(f, "the connection broke ({kind})"),
             Close::Stopping => f.write_str("the server is stopping"),
+            Close::Quit => f.write_str("the client quit"),
+            Close::TooSlow => f.write_str("the client was too slow"),
+            Close::Full => f.write_str("the server is full"),
         }
     }
 }
@@ -118,6 +129,11 @@ impl<S: Stream> Connection<S> {
     /// How many bytes are owed to the peer.
     pub fn owed(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// How many of the bytes owed to the peer are held for it alone.
+    pub fn held(&self) -> usize {
+        self.outbox.own_len()
     }
 
     /// How many bytes have come from the peer.
@@ -203,12 +219,45 @@ impl<S: Stream> Connection<S> {
         self.outbox.push(&bytes[sent..]);
     }
 
+    /// Sends a range of the feed, as [`send`](Self::send) does.
+    pub fn send_shared(&mut self, mut range: Range<u64>, feed: &mut Feed) {
+        while self.writable && self.outbox.is_empty() && !range.is_empty() {
+            let bytes = feed.slice(range.clone());
+            let outcome = self.stream.write(bytes).map(|written| (written, bytes.len()));
+            match self.wrote(outcome) {
+                0 => break,
+                written => range.start += written as u64,
+            }
+        }
+        self.outbox.push_shared(range, feed);
+    }
+
+    /// Queues a copy of `bytes` without sending anything yet.
+    pub fn owe(&mut self, bytes: &[u8]) {
+        self.outbox.push(bytes);
+    }
+
+    /// Queues a range of the feed without sending anything yet.
+    pub fn owe_shared(&mut self, range: Range<u64>, feed: &mut Feed) {
+        self.outbox.push_shared(range, feed);
+    }
+
+    /// How far the peer is behind the end of the feed, in bytes; 0 if it is owed nothing of the feed.
+    pub fn lag(&self, feed: &Feed) -> u64 {
+        self.outbox.first_shared().map_or(0, |position| feed.end() - position)
+    }
+
+    /// Copies what is owed from the feed, so that the feed need not keep it for this peer.
+    pub fn detach(&mut self, feed: &mut Feed) {
+        self.outbox.detach(feed);
+    }
+
     /// Writes what is owed until nothing is, the socket takes no more, or `budget` bytes have been written,
     /// so that one peer with a long queue does not keep the others waiting.
-    pub fn flush(&mut self, budget: usize) {
+    pub fn flush(&mut self, feed: &mut Feed, budget: usize) {
         let mut written = 0;
         while self.can_flush() && written < budget {
-            let outcome = self.outbox.write_to(&mut self.stream);
+            let outcome = self.outbox.write_to(&mut self.stream, feed);
             match self.wrote(outcome) {
                 0 => break,
                 count => written += count,
@@ -239,27 +288,35 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// The server is stopping: takes in only what has arrived by now, then ends the connection. One that has
-    /// nothing more to say and is owed nothing is over at once.
-    pub fn stop(&mut self) {
-        if self.phase != Phase::Open {
-            return;
+    /// Takes in only what has arrived by now.
+    pub fn stop_reading(&mut self) {
+        if self.phase == Phase::Open {
+            let unread = self.stream.unread().unwrap_or(0);
+            self.phase = Phase::Stopping(unread);
+            self.readable |= unread > 0;
         }
-        let unread = self.stream.unread().unwrap_or(0);
-        self.phase = match unread {
-            0 if self.outbox.is_empty() => Phase::Closed(Close::Stopping),
-            0 => Phase::Draining(Close::Stopping),
-            _ => Phase::Stopping(unread),
-        };
-        self.readable |= unread > 0;
+    }
+
+    /// Takes nothing more in, and ends the connection when what is owed has been sent.
+    pub fn end(&mut self, close: Close) {
+        if self.takes_input() {
+            self.phase = Phase::Draining(close);
+        }
+    }
+
+    /// Ends the connection at once, whatever is owed.
+    pub fn abort(&mut self, close: Close) {
+        self.phase = Phase::Closed(close);
+    }
+
+    /// Forgets what is owed; to be called before the connection is dropped.
+    pub fn clear(&mut self, feed: &mut Feed) {
+        self.outbox.clear(feed);
     }
 
     /// Goes on to the next phase where the present one has nothing left to do. Returns whether the
     /// connection waits for [`depart`](Self::depart) now.
     pub fn settle(&mut self) -> bool {
-        if self.phase == Phase::Stopping(0) {
-            self.phase = Phase::Draining(Close::Stopping);
-        }
         match self.phase {
             Phase::Draining(close) if self.outbox.is_empty() => {
                 if !close.is_ours() {

@@ -106,11 +106,13 @@ impl Console {
     }
 
     /// The line of an event, if it has one:
-    /// `[12:43:10 29/01/2018] Echoed: 'Hello, world!'` or
+    /// `[12:43:10 29/01/2018] Echoed: 'Hello, world!'`,
+    /// `[12:43:10 29/01/2018] <ann> hello` or
     /// `[12:43:10 29/01/2018] Closed: 127.0.0.1:40112, 13 bytes in, 13 bytes out: the client finished`
     pub fn event(&mut self, event: &Event<'_>) {
         match *event {
             Event::Message { text, length, .. } if self.log >= Log::Messages => self.echoed(text, length),
+            Event::Room { line } if self.log >= Log::Messages => self.entry(format_args!("{line}")),
             Event::Closed { peer, close, received, sent } if self.log >= Log::Verbose => {
                 self.entry(format_args!("Closed: {peer}, {received} bytes in, {sent} bytes out: {close}"));
             }

@@ -2,23 +2,32 @@
 //!
 //! Nothing here knows of sockets, clocks or logs: streams are anything that implements
 //! [`Stream`], the time comes in as an argument, and what happened goes out as an [`Event`]. One turn serves
-//! every peer that has something to do, once: what it is owed is sent, one read is taken in and echoed. What
-//! is left over stays on the work list for the next turn, so that no peer waits for another's long transfer.
+//! every peer that has something to do, once: what it is owed is sent, one read is taken in and echoed, or
+//! relayed. What is left over stays on the work list for the next turn, so that no peer waits for another's
+//! long transfer.
+
+mod echo;
+mod relay;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use crate::config::{Config, Log, RESERVE};
-use crate::connection::{Close, Connection, Phase, Received, Stream};
-use crate::message::{self, PAUSE, Unfinished};
+use crate::connection::{Close, Connection, Phase, Stream};
+use crate::feed::Feed;
+use crate::message::{PAUSE, Unfinished};
+use relay::{Hearing, Relay};
 
 /// The size of the one buffer that all reads share, in bytes. It bounds what one peer may move in a turn.
 const READ_BUFFER: usize = 256 << 10;
+
+/// How long a connection that we ended waits for its peer to end it too.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What happened in a turn.
 #[derive(Debug)]
@@ -32,6 +41,11 @@ pub enum Event<'a> {
         text: &'a [u8],
         /// How many bytes the message has.
         length: u64,
+    },
+    /// Something was said or happened in the room.
+    Room {
+        /// What the members were told, without a newline.
+        line: &'a str,
     },
     /// A connection is over.
     Closed {
@@ -56,22 +70,34 @@ pub struct Hub<S> {
     work: Vec<usize>,
     /// Keys of the peers that wait for [`Hub::reap`].
     settled: Vec<usize>,
-    /// When to look whether a peer's message has ended in silence.
-    pauses: BinaryHeap<Reverse<(Instant, Ticket)>>,
-    /// Peers that could read on if others gave memory back, the longest waiting first.
+    /// When to look at a peer though no event comes.
+    timers: BinaryHeap<Reverse<(Instant, Ticket, Timer)>>,
+    /// Peers that could be read from if others gave memory back, the longest waiting first.
     starved: VecDeque<Ticket>,
     /// What all reads go to.
     buffer: Box<[u8]>,
-    /// How many bytes are held for all peers together.
+    /// How many bytes are held for the peers, each for one alone.
     held: usize,
+    /// What is held for many of them at once.
+    feed: Feed,
     limits: Limits,
+    /// There if peers are relayed to each other instead of echoed.
+    relay: Option<Relay>,
 }
 
 /// Names a peer that may have left meanwhile: its key may be another's by then, its serial never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Ticket {
-    key: usize,
     serial: u64,
+    key: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Its message may have ended in silence.
+    Pause,
+    /// It has not ended its side of a connection that we ended.
+    Linger,
 }
 
 #[derive(Debug)]
@@ -89,10 +115,13 @@ struct Peer<S> {
     connection: Connection<S>,
     address: SocketAddr,
     serial: u64,
+    /// The message that it is in the middle of, if it is echoed.
     unfinished: Option<Box<Unfinished>>,
+    /// What it is about to say, if it is relayed.
+    hearing: Option<Box<Hearing>>,
     /// Whether it is in [`Hub::work`].
     is_working: bool,
-    /// Whether it is in [`Hub::pauses`].
+    /// Whether it has a [`Timer::Pause`] in [`Hub::timers`].
     is_timed: bool,
     /// Whether it is in [`Hub::starved`].
     is_starved: bool,
@@ -107,16 +136,28 @@ impl<S: Stream> Hub<S> {
             last_serial: 0,
             work: Vec::new(),
             settled: Vec::new(),
-            pauses: BinaryHeap::new(),
+            timers: BinaryHeap::new(),
             starved: VecDeque::new(),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             held: 0,
+            feed: Feed::default(),
             limits: Limits {
                 max_memory: config.max_memory,
                 max_pending: config.max_pending.max(RESERVE),
                 max_text: if shows_messages { config.log_max.saturating_add("\r\n".len()) } else { 0 },
             },
+            relay: config.chat.then(|| Relay::new(config)),
         }
+    }
+
+    /// How many peers there are.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there is no peer.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
     }
 
     /// The key that [`insert`](Self::insert) will give to the next peer.
@@ -128,15 +169,32 @@ impl<S: Stream> Hub<S> {
     /// given out again, so no event of an earlier peer may be left over.
     pub fn insert(&mut self, stream: S, address: SocketAddr) -> usize {
         self.last_serial += 1;
-        self.peers.insert(Peer {
+        let key = self.peers.insert(Peer {
             connection: Connection::new(stream),
             address,
             serial: self.last_serial,
             unfinished: None,
+            hearing: self.relay.is_some().then(Box::default),
             is_working: false,
             is_timed: false,
             is_starved: false,
-        })
+        });
+        if self.relay.is_some() {
+            // It joins the room without having to say anything.
+            self.peers[key].schedule(key, &mut self.work);
+        }
+        key
+    }
+
+    /// Takes in a peer only to tell it `notice` and end the connection.
+    pub fn turn_away(&mut self, stream: S, address: SocketAddr, notice: &str) {
+        let key = self.insert(stream, address);
+        let peer = &mut self.peers[key];
+        peer.hearing = None;
+        peer.connection.owe(notice.as_bytes());
+        peer.connection.end(Close::Full);
+        self.held += peer.held();
+        peer.schedule(key, &mut self.work);
     }
 
     /// Notes that a peer's stream may be ready. Does no I/O; a key that is not in use is ignored.
@@ -151,38 +209,49 @@ impl<S: Stream> Hub<S> {
     /// `now` is the time at which the turn began. Every turn is followed by a [`reap`](Self::reap).
     pub fn turn(&mut self, now: Instant, mut on_event: impl FnMut(Event<'_>)) {
         debug_assert!(self.settled.is_empty(), "a turn without a reap");
-        let ready = self.work.len();
-        for at in 0..ready {
-            self.serve(self.work[at], now, &mut on_event);
+        let mut served = 0;
+        while served < self.work.len() && !self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed)) {
+            self.serve(self.work[served], now, &mut on_event);
+            served += 1;
         }
-        self.work.drain(..ready);
-        self.end_pauses(now, &mut on_event);
+        self.work.drain(..served);
+        self.expire(now, &mut on_event);
+        self.relay(now, &mut on_event);
         self.feed_starved();
     }
 
     /// Whether another [`turn`](Self::turn) can make progress without an event.
     pub fn has_work(&self) -> bool {
-        !self.work.is_empty()
+        !self.work.is_empty() || self.relay.as_ref().is_some_and(|relay| relay.has_undelivered(&self.feed))
     }
 
     /// When [`turn`](Self::turn) has to be called again, though no event comes.
     pub fn deadline(&self) -> Option<Instant> {
-        self.pauses.peek().map(|Reverse((at, _))| *at)
+        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let stall = self.relay.as_ref().and_then(Relay::deadline);
+        timer.into_iter().chain(stall).min()
     }
 
     /// Drops the connections that are over, and half-closes those that are owed nothing more but wait for
     /// their peer. Comes after the log lines of the turn have been written: a client that sees the end of
     /// its connection finds its line in the log. Returns whether a stream was dropped.
-    pub fn reap(&mut self) -> bool {
+    pub fn reap(&mut self, now: Instant) -> bool {
         let mut has_dropped = false;
         for key in self.settled.drain(..) {
             let peer = &mut self.peers[key];
+            let phase = peer.connection.phase();
             if peer.connection.depart() {
                 self.held -= peer.held();
+                peer.connection.clear(&mut self.feed);
                 self.peers.remove(key);
                 has_dropped = true;
-            } else {
-                peer.schedule(key, &mut self.work);
+                continue;
+            }
+            peer.schedule(key, &mut self.work);
+            // While stopping it is the grace that ends the waiting.
+            if phase != Phase::Draining(Close::Stopping) {
+                let ticket = Ticket { serial: peer.serial, key };
+                self.timers.push(Reverse((now + LINGER, ticket, Timer::Linger)));
             }
         }
         has_dropped
@@ -193,8 +262,14 @@ impl<S: Stream> Hub<S> {
     /// [`reap`](Self::reap) do the work, and [`is_empty`](Self::is_empty) tells when it is done.
     pub fn drain(&mut self) {
         for (key, peer) in &mut self.peers {
-            peer.connection.stop();
+            peer.connection.stop_reading();
+            if self.relay.is_none() && peer.connection.phase() == Phase::Stopping(0) && peer.connection.owed() == 0 {
+                peer.connection.abort(Close::Stopping);
+            }
             peer.schedule(key, &mut self.work);
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.stop();
         }
     }
 
@@ -202,35 +277,35 @@ impl<S: Stream> Hub<S> {
     pub fn abandon(&mut self, mut on_event: impl FnMut(Event<'_>)) {
         for mut peer in self.peers.drain() {
             peer.end_message(&mut on_event);
+            peer.connection.clear(&mut self.feed);
             peer.tell_closed(Close::Stopping, &mut on_event);
         }
         self.held = 0;
     }
 
-    /// Whether no peer is left.
-    pub fn is_empty(&self) -> bool {
-        self.peers.is_empty()
-    }
-
-    /// How many bytes are held for all peers together: what they are owed, and the texts of unfinished
-    /// messages. At most [`Config::max_memory`] plus [`RESERVE`] for each peer.
+    /// How many bytes are held for all peers: what they are owed, and what is kept of unfinished messages.
+    /// At most [`Config::max_memory`] plus [`RESERVE`] for each peer.
     pub fn held(&self) -> usize {
-        self.held
+        self.held + self.feed.held()
     }
 
     fn serve(&mut self, key: usize, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.is_working = false;
+        let ticket = Ticket { serial: peer.serial, key };
         let held_by_others = self.held - peer.held();
 
-        peer.connection.flush(self.buffer.len());
-        if peer.connection.can_receive() {
-            peer.receive(&mut self.buffer, &self.limits, held_by_others, now, on_event);
-        }
+        peer.connection.flush(&mut self.feed, self.buffer.len());
+        let outlook = if let Some(relay) = &mut self.relay {
+            let held = held_by_others + peer.held() + self.feed.held();
+            let is_open = relay.is_open(held);
+            relay.hear(peer, ticket, is_open, &mut self.buffer, &mut self.feed, on_event);
+            peer.relay_outlook(is_open)
+        } else {
+            peer.echo(&mut self.buffer, &self.limits, held_by_others, now, on_event);
+            peer.echo_outlook(&self.limits, held_by_others)
+        };
         let has_settled = peer.connection.settle();
-        if !peer.connection.takes_input() {
-            peer.end_message(on_event);
-        }
         self.held = held_by_others + peer.held();
 
         if has_settled {
@@ -240,47 +315,69 @@ impl<S: Stream> Hub<S> {
             self.settled.push(key);
             return;
         }
-        let ticket = Ticket { key, serial: peer.serial };
         if peer.unfinished.is_some() && !mem::replace(&mut peer.is_timed, true) {
-            self.pauses.push(Reverse((now + PAUSE, ticket)));
+            self.timers.push(Reverse((now + PAUSE, ticket, Timer::Pause)));
         }
-        match peer.outlook(&self.limits, held_by_others) {
+        match outlook {
+            _ if peer.connection.can_flush() => peer.schedule(key, &mut self.work),
             Outlook::Busy => peer.schedule(key, &mut self.work),
             Outlook::Starved if !mem::replace(&mut peer.is_starved, true) => self.starved.push_back(ticket),
             Outlook::Starved | Outlook::Waiting => {}
         }
     }
 
-    /// Ends the messages after which nothing came for [`PAUSE`]. A peer that is not read from, though
-    /// something may have come, is looked at again later.
-    fn end_pauses(&mut self, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
-        while let Some(&Reverse((at, ticket))) = self.pauses.peek()
+    /// Does what the timers that are due are for.
+    fn expire(&mut self, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
+        while let Some(&Reverse((at, ticket, timer))) = self.timers.peek()
             && at <= now
         {
-            self.pauses.pop();
+            self.timers.pop();
             let Some(peer) = find(&mut self.peers, ticket) else { continue };
-            peer.is_timed = false;
-            let Some(unfinished) = &peer.unfinished else { continue };
-            let due = if peer.connection.can_receive() { now + PAUSE } else { unfinished.last_arrival() + PAUSE };
-            if due > now {
-                peer.is_timed = true;
-                self.pauses.push(Reverse((due, ticket)));
-            } else {
-                self.held -= unfinished.text().len();
-                peer.end_message(on_event);
+            match timer {
+                Timer::Pause => {
+                    let held_by_others = self.held - peer.held();
+                    if let Some(next) = peer.end_pause(now, on_event) {
+                        self.timers.push(Reverse((next, ticket, timer)));
+                    }
+                    self.held = held_by_others + peer.held();
+                }
+                Timer::Linger => {
+                    if let Phase::Lingering(close) = peer.connection.phase() {
+                        peer.connection.abort(close);
+                        peer.schedule(ticket.key, &mut self.work);
+                    }
+                }
             }
         }
     }
 
-    /// Lets starved peers read on, as many as there is memory for.
+    /// Brings what was said in the room to its members, and sees to those who hold the others up.
+    fn relay(&mut self, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
+        let Some(relay) = &mut self.relay else { return };
+        let is_over = relay.announce_end(&self.peers, &mut self.feed, on_event);
+        relay.deliver(&mut self.peers, &mut self.feed, &mut self.held, &mut self.work, now);
+        relay.watch_slow(&mut self.peers, self.held + self.feed.held(), &mut self.work, now);
+        if is_over {
+            for (key, peer) in &mut self.peers {
+                peer.connection.end(Close::Stopping);
+                peer.schedule(key, &mut self.work);
+            }
+        }
+    }
+
+    /// Lets starved peers be read from, as many as there is memory for.
     fn feed_starved(&mut self) {
-        let mut free = self.limits.max_memory.saturating_sub(self.held);
+        let held = self.held + self.feed.held();
+        let mut free = self.limits.max_memory.saturating_sub(held);
+        if let Some(relay) = &self.relay {
+            free = if relay.is_open(held) { usize::MAX } else { 0 };
+        }
         while free >= RESERVE
             && let Some(ticket) = self.starved.pop_front()
         {
             let Some(peer) = find(&mut self.peers, ticket) else { continue };
             peer.is_starved = false;
-            if peer.connection.can_receive() {
+            if peer.connection.takes_input() {
                 peer.schedule(ticket.key, &mut self.work);
                 free -= RESERVE;
             }
@@ -300,7 +397,7 @@ impl Limits {
     }
 }
 
-/// What a peer's further progress depends on.
+/// What reading more from a peer depends on.
 enum Outlook {
     /// On nothing: it can be served again at once.
     Busy,
@@ -311,98 +408,16 @@ enum Outlook {
 }
 
 impl<S: Stream> Peer<S> {
-    /// How many bytes are held for it.
+    /// How many bytes are held for it alone.
     fn held(&self) -> usize {
-        self.connection.owed() + self.unfinished.as_ref().map_or(0, |unfinished| unfinished.text().len())
+        let text = self.unfinished.as_ref().map_or(0, |unfinished| unfinished.text().len());
+        let said = self.hearing.as_ref().map_or(0, |hearing| hearing.held());
+        self.connection.held() + text + said
     }
 
     fn schedule(&mut self, key: usize, work: &mut Vec<usize>) {
         if !mem::replace(&mut self.is_working, true) {
             work.push(key);
-        }
-    }
-
-    fn outlook(&self, limits: &Limits, held_by_others: usize) -> Outlook {
-        let held = self.held();
-        if self.connection.can_flush() {
-            return Outlook::Busy;
-        }
-        if !self.connection.can_receive() {
-            return Outlook::Waiting;
-        }
-        match limits.room(held, held_by_others) {
-            // Nothing but the text of its message is in the way, which is shortened then.
-            0 if self.connection.owed() == 0 => Outlook::Busy,
-            0 if held < limits.max_pending => Outlook::Starved,
-            0 => Outlook::Waiting,
-            _ => Outlook::Busy,
-        }
-    }
-
-    /// Takes in what one read brings, no more than may be held, and sends it back.
-    fn receive(
-        &mut self,
-        buffer: &mut [u8],
-        limits: &Limits,
-        held_by_others: usize,
-        now: Instant,
-        on_event: &mut impl FnMut(Event<'_>),
-    ) {
-        let mut room = limits.room(self.held(), held_by_others);
-        if let Some(unfinished) = &mut self.unfinished
-            && room < RESERVE / 2
-            && self.connection.owed() == 0
-        {
-            // A text that is kept for the log must not stand in the way of the echo.
-            unfinished.shorten(RESERVE / 2);
-            room = limits.room(self.held(), held_by_others);
-        }
-        if room == 0 {
-            return;
-        }
-        let limit = room.min(buffer.len());
-        match self.connection.receive(&mut buffer[..limit]) {
-            Received::Bytes(count) if self.connection.takes_input() => {
-                let bytes = &buffer[..count];
-                self.connection.send(bytes);
-                let room = limits.room(self.held(), held_by_others);
-                self.note_message(bytes, limits.max_text, room, now, on_event);
-            }
-            Received::Nothing if !self.connection.can_receive() => {
-                if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.looks_whole()) {
-                    self.end_message(on_event);
-                }
-            }
-            Received::Bytes(_) | Received::Nothing | Received::End => {}
-        }
-    }
-
-    /// Finds out whether `bytes`, just read, complete a message. The common one that comes whole in one read
-    /// is told straight from the read buffer.
-    fn note_message(
-        &mut self,
-        bytes: &[u8],
-        max_text: usize,
-        room: usize,
-        now: Instant,
-        on_event: &mut impl FnMut(Event<'_>),
-    ) {
-        let is_drained = !self.connection.can_receive();
-        if self.unfinished.is_none() && is_drained && message::looks_whole(bytes.len() as u64, bytes) {
-            on_event(Event::Message { peer: self.address, text: bytes, length: bytes.len() as u64 });
-            return;
-        }
-        let unfinished = self.unfinished.get_or_insert_with(|| Box::new(Unfinished::new(now)));
-        let room = room.min(max_text.saturating_sub(unfinished.text().len()));
-        unfinished.push(bytes, room, now);
-        if is_drained && unfinished.looks_whole() {
-            self.end_message(on_event);
-        }
-    }
-
-    fn end_message(&mut self, on_event: &mut impl FnMut(Event<'_>)) {
-        if let Some(message) = self.unfinished.take() {
-            on_event(Event::Message { peer: self.address, text: message.text(), length: message.length() });
         }
     }
 

@@ -1,9 +1,11 @@
 //! Where messages end in a byte stream.
 //!
-//! TCP has no messages, so this is the definition for an echo: a message ends where the client half-closes
+//! TCP has no messages, so this is the definition. For an echo a message ends where the client half-closes
 //! or closes, where everything that had arrived has been read and what was read since the last message
-//! [looks whole](looks_whole), or after [`PAUSE`] in which nothing more came.
+//! [looks whole](looks_whole), or after [`PAUSE`] in which nothing more came. In a room a message is a
+//! [line](Lines).
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::escape::incomplete_tail;
@@ -77,6 +79,90 @@ impl Unfinished {
     }
 }
 
+/// Cuts a byte stream that comes in pieces into lines.
+///
+/// A line ends in LF or CRLF, which is not part of it. One that is longer than the limit is skipped up to its
+/// end, so that nobody can make us hold more than that. No byte is looked at twice.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The beginning of a line whose end has not come yet.
+    partial: Vec<u8>,
+    /// The line in `partial` has been handed out.
+    is_spent: bool,
+    /// What comes up to the next line ending belongs to a line that is too long.
+    is_skipping: bool,
+}
+
+/// What a client said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// A line, without its ending.
+    Text(&'a [u8]),
+    /// A line that is longer than the limit, told once, as soon as that is certain.
+    TooLong,
+}
+
+impl Lines {
+    /// The next line, taken off the front of `input`; `None` once the input is used up. `limit` is the
+    /// greatest length of a line in bytes.
+    pub fn next<'line, 'input: 'line>(&'line mut self, input: &mut &'input [u8], limit: usize) -> Option<Line<'line>> {
+        self.forget_spent();
+        loop {
+            let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
+                let rest = mem::take(input);
+                if self.is_skipping {
+                    return None;
+                }
+                // One byte more, because the last may be the CR of the line ending.
+                if self.partial.len() + rest.len() > limit + 1 {
+                    self.partial = Vec::new();
+                    self.is_skipping = true;
+                    return Some(Line::TooLong);
+                }
+                self.partial.extend_from_slice(rest);
+                return None;
+            };
+            let piece = &input[..end];
+            *input = &input[end + 1..];
+            if mem::take(&mut self.is_skipping) {
+                continue;
+            }
+            if self.partial.is_empty() {
+                return Some(line(piece, limit));
+            }
+            self.is_spent = true;
+            if self.partial.len() + piece.len() > limit + 1 {
+                return Some(Line::TooLong);
+            }
+            self.partial.extend_from_slice(piece);
+            return Some(line(&self.partial, limit));
+        }
+    }
+
+    /// The last line, which the end of the stream has ended. `None` if there is nothing left.
+    pub fn last(&mut self, limit: usize) -> Option<Line<'_>> {
+        self.forget_spent();
+        self.is_spent = true;
+        (!self.partial.is_empty()).then(|| line(&self.partial, limit))
+    }
+
+    /// How many bytes of a line without an end are held.
+    pub fn held(&self) -> usize {
+        if self.is_spent { 0 } else { self.partial.len() }
+    }
+
+    fn forget_spent(&mut self) {
+        if mem::take(&mut self.is_spent) {
+            self.partial = Vec::new();
+        }
+    }
+}
+
+fn line(bytes: &[u8], limit: usize) -> Line<'_> {
+    let text = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    if text.len() > limit { Line::TooLong } else { Line::Text(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +202,51 @@ mod tests {
         assert_eq!((unfinished.text(), unfinished.length()), (&b"abcd"[..], 9));
         unfinished.shorten(2);
         assert_eq!((unfinished.text(), unfinished.length()), (&b"ab"[..], 9));
+    }
+
+    /// All lines of a stream that comes in `pieces`, `!` for one that is too long.
+    fn lines(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut lines = Lines::default();
+        let mut all = Vec::new();
+        let own = |line: Line<'_>| match line {
+            Line::Text(text) => text.to_vec(),
+            Line::TooLong => b"!".to_vec(),
+        };
+        for piece in pieces {
+            let mut input = *piece;
+            while let Some(line) = lines.next(&mut input, 5) {
+                all.push(own(line));
+            }
+        }
+        all.extend(lines.last(5).map(own));
+        all
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_stream_is_cut() {
+        let stream = b"one\r\n\n12345\r\n123456\na\rb\n1234567\r\nend";
+        let expected: [&[u8]; 8] = [b"one", b"", b"12345", b"!", b"a\rb", b"!", b"end", b""];
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
+                assert_eq!(lines(&pieces), expected[..7], "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_told_once_and_not_held() {
+        let mut lines = Lines::default();
+        let mut told = 0;
+        for _ in 0..1000 {
+            let mut input = &[b'x'; 100][..];
+            while let Some(line) = lines.next(&mut input, 150) {
+                assert_eq!(line, Line::TooLong);
+                told += 1;
+            }
+            assert!(lines.held() <= 150);
+        }
+        assert_eq!(told, 1);
+        assert_eq!(lines.last(150), None);
     }
 }

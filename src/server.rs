@@ -35,6 +35,9 @@ const ACCEPTS_PER_TURN: usize = 256;
 /// whenever a connection of ours ends; this is for those that others free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(250);
 
+/// How many clients above the limit are told at the same time that the room is full; further ones wait.
+const REFUSALS: usize = 4;
+
 /// The first token that no peer can have: peers have their key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const CONSOLE: Token = Token(usize::MAX - 3);
@@ -64,6 +67,8 @@ pub struct Server {
     stop_requested: Arc<AtomicBool>,
     hub: Hub<TcpStream>,
     console: Console,
+    max_connections: usize,
+    is_chat: bool,
     grace: Duration,
     /// When the turn began.
     now: Instant,
@@ -150,6 +155,8 @@ impl Server {
             stop_requested: Arc::default(),
             hub: Hub::new(config),
             console,
+            max_connections: config.max_connections,
+            is_chat: config.chat,
             grace: config.grace,
             now: Instant::now(),
             accept_at: None,
@@ -206,7 +213,7 @@ impl Server {
             }
             self.hub.turn(self.now, |event| self.console.event(&event));
             self.console.flush(self.now);
-            let has_freed_descriptor = self.hub.reap();
+            let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
             if let Some(stopping) = self.stopping
                 && (self.hub.is_empty() || self.now >= stopping.deadline)
@@ -224,7 +231,8 @@ impl Server {
     fn wait(&mut self) -> io::Result<()> {
         // What was said of new connections must not wait for the next event.
         self.console.flush(self.now);
-        let can_accept = self.accept_at.is_none() && self.listeners.iter().any(|listener| listener.is_owed);
+        let can_accept =
+            self.accept_at.is_none() && self.has_room() && self.listeners.iter().any(|listener| listener.is_owed);
         let timeout = if can_accept || self.hub.has_work() {
             Some(Duration::ZERO)
         } else {
@@ -307,22 +315,21 @@ impl Server {
         }
     }
 
-    fn accept_up_to(&mut self, mut limit: usize) {
-        for listener in &mut self.listeners {
-            while listener.is_owed && limit > 0 {
-                limit -= 1;
-                match listener.socket.accept() {
-                    Ok((mut stream, address)) => {
-                        let key = Token(self.hub.next_key());
-                        let interests = Interest::READABLE | Interest::WRITABLE;
-                        // Without an event it would never be served: dropping it tells the client at once.
-                        if self.poll.registry().register(&mut stream, key, interests).is_ok() {
-                            self.hub.insert(stream, address);
-                            self.console.opened(address);
-                        }
-                    }
+    /// Whether another connection can be taken in, be it to tell a client that the room is full.
+    fn has_room(&self) -> bool {
+        let refusals = if self.is_chat { REFUSALS } else { 0 };
+        self.hub.len() < self.max_connections.saturating_add(refusals)
+    }
+
+    fn accept_up_to(&mut self, limit: usize) {
+        let mut accepted = 0;
+        for at in 0..self.listeners.len() {
+            while self.listeners[at].is_owed && accepted < limit && self.has_room() {
+                accepted += 1;
+                match self.listeners[at].socket.accept() {
+                    Ok((stream, address)) => self.admit(stream, address),
                     Err(error) => match error.kind() {
-                        ErrorKind::WouldBlock => listener.is_owed = false,
+                        ErrorKind::WouldBlock => self.listeners[at].is_owed = false,
                         // That client is gone; others may wait behind it.
                         ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
                         // No descriptors or no memory, or what no manual tells of: none of it is the end.
@@ -333,6 +340,21 @@ impl Server {
                     },
                 }
             }
+        }
+    }
+
+    fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        let key = Token(self.hub.next_key());
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().register(&mut stream, key, interests).is_err() {
+            // Without events it would never be served: dropping it tells the client at once.
+            return;
+        }
+        self.console.opened(address);
+        if self.hub.len() < self.max_connections {
+            self.hub.insert(stream, address);
+        } else {
+            self.hub.turn_away(stream, address, "* server is full\n");
         }
     }
 }

@@ -6,15 +6,20 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sockets::cli::ServerArgs;
+use sockets::config::Config;
 use sockets::error::reason;
 use sockets::server::{End, Server};
 
 /// What a shell reports of a program that `SIGINT` ended: 128 and the number of the signal.
 const INTERRUPTED: u8 = 130;
 
+/// How many descriptors are kept from the clients: standard streams, poll, signals, listeners, time zone.
+const OWN_DESCRIPTORS: usize = 16;
+
 fn main() -> ExitCode {
-    let config = ServerArgs::parse().into();
-    raise_descriptor_limit();
+    let mut config = Config::from(ServerArgs::parse());
+    let descriptors = raise_descriptor_limit();
+    config.max_connections = config.max_connections.min(descriptors.saturating_sub(OWN_DESCRIPTORS).max(1));
     let outcome = Server::bind(&config).and_then(|mut server| {
         server.stop_on_signals()?;
         server.run()
@@ -32,8 +37,11 @@ fn main() -> ExitCode {
 
 /// Each client needs a descriptor. The soft limit, usually 1,024, is there for programs that use select(2);
 /// this one may have all that the hard limit allows. Where that is refused, it goes on with what it has.
-fn raise_descriptor_limit() {
+/// Returns how many there are.
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     _ = setrlimit(Resource::Nofile, limit);
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(descriptors).unwrap_or(usize::MAX)
 }

@@ -1,0 +1,133 @@
+//! Bytes that many peers are owed, held once.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// How many bytes are held together. Memory is given back block by block.
+const BLOCK: usize = 64 << 10;
+
+/// A stream of bytes that many peers read, each at its own pace.
+///
+/// What is appended gets the next positions; a queue that still owes some of it keeps a range of positions
+/// instead of a copy, and pins the first of them. What lies before the first pin is given back. So a thousand
+/// slow readers cost no more memory than the slowest one alone.
+#[derive(Debug, Default)]
+pub struct Feed {
+    blocks: VecDeque<Block>,
+    end: u64,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Block {
+    start: u64,
+    bytes: Vec<u8>,
+    pins: usize,
+}
+
+impl Feed {
+    /// The position of what will be appended next.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// How many bytes of memory it holds.
+    pub fn held(&self) -> usize {
+        self.capacity
+    }
+
+    /// Appends `bytes` and returns where they are.
+    pub fn push(&mut self, bytes: &[u8]) -> Range<u64> {
+        let start = self.end;
+        let block = match self.blocks.back_mut() {
+            Some(last) if last.bytes.capacity() - last.bytes.len() >= bytes.len() => last,
+            _ => {
+                let block = Block { start, bytes: Vec::with_capacity(bytes.len().max(BLOCK)), pins: 0 };
+                self.capacity += block.bytes.capacity();
+                self.blocks.push_back_mut(block)
+            }
+        };
+        block.bytes.extend_from_slice(bytes);
+        self.end += bytes.len() as u64;
+        start..self.end
+    }
+
+    /// The bytes of `range`, as many as lie together; none if the range is empty.
+    pub fn slice(&self, range: Range<u64>) -> &[u8] {
+        let Some(at) = self.block_of(range.start) else { return &[] };
+        let block = &self.blocks[at];
+        let from = (range.start - block.start) as usize;
+        let to = block.bytes.len().min((range.end - block.start) as usize);
+        &block.bytes[from..to]
+    }
+
+    /// Keeps everything from `position` on, until it is [unpinned](Self::unpin).
+    pub fn pin(&mut self, position: u64) {
+        if let Some(at) = self.block_of(position) {
+            self.blocks[at].pins += 1;
+        }
+    }
+
+    /// Takes back one [`pin`](Self::pin) of `position`.
+    pub fn unpin(&mut self, position: u64) {
+        if let Some(at) = self.block_of(position) {
+            self.blocks[at].pins -= 1;
+        }
+    }
+
+    /// Gives back what nobody has pinned. One block is kept to be written again.
+    pub fn trim(&mut self) {
+        let mut left = self.blocks.len();
+        while let Some(front) = self.blocks.front_mut().filter(|front| front.pins == 0) {
+            if left == 1 && front.bytes.capacity() == BLOCK {
+                front.start = self.end;
+                front.bytes.clear();
+                return;
+            }
+            self.capacity -= front.bytes.capacity();
+            self.blocks.pop_front();
+            left -= 1;
+        }
+    }
+
+    fn block_of(&self, position: u64) -> Option<usize> {
+        if position >= self.end {
+            return None;
+        }
+        self.blocks.partition_point(|block| block.start <= position).checked_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pinned_stays_and_the_rest_is_given_back() {
+        let mut feed = Feed::default();
+        let lines: Vec<Range<u64>> = (0..100u8).map(|at| feed.push(&[at; 10_000])).collect();
+        let all = feed.held();
+        feed.pin(lines[50].start);
+        feed.trim();
+        assert!(feed.held() <= all / 2 + BLOCK, "{} of {all}", feed.held());
+        for (at, range) in lines.iter().enumerate().skip(50) {
+            assert_eq!(feed.slice(range.clone()), [at as u8; 10_000]);
+        }
+        feed.unpin(lines[50].start);
+        feed.trim();
+        assert_eq!(feed.held(), BLOCK);
+        let next = feed.push(b"more");
+        assert_eq!(next.start, lines[99].end);
+        assert_eq!(feed.slice(next), b"more");
+    }
+
+    #[test]
+    fn a_range_comes_in_as_many_slices_as_it_has_blocks() {
+        let mut feed = Feed::default();
+        let start = feed.push(&[1; BLOCK]).start;
+        let end = feed.push(&[2; 3 * BLOCK]).end;
+        assert_eq!(feed.slice(start + 1..end), [1; BLOCK - 1]);
+        assert_eq!(feed.slice(start + BLOCK as u64..end), [2; 3 * BLOCK]);
+        assert_eq!(feed.slice(end..end), []);
+    }
+}
