@@ -1,0 +1,212 @@
+//! The blocking client: sends a message, reads the reply at the same time, and knows whether it is whole.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `exchange` | writes and reads at once over any reader and writer; says what went wrong |
+//! | `check` | compares both directions in constant memory |
+//! | `printer` | the reply as people and pipes want it on standard output |
+//! | `meter` | the progress of a long transfer on a terminal |
+//!
+//! [`run`] puts them together as `echo-client` does. A program that wants the exchange alone starts from
+//! [`connect`] and [`exchange`]:
+//!
+//! ```no_run
+//! use std::io::Cursor;
+//! use std::sync::Arc;
+//!
+//! use sockets::client::{Error, Progress, Timeouts, connect, exchange};
+//!
+//! fn main() -> Result<(), Error> {
+//!     let peer = connect("localhost", 8888, Timeouts::default())?;
+//!     let mut reply = Vec::new();
+//!     exchange(Cursor::new("Hello, world!"), peer, &mut reply, &Arc::new(Progress::default()))?;
+//!     assert_eq!(reply, b"Hello, world!");
+//!     Ok(())
+//! }
+//! ```
+
+use std::fmt;
+use std::io::{self, Cursor, IsTerminal, Read};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cli::ClientArgs;
+use crate::error::reason;
+
+mod check;
+mod exchange;
+mod meter;
+mod printer;
+
+pub use check::check;
+pub use exchange::{HalfClose, Peer, Progress, exchange};
+use printer::Printer;
+
+/// Does what the command line of `echo-client` says: from connecting to the last byte on standard output.
+///
+/// A standard output that its reader has closed is no error: whoever closed it has seen enough.
+///
+/// # Errors
+///
+/// All those of [`connect`], [`exchange()`] and [`check()`]. What came of the reply is printed even so.
+pub fn run(args: &ClientArgs) -> Result<(), Error> {
+    let timeouts = Timeouts { connect: args.connect_timeout, progress: args.timeout };
+    let peer = connect(&args.host, args.port, timeouts)?;
+    let progress = Arc::new(Progress::default());
+
+    let Some(message) = args.message() else {
+        // On a terminal that shows the reply, or takes the input, the meter would be in the way.
+        let is_watched =
+            io::stderr().is_terminal() && !io::stdin().is_terminal() && (args.check || !io::stdout().is_terminal());
+        return meter::show_during(is_watched, &progress, || deliver(io::stdin(), peer, args, &progress));
+    };
+    deliver(Cursor::new(message), peer, args, &progress)
+}
+
+/// Sends `input` and checks or prints the reply.
+fn deliver(
+    input: impl Read + Send + 'static,
+    peer: Peer<TcpStream>,
+    args: &ClientArgs,
+    progress: &Arc<Progress>,
+) -> Result<(), Error> {
+    if args.check {
+        return check(input, peer, progress);
+    }
+    let stdout = io::stdout();
+    let mut printer = Printer::new(stdout.lock(), args.message().is_some(), stdout.is_terminal() && !args.raw);
+    let outcome = exchange(input, peer, &mut printer, progress);
+    let printed = match outcome {
+        Err(_) if progress.received() == 0 => Ok(()),
+        _ => printer.finish().map_err(Error::Output),
+    };
+    match outcome.and(printed) {
+        Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// How long to wait for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the connection, at each address of the name. Default: 5 s.
+    pub connect: Duration,
+    /// For any progress of an exchange that waits for the peer alone, see [`Peer::timeout`]. Default: 30 s.
+    pub progress: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), progress: Duration::from_secs(30) }
+    }
+}
+
+/// Connects to the first address of `host` that answers. Small writes go out at once (`TCP_NODELAY`).
+///
+/// # Errors
+///
+/// [`Error::Connect`] if the name cannot be resolved or no address answers within `timeouts.connect`; the
+/// reason is that of the first address, which is the one that the system prefers.
+pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<TcpStream>, Error> {
+    let name = format!("{host} port {port}");
+    match connect_any(host, port, timeouts) {
+        Ok((reader, writer)) => Ok(Peer { name, timeout: timeouts.progress, reader, writer }),
+        Err(reason) => Err(Error::Connect { peer: name, reason }),
+    }
+}
+
+fn connect_any(host: &str, port: u16, timeouts: Timeouts) -> io::Result<(TcpStream, TcpStream)> {
+    // A timed out read or write is the chance to see whether anything moved at all. Four chances in each
+    // timeout end a stalled exchange at most a quarter late. (The system takes no zero for a timeout.)
+    let tick = (timeouts.progress / 4).max(Duration::from_millis(1));
+    let mut first_reason = None;
+    for address in (host, port).to_socket_addrs()? {
+        let stream = match TcpStream::connect_timeout(&address, timeouts.connect) {
+            Ok(stream) => stream,
+            Err(reason) => {
+                first_reason.get_or_insert(reason);
+                continue;
+            }
+        };
+        // Where nobody listens on a high port of this machine, the system may pick that very port as ours
+        // and connect the socket to itself, which echoes perfectly.
+        if stream.local_addr()? == stream.peer_addr()? {
+            first_reason.get_or_insert(io::Error::other("Nobody listens there"));
+            continue;
+        }
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(tick))?;
+        stream.set_write_timeout(Some(tick))?;
+        return Ok((stream.try_clone()?, stream));
+    }
+    Err(first_reason.unwrap_or_else(|| io::Error::other("The name has no address")))
+}
+
+/// Why an exchange failed. Each is displayed as one sentence, without a full stop.
+#[derive(Debug)]
+pub enum Error {
+    /// No connection came about.
+    Connect {
+        /// What was to be connected to, as in `localhost port 8888`.
+        peer: String,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The message could not be read. What could was sent, and its echo was put out.
+    Input(io::Error),
+    /// The reply could not be put out.
+    Output(io::Error),
+    /// The peer did not send the message back.
+    Peer {
+        /// The peer's name, see [`Peer::name`].
+        peer: String,
+        /// What it did instead.
+        failure: Failure,
+        /// Bytes of the message that had been handed to the system by then.
+        sent: u64,
+        /// Bytes of the reply that had come back by then.
+        received: u64,
+    },
+}
+
+/// What a peer does that is no echo.
+#[derive(Debug)]
+pub enum Failure {
+    /// It neither took nor sent anything for so long, see [`Peer::timeout`].
+    TimedOut(Duration),
+    /// The connection broke: reset, most often.
+    Broken(io::Error),
+    /// It ended its reply before the input had ended.
+    Early,
+    /// It ended its reply before the whole message had come back.
+    Short,
+    /// What it sent is not the message.
+    Differs,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (peer, failure, sent, received) = match self {
+            Self::Connect { peer, reason: error } => return write!(f, "cannot connect to {peer}: {}", reason(error)),
+            Self::Input(error) => return write!(f, "cannot read the input: {}", reason(error)),
+            Self::Output(error) => return write!(f, "cannot write the output: {}", reason(error)),
+            Self::Peer { peer, failure, sent, received } => (peer, failure, sent, received),
+        };
+        match failure {
+            Failure::TimedOut(timeout) => {
+                let timeout = humantime::format_duration(*timeout);
+                write!(f, "no progress with {peer} for {timeout} after {received} of {sent} bytes came back")
+            }
+            Failure::Broken(error) => {
+                let reason = reason(error);
+                write!(f, "the connection to {peer} broke after {received} of {sent} bytes came back: {reason}")
+            }
+            Failure::Early => write!(f, "{peer} ended its reply after {received} bytes, before the message was sent"),
+            Failure::Short => write!(f, "{peer} ended its reply after {received} of {sent} bytes"),
+            Failure::Differs => write!(f, "the {received} bytes from {peer} differ from the {sent} bytes sent"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
