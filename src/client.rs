@@ -38,6 +38,8 @@ mod check;
 mod exchange;
 mod meter;
 mod printer;
+#[cfg(test)]
+mod tests;
 
 pub use check::check;
 pub use exchange::{HalfClose, Peer, Progress, exchange};
@@ -163,7 +165,7 @@ pub enum Error {
         peer: String,
         /// What it did instead.
         failure: Failure,
-        /// Bytes of the message that had been handed to the system by then.
+        /// Bytes of the message that had been read from the input by then.
         sent: u64,
         /// Bytes of the reply that had come back by then.
         received: u64,

@@ -65,7 +65,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Bytes of the message that have been handed to the system.
+    /// Bytes of the message that have been read from the input: sent, or about to be.
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
     }
@@ -154,6 +154,8 @@ fn send(mut input: impl Read, mut writer: impl HalfClose, progress: &Progress) -
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => break Err(Stop::Local(error)),
         };
+        // Counted before the write, or the echo could be back before its message counts as sent.
+        progress.sent.fetch_add(length as u64, Relaxed);
         progress.set_sender_awaits_peer_since(Some(Instant::now()));
         let mut rest = &buffer[..length];
         while !rest.is_empty() {
@@ -161,7 +163,6 @@ fn send(mut input: impl Read, mut writer: impl HalfClose, progress: &Progress) -
                 Ok(0) => return Err(Stop::Peer(Failure::Broken(ErrorKind::WriteZero.into()))),
                 Ok(length) => {
                     rest = &rest[length..];
-                    progress.sent.fetch_add(length as u64, Relaxed);
                     progress.set_sender_awaits_peer_since(Some(Instant::now()));
                 }
                 // Whether this has gone on for too long is for the receiving thread to say, which knows
