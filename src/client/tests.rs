@@ -236,8 +236,26 @@ fn a_peer_that_takes_nothing_times_out() {
 #[test]
 fn the_timeout_does_not_run_while_the_input_is_idle() {
     let mut reply = Vec::new();
-    exchange(Sluggish::new(&b"hello"[..]), serve(SHORT, echo), &mut reply, &Arc::default()).unwrap();
-    assert_eq!(reply, b"hello");
+    let input = Sluggish::new(&b"one"[..]).chain(Sluggish::new(&b"two"[..]));
+    exchange(input, serve(SHORT, echo), &mut reply, &Arc::default()).unwrap();
+    assert_eq!(reply, b"onetwo");
+}
+
+#[test]
+fn the_timeout_starts_anew_when_the_output_has_taken_its_piece() {
+    /// Gives one piece of the reply after the other; `None` stands for a read that timed out.
+    struct Script(std::vec::IntoIter<Option<&'static [u8]>>);
+    impl Read for Script {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.next().map_or(Ok(0), |piece| piece.ok_or(ErrorKind::WouldBlock)?.read(buffer))
+        }
+    }
+    let reader = Script(vec![Some(&b"he"[..]), None, Some(b"llo")].into_iter());
+    let (_held_open, writer) = pipe(5);
+    let peer = Peer { name: "a script".to_owned(), timeout: SHORT, reader, writer };
+    let mut output = Sluggish::new(Vec::new());
+    exchange(&b"hello"[..], peer, &mut output, &Arc::default()).unwrap();
+    assert_eq!(output.inner, b"hello");
 }
 
 #[test]
