@@ -121,6 +121,8 @@ struct Peer<S> {
     hearing: Option<Box<Hearing>>,
     /// Whether it is in [`Hub::work`].
     is_working: bool,
+    /// Whether it is in [`Hub::settled`]: then it may not get any more work.
+    is_settled: bool,
     /// Whether it has a [`Timer::Pause`] in [`Hub::timers`].
     is_timed: bool,
     /// Whether it is in [`Hub::starved`].
@@ -176,6 +178,7 @@ impl<S: Stream> Hub<S> {
             unfinished: None,
             hearing: self.relay.is_some().then(Box::default),
             is_working: false,
+            is_settled: false,
             is_timed: false,
             is_starved: false,
         });
@@ -239,6 +242,7 @@ impl<S: Stream> Hub<S> {
         let mut has_dropped = false;
         for key in self.settled.drain(..) {
             let peer = &mut self.peers[key];
+            peer.is_settled = false;
             let phase = peer.connection.phase();
             if peer.connection.depart() {
                 self.held -= peer.held();
@@ -312,6 +316,7 @@ impl<S: Stream> Hub<S> {
             if let Phase::Closed(close) = peer.connection.phase() {
                 peer.tell_closed(close, on_event);
             }
+            peer.is_settled = true;
             self.settled.push(key);
             return;
         }
@@ -416,7 +421,7 @@ impl<S: Stream> Peer<S> {
     }
 
     fn schedule(&mut self, key: usize, work: &mut Vec<usize>) {
-        if !mem::replace(&mut self.is_working, true) {
+        if !self.is_settled && !mem::replace(&mut self.is_working, true) {
             work.push(key);
         }
     }
