@@ -30,8 +30,8 @@ pub struct ServerArgs {
     #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
 
-    /// Print no line per message
-    #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), conflicts_with = "verbose")]
+    /// Print no line per message (stronger than --verbose)
+    #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new())]
     quiet: bool,
 
     /// Print a line when a connection opens or closes too
