@@ -1,1 +1,18 @@
-fn main() {}
+//! The real programs, from outside: started as a user starts them, spoken to over real sockets, pipes and
+//! terminals. A module a topic; `harness` holds what they share.
+//!
+//! No test uses a fixed port or waits for time to pass where it can wait for an event. Random content comes
+//! from a printed seed, and `E2E_SEED` replays it.
+
+mod client;
+mod client_failures;
+mod console;
+mod echo;
+mod faults;
+mod harness;
+mod interop;
+mod limits;
+mod listening;
+mod log;
+mod log_boundaries;
+mod stopping;

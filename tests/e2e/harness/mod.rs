@@ -1,0 +1,18 @@
+//! What all tests share: programs that end with their test, the server's console, raw clients, terminals.
+
+mod console;
+mod net;
+mod proc;
+mod process;
+mod pty;
+mod server;
+
+pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
+pub(crate) use net::{
+    accept_in_time, assert_same, connect, exchange, expect_end, has_ipv6, hesitant, random_bytes, reset, rng,
+    round_trip, wait_for_input,
+};
+pub(crate) use proc::{cpu_time, descriptor_flags, memory, soft_and_hard_descriptors};
+pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, run};
+pub(crate) use pty::Pty;
+pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};

@@ -1,0 +1,124 @@
+//! Programs under test: never left behind, never waited for without a deadline.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+
+/// How long anything may take that should come at once. Long, for machines under load.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running program. Dropped, it is killed.
+pub(crate) struct Process {
+    child: Child,
+    /// All of stderr, once it is closed: that is when the program ends.
+    stderr: Receiver<Vec<u8>>,
+}
+
+impl Process {
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        raise_descriptor_limit();
+        let program = format!("{:?}", command.get_program());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let stderr = collect(child.stderr.take().expect("stderr is a pipe"));
+        Self { child, stderr }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The program's end of a pipe made by `Stdio::piped`.
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("stdin is a pipe")
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("stdout is a pipe")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the program is there");
+    }
+
+    /// Waits until the program has ended; returns its status and what it wrote to stderr.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let stderr = self.stderr.recv_timeout(DEADLINE).expect("the program ends in time");
+        let status = self.child.wait().expect("a child can be waited for");
+        (status, String::from_utf8(stderr).expect("stderr is text"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Without effect where the program has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a program that has ended left behind.
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end.
+pub(crate) fn run(mut command: Command, stdin: impl Into<Stdio>) -> Output {
+    command.stdin(stdin).stdout(Stdio::piped());
+    finish(Process::spawn(command))
+}
+
+/// Runs a program to its end with `input`, then the end of file, on its stdin.
+pub(crate) fn feed(mut command: Command, input: impl Into<Arc<[u8]>>) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process::spawn(command);
+    let mut stdin = process.take_stdin();
+    let input = input.into();
+    // A program may end without having read all: no error of this test.
+    thread::spawn(move || stdin.write_all(&input));
+    finish(process)
+}
+
+fn finish(mut process: Process) -> Output {
+    let stdout = collect(process.take_stdout());
+    let (status, stderr) = process.wait();
+    Output { code: status.code(), stdout: stdout.recv_timeout(DEADLINE).expect("stdout is closed"), stderr }
+}
+
+/// A command without the variables that would change what the programs do, in a time zone that is not the
+/// machine's.
+pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ECHO_")) {
+        command.env_remove(name);
+    }
+    command.env("TZ", "UTC").stdin(Stdio::null());
+    command
+}
+
+/// Reads `input` to its end in the background.
+fn collect(mut input: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = input.read_to_end(&mut bytes);
+        let _ = sender.send(bytes);
+    });
+    receiver
+}
+
+/// Tests with a thousand connections run beside each other.
+fn raise_descriptor_limit() {
+    static RAISED: Once = Once::new();
+    RAISED.call_once(|| {
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
+    });
+}

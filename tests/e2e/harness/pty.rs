@@ -1,0 +1,47 @@
+//! A terminal: what a person types at one end, what a program prints at the other.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// Both ends of a pseudo-terminal.
+pub(crate) struct Pty {
+    /// The person's end.
+    person: File,
+    /// The programs' end, open as long as a program may still be given it.
+    pub(crate) programs: File,
+}
+
+impl Pty {
+    pub(crate) fn open() -> Self {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+        grantpt(&person).expect("granted");
+        unlockpt(&person).expect("unlocked");
+        let name = ptsname(&person, Vec::new()).expect("a name");
+        let no_ctty = OFlags::NOCTTY.bits().cast_signed();
+        let name = Path::new(OsStr::from_bytes(name.as_bytes()));
+        let programs = OpenOptions::new().read(true).write(true).custom_flags(no_ctty).open(name);
+        Self { person: person.into(), programs: programs.expect("its other end") }
+    }
+
+    /// The terminal as a standard stream of a program; all that share it share its flags.
+    pub(crate) fn stdio(&self) -> Stdio {
+        self.programs.try_clone().expect("a duplicate").into()
+    }
+
+    /// What is shown. It ends when the last program has closed the terminal and `programs` is dropped.
+    pub(crate) fn screen(&self) -> File {
+        self.person.try_clone().expect("a duplicate")
+    }
+
+    pub(crate) fn type_in(&mut self, keys: &[u8]) {
+        self.person.write_all(keys).expect("typed");
+    }
+}

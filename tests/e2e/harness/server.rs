@@ -1,0 +1,132 @@
+//! A running echo-server, and the command line of echo-client.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use super::{DEADLINE, Lines, Process, clean_command, connect, messages, start_line_port, stop_line_port};
+
+/// A wrapper for [`server_command_under`]: at most 64 descriptors, which the server cannot raise.
+pub(crate) const LIMITED: &[&str] = &["sh", "-c", r#"ulimit -n 64; exec "$0" "$@""#];
+
+/// A server that listens, on a port that the system picked unless the command said otherwise.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) port: u16,
+    pub(crate) console: Lines,
+}
+
+impl Server {
+    /// Starts a server with these options besides `--port 0`.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        Self::launch(server_command(&[&["--port", "0"], options].concat()))
+    }
+
+    pub(crate) fn launch(mut command: Command) -> Self {
+        command.stdout(Stdio::piped());
+        let mut process = Process::spawn(command);
+        let stdout = process.take_stdout();
+        Self::watch(process, stdout)
+    }
+
+    /// Takes over a server just started whose standard output arrives at `console`.
+    pub(crate) fn watch(process: Process, console: impl Read + Send + 'static) -> Self {
+        let console = Lines::of(console);
+        let port = console.wait_until(|lines| lines.first().map(|line| start_line_port(line)));
+        Self { process, port, console }
+    }
+
+    /// Starts a server whose console cannot tell when it listens, and tries until it does.
+    pub(crate) fn start_blind(wrapper: &[&str], stdout: impl Into<Stdio>) -> Self {
+        let port = free_port();
+        let mut command = server_command_under(wrapper, &["--port", &port.to_string()]);
+        command.stdout(stdout);
+        let process = Process::spawn(command);
+        let begin = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(begin.elapsed() < DEADLINE, "the server never listened");
+            std::thread::yield_now();
+        }
+        Self { process, port, console: Lines::of(std::io::empty()) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        connect(self.address())
+    }
+
+    /// The texts of the first `count` messages, as soon as so many have been logged.
+    pub(crate) fn first_messages(&self, count: usize) -> Vec<String> {
+        self.console.wait_until(|lines| (lines.len() > count).then(|| messages(&lines[1..=count])))
+    }
+
+    /// Waits until so many lines have followed the start line.
+    pub(crate) fn wait_for_lines(&self, count: usize) {
+        self.console.wait_until(|lines| (lines.len() > count).then_some(()));
+    }
+
+    /// Waits until a stopping server no longer listens: from here on it is waiting for its clients.
+    pub(crate) fn wait_until_it_refuses(&self) {
+        let begin = Instant::now();
+        while TcpStream::connect(self.address()).is_ok() {
+            assert!(begin.elapsed() < DEADLINE, "the server still accepts");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Stops the server with SIGTERM; returns the texts of all messages it has logged.
+    pub(crate) fn stop(self) -> Vec<String> {
+        messages(&self.stop_by(Signal::TERM))
+    }
+
+    /// Stops the server with `signal`; returns the lines between the start line and the stop line.
+    pub(crate) fn stop_by(self, signal: Signal) -> Vec<String> {
+        self.process.signal(signal);
+        self.expect_stopped()
+    }
+
+    /// Waits for the end of a server that was told to stop, and checks that it is as promised: status 0,
+    /// nothing on stderr, the stop line last. Returns the lines between the start line and the stop line.
+    pub(crate) fn expect_stopped(self) -> Vec<String> {
+        let (status, stderr) = self.process.wait();
+        assert_eq!(stderr, "");
+        assert_eq!(status.code(), Some(0));
+        let mut lines = self.console.all();
+        let last = lines.pop().expect("a line");
+        assert_eq!(stop_line_port(&last), self.port);
+        assert_eq!(start_line_port(&lines.remove(0)), self.port);
+        lines
+    }
+}
+
+/// The server with exactly these options.
+pub(crate) fn server_command(options: &[&str]) -> Command {
+    server_command_under(&[], options)
+}
+
+/// The server, run by a program that replaces itself by it.
+pub(crate) fn server_command_under(wrapper: &[&str], options: &[&str]) -> Command {
+    let line = [wrapper, &[env!("CARGO_BIN_EXE_echo-server")], options].concat();
+    let mut command = clean_command(line[0]);
+    command.args(&line[1..]);
+    command
+}
+
+/// The client, talking to 127.0.0.1.
+pub(crate) fn client(port: u16, arguments: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = clean_command(env!("CARGO_BIN_EXE_echo-client"));
+    command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).args(arguments);
+    command
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a port").port()
+}

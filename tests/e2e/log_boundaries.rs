@@ -1,0 +1,223 @@
+//! Where a message ends: at the close, where what came is short or a line, or after 50 ms of silence.
+//!
+//! A test cannot make a busy machine keep 50 ms. So those that need it measure whether it did, and try again
+//! where it did not.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::harness::{Server, accept_in_time, assert_same, client, connect, exchange, reset, round_trip, run};
+
+/// The silence that ends a message.
+const SILENCE: Duration = Duration::from_millis(50);
+const TRIALS: usize = 40;
+
+/// Sends each piece when the echo of the one before is there. The server reads each on its own. Returns the
+/// longest time that may have passed for the server between two pieces.
+fn send_in_pieces<'a>(stream: &mut TcpStream, pieces: impl IntoIterator<Item = &'a [u8]>) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut previous: Option<Instant> = None;
+    for piece in pieces {
+        let begin = Instant::now();
+        round_trip(stream, piece);
+        longest = longest.max(previous.map_or(Duration::ZERO, |previous| previous.elapsed()));
+        previous = Some(begin);
+    }
+    longest
+}
+
+/// What is logged of a client that sends these pieces without a silence, then closes.
+fn logged_without_silence(pieces: &[&[u8]]) -> Vec<String> {
+    for _ in 0..TRIALS {
+        let server = Server::start(&[]);
+        let mut stream = server.connect();
+        let pause = send_in_pieces(&mut stream, pieces.iter().copied());
+        drop(stream);
+        let texts = server.stop();
+        if pause < SILENCE {
+            return texts;
+        }
+    }
+    panic!("this machine is too busy to keep 50 ms");
+}
+
+#[test]
+fn short_messages_end_where_all_that_came_has_been_read() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    for (count, text) in ["one", "two", "three"].into_iter().enumerate() {
+        round_trip(&mut stream, text.as_bytes());
+        assert_eq!(server.first_messages(count + 1)[count], text);
+    }
+    assert_eq!(server.stop(), ["one", "two", "three"]);
+}
+
+#[test]
+fn short_messages_do_not_wait_for_silence() {
+    assert_eq!(logged_without_silence(&[b"one", b"two", b"three\n"]), ["one", "two", "three"]);
+    let longest = [b'x'; 1_023];
+    assert_eq!(logged_without_silence(&[&longest, b"next"]), [&"x".repeat(1_023), "next"]);
+}
+
+#[test]
+fn lines_that_arrive_together_are_one_message() {
+    let server = Server::start(&[]);
+    round_trip(&mut server.connect(), b"one\ntwo\r\nthree\n");
+    assert_eq!(server.first_messages(1), [r"one\ntwo\r\nthree"]);
+    server.stop();
+}
+
+#[test]
+fn long_messages_end_with_a_line() {
+    let line = |letter: &str| letter.repeat(2_000) + "\n";
+    let (first, second) = (line("a"), line("b"));
+    let texts = logged_without_silence(&[first.as_bytes(), second.as_bytes()]);
+    assert_eq!(texts, [first.trim_end(), second.trim_end()]);
+}
+
+#[test]
+fn long_messages_go_on_until_there_is_silence() {
+    let (first, second) = ("a".repeat(1_024), "b");
+    let texts = logged_without_silence(&[first.as_bytes(), second.as_bytes(), second.as_bytes()]);
+    assert_eq!(texts, [first + "bb"]);
+}
+
+#[test]
+fn silence_ends_a_message_while_the_client_stays() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    let text = "x".repeat(2_000);
+    let begin = Instant::now();
+    round_trip(&mut stream, text.as_bytes());
+    assert_eq!(server.first_messages(1), [&*text]);
+    assert!(begin.elapsed() >= SILENCE, "it was logged before the silence was over");
+    round_trip(&mut stream, b"next");
+    assert_eq!(server.first_messages(2)[1], "next");
+    assert_eq!(server.stop(), [&text, "next"]);
+}
+
+#[test]
+fn closing_ends_a_message() {
+    let long = "x".repeat(3_000);
+    let server = Server::start(&[]);
+    assert_same(&exchange(server.connect(), long.as_bytes()), long.as_bytes());
+    assert_eq!(server.first_messages(1), [&*long]);
+    let mut gone = server.connect();
+    round_trip(&mut gone, long.as_bytes());
+    reset(gone);
+    assert_eq!(server.first_messages(2), [&*long, &*long]);
+    assert_eq!(server.stop().len(), 2);
+}
+
+#[test]
+fn stopping_ends_a_message() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    round_trip(&mut stream, &[b'x'; 2_000]);
+    assert_eq!(server.stop(), ["x".repeat(2_000)]);
+}
+
+#[test]
+fn a_character_cut_between_two_reads_stays_whole() {
+    let text = "aé€👍";
+    for cut in 1..text.len() {
+        let (first, second) = text.as_bytes().split_at(cut);
+        let texts = logged_without_silence(&[first, second]);
+        if text.is_char_boundary(cut) {
+            assert_eq!(texts, [&text[..cut], &text[cut..]]);
+        } else {
+            assert_eq!(texts, [text], "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_character_may_come_byte_by_byte() {
+    let pieces: Vec<&[u8]> = "👍".as_bytes().chunks(1).collect();
+    assert_eq!(logged_without_silence(&pieces), ["👍"]);
+}
+
+#[test]
+fn a_cut_character_of_a_long_message_stays_whole() {
+    let text = "é".repeat(2_000) + "€";
+    for cut in [1, 1_025, 3_999, 4_001, 4_002] {
+        let (first, second) = text.as_bytes().split_at(cut);
+        assert_eq!(logged_without_silence(&[first, second]), [&*text], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_character_that_never_ends_is_no_character() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    round_trip(&mut stream, b"caf\xc3");
+    assert_eq!(server.first_messages(1), [r"caf\xc3"]);
+    round_trip(&mut stream, b"\xa9");
+    assert_eq!(server.first_messages(2), [r"caf\xc3", r"\xa9"]);
+    server.stop();
+    assert_eq!(logged_without_silence(&[b"\xe2\x82", b"x"]), [r"\xe2\x82x"]);
+}
+
+#[test]
+fn clients_side_by_side_keep_their_messages_apart() {
+    let server = Server::start(&[]);
+    let (mut one, mut other) = (server.connect(), server.connect());
+    round_trip(&mut one, b"\xf0\x9f");
+    round_trip(&mut other, b"\x91\x8d");
+    drop((one, other));
+    let mut texts = server.stop();
+    texts.sort();
+    assert_eq!(texts, [r"\x91\x8d", r"\xf0\x9f"]);
+}
+
+/// A link that passes on `PIECE` bytes at a time, each when the one before has come back. The thread returns
+/// the longest time between two pieces, as [`send_in_pieces`] does.
+fn slow_link(server: SocketAddr) -> (u16, JoinHandle<Duration>) {
+    const PIECE: u64 = 1_400;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let relay = thread::spawn(move || {
+        let mut near = accept_in_time(&listener);
+        let mut far = connect(server);
+        let mut longest = Duration::ZERO;
+        let mut previous: Option<Instant> = None;
+        loop {
+            let mut piece = Vec::new();
+            (&near).take(PIECE).read_to_end(&mut piece).expect("a piece");
+            if piece.is_empty() {
+                break;
+            }
+            let begin = Instant::now();
+            round_trip(&mut far, &piece);
+            longest = longest.max(previous.map_or(Duration::ZERO, |previous| previous.elapsed()));
+            previous = Some(begin);
+            near.write_all(&piece).expect("passed back");
+        }
+        far.shutdown(Shutdown::Write).expect("half-closed");
+        longest
+    });
+    (port, relay)
+}
+
+#[test]
+fn a_message_over_a_slow_link_is_one_line() {
+    let text = "Wörter, 言葉, كلمات ".repeat(1_500);
+    for _ in 0..TRIALS {
+        let server = Server::start(&[]);
+        let (port, relay) = slow_link(server.address());
+        let output = run(client(port, &[&text]), Stdio::null());
+        assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+        assert_same(&output.stdout, format!("{text}\n").as_bytes());
+        let pause = relay.join().expect("no panic");
+        let texts = server.stop();
+        if pause < SILENCE {
+            assert_eq!(texts.len(), 1, "{texts:?}");
+            assert_same(texts[0].as_bytes(), text.as_bytes());
+            return;
+        }
+    }
+    panic!("this machine is too busy to keep 50 ms");
+}
