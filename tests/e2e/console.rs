@@ -134,7 +134,7 @@ fn a_slow_reader_gets_every_line() {
     }
     let server = resume(process, start, console);
     server.first_messages(few);
-    assert_eq!(server.stop(), (0..few).map(numbered).collect::<Vec<_>>());
+    assert_eq!(server.stop_and_read(), (0..few).map(numbered).collect::<Vec<_>>());
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn lines_are_whole_however_many_clients_write() {
             });
         }
     });
-    let texts = server.stop();
+    let texts = server.stop_and_read();
     assert_eq!(texts.len(), 8 * 200);
     for client in 0..8 {
         let of_one = texts.iter().filter(|text| text.starts_with(&format!("{client}/")));

@@ -194,7 +194,7 @@ fn many_small_clients_get_their_turns_beside_a_fast_sender() {
     let mut slowest = Duration::ZERO;
     thread::scope(|scope| {
         let fast = server.connect();
-        let (is_over, block) = (&is_over, [b'x'; 1 << 20]);
+        let (is_over, block) = (&is_over, vec![b'x'; 1 << 20]);
         let writer = scope.spawn({
             let mut stream = fast.try_clone().expect("a duplicate");
             move || {

@@ -53,7 +53,7 @@ fn without_descriptors_clients_wait_at_no_cost_and_are_served_when_others_leave(
         stream.shutdown(Shutdown::Write).expect("half-closed");
         expect_end(&mut stream);
     }
-    let mut texts = server.stop();
+    let mut texts = server.stop_and_read();
     texts.sort();
     let mut expected: Vec<String> = (0..200).map(message).chain(["again".to_owned()]).collect();
     expected.sort();

@@ -108,5 +108,5 @@ fn a_scan_of_the_port_logs_nothing() {
     let server = Server::start(&[]);
     let output = feed(tool(&["nc", "-z", "127.0.0.1", &server.port.to_string()]), &b""[..]);
     assert_eq!(output.code, Some(0));
-    assert!(server.stop().is_empty());
+    assert!(server.stop_and_read().is_empty());
 }

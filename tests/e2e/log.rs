@@ -17,7 +17,7 @@ use crate::harness::{
 fn logged(options: &[&str], sent: &[u8]) -> Vec<String> {
     let server = Server::start(options);
     assert_same(&exchange(server.connect(), sent), sent);
-    server.stop()
+    server.stop_and_read()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn random_bytes_can_be_read_back_from_their_lines() {
     for bytes in &sent {
         assert_same(&exchange(server.connect(), bytes), bytes);
     }
-    let read_back: Vec<Vec<u8>> = server.stop().iter().map(|text| unescape(text)).collect();
+    let read_back: Vec<Vec<u8>> = server.stop_and_read().iter().map(|text| unescape(text)).collect();
     assert_eq!(read_back, sent);
 }
 
@@ -97,7 +97,7 @@ fn all_of_unicode_goes_through_the_client_and_into_the_log() {
         assert_same(&stdout, plane.as_bytes());
     }
     // On a machine that stops for 50 ms a plane may have become two messages.
-    let log = server.stop().concat();
+    let log = server.stop_and_read().concat();
     assert_same(&unescape(&log), planes.concat().as_bytes());
     assert_eq!(log.find(char::is_control), None);
 }
@@ -150,7 +150,7 @@ fn the_longest_command_line_argument_is_shown_whole() {
     let longest = "é".repeat(131_071 / 2);
     let output = run(client(server.port, &[&longest]), std::process::Stdio::null());
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
-    let texts = server.stop();
+    let texts = server.stop_and_read();
     assert_eq!(texts.len(), 1);
     assert_same(texts[0].as_bytes(), longest.as_bytes());
 }
@@ -164,7 +164,7 @@ fn a_connection_that_sends_nothing_logs_nothing() {
     half_closed.shutdown(Shutdown::Write).expect("half-closed");
     expect_end(&mut half_closed);
     exchange(server.connect(), b"one that does");
-    assert_eq!(server.stop(), ["one that does"]);
+    assert_eq!(server.stop_and_read(), ["one that does"]);
 }
 
 #[test]

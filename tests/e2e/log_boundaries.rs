@@ -36,7 +36,7 @@ fn logged_without_silence(pieces: &[&[u8]]) -> Vec<String> {
         let mut stream = server.connect();
         let pause = send_in_pieces(&mut stream, pieces.iter().copied());
         drop(stream);
-        let texts = server.stop();
+        let texts = server.stop_and_read();
         if pause < SILENCE {
             return texts;
         }
@@ -52,7 +52,7 @@ fn short_messages_end_where_all_that_came_has_been_read() {
         round_trip(&mut stream, text.as_bytes());
         assert_eq!(server.first_messages(count + 1)[count], text);
     }
-    assert_eq!(server.stop(), ["one", "two", "three"]);
+    assert_eq!(server.stop_and_read(), ["one", "two", "three"]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn silence_ends_a_message_while_the_client_stays() {
     assert!(begin.elapsed() >= SILENCE, "it was logged before the silence was over");
     round_trip(&mut stream, b"next");
     assert_eq!(server.first_messages(2)[1], "next");
-    assert_eq!(server.stop(), [&text, "next"]);
+    assert_eq!(server.stop_and_read(), [&text, "next"]);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn closing_ends_a_message() {
     round_trip(&mut gone, long.as_bytes());
     reset(gone);
     assert_eq!(server.first_messages(2), [&*long, &*long]);
-    assert_eq!(server.stop().len(), 2);
+    assert_eq!(server.stop_and_read().len(), 2);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn stopping_ends_a_message() {
     let server = Server::start(&[]);
     let mut stream = server.connect();
     round_trip(&mut stream, &[b'x'; 2_000]);
-    assert_eq!(server.stop(), ["x".repeat(2_000)]);
+    assert_eq!(server.stop_and_read(), ["x".repeat(2_000)]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn clients_side_by_side_keep_their_messages_apart() {
     round_trip(&mut one, b"\xf0\x9f");
     round_trip(&mut other, b"\x91\x8d");
     drop((one, other));
-    let mut texts = server.stop();
+    let mut texts = server.stop_and_read();
     texts.sort();
     assert_eq!(texts, [r"\x91\x8d", r"\xf0\x9f"]);
 }
@@ -212,7 +212,7 @@ fn a_message_over_a_slow_link_is_one_line() {
         assert_eq!((output.code, &*output.stderr), (Some(0), ""));
         assert_same(&output.stdout, format!("{text}\n").as_bytes());
         let pause = relay.join().expect("no panic");
-        let texts = server.stop();
+        let texts = server.stop_and_read();
         if pause < SILENCE {
             assert_eq!(texts.len(), 1, "{texts:?}");
             assert_same(texts[0].as_bytes(), text.as_bytes());

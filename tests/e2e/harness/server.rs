@@ -81,8 +81,13 @@ impl Server {
         }
     }
 
-    /// Stops the server with SIGTERM; returns the texts of all messages it has logged.
-    pub(crate) fn stop(self) -> Vec<String> {
+    /// Stops the server with SIGTERM.
+    pub(crate) fn stop(self) {
+        self.stop_by(Signal::TERM);
+    }
+
+    /// Stops the server with SIGTERM; returns the texts of all it has logged, which must be whole messages.
+    pub(crate) fn stop_and_read(self) -> Vec<String> {
         messages(&self.stop_by(Signal::TERM))
     }
 
