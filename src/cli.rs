@@ -1,13 +1,15 @@
 //! The command lines of both programs, turned into what the library takes.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::builder::FalseyValueParser;
+use clap::{Parser, ValueEnum};
+use ipnet::IpNet;
 
-use crate::config::{Config, DEFAULT_PORT, Log};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
 
 /// The command line of `echo-server`.
 ///
@@ -38,6 +40,10 @@ pub struct ServerArgs {
     #[arg(short, long, env = "ECHO_VERBOSE", value_parser = FalseyValueParser::new())]
     verbose: bool,
 
+    /// How to print: for people, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", env = "ECHO_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+
     /// Show at most so many bytes of a message in its line
     #[arg(long, value_name = "SIZE", env = "ECHO_LOG_MAX", default_value = "128KiB", value_parser = size)]
     log_max: usize,
@@ -54,6 +60,26 @@ pub struct ServerArgs {
     #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", value_parser = at_least_one)]
     max_connections: Option<usize>,
 
+    /// Serve at most so many clients of one address, or IPv6 /64; further ones are closed on arrival
+    #[arg(long, value_name = "N", env = "ECHO_MAX_PER_IP", value_parser = at_least_one)]
+    max_per_ip: Option<usize>,
+
+    /// Let only these addresses connect; repeatable, the more specific rule wins
+    #[arg(long, value_name = "CIDR", env = "ECHO_ALLOW", value_delimiter = ',', value_parser = network)]
+    allow: Vec<IpNet>,
+
+    /// Let these addresses not connect; repeatable, wins a tie
+    #[arg(long, value_name = "CIDR", env = "ECHO_DENY", value_delimiter = ',', value_parser = network)]
+    deny: Vec<IpNet>,
+
+    /// Close a connection on which no byte has gone in either direction for so long [default: never]
+    #[arg(long, value_name = "DURATION", env = "ECHO_IDLE_TIMEOUT", value_parser = positive_duration)]
+    idle_timeout: Option<Duration>,
+
+    /// Close a client that takes nothing of what it is owed for so long [default: never, in a room after 10s]
+    #[arg(long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", value_parser = positive_duration)]
+    stall_timeout: Option<Duration>,
+
     /// Open a room: what one client says reaches all the others
     #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new())]
     chat: bool,
@@ -66,13 +92,15 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", env = "ECHO_MAX_QUEUE", default_value = "1MiB", value_parser = size)]
     max_queue: usize,
 
-    /// Chat: close a client that is owed too much and takes nothing of it for so long
-    #[arg(long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", default_value = "10s", value_parser = positive_duration)]
-    stall_timeout: Duration,
-
     /// When stopping, go on sending what is owed for at most so long
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = humantime::parse_duration)]
     grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 impl From<ServerArgs> for Config {
@@ -85,14 +113,22 @@ impl From<ServerArgs> for Config {
                 (_, true) => Log::Verbose,
                 _ => Log::Messages,
             },
+            log_format: match args.log_format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            },
             log_max: args.log_max,
             max_pending: args.max_pending,
             max_memory: args.max_memory,
             max_connections: args.max_connections.unwrap_or(usize::MAX),
+            max_per_ip: args.max_per_ip.unwrap_or(usize::MAX),
+            allow: args.allow,
+            deny: args.deny,
+            idle_timeout: args.idle_timeout,
+            stall_timeout: args.stall_timeout,
             chat: args.chat,
             max_line: args.max_line,
             max_queue: args.max_queue,
-            stall_timeout: args.stall_timeout,
             grace: args.grace,
         }
     }
@@ -153,6 +189,14 @@ impl ClientArgs {
 fn size(text: &str) -> Result<usize, String> {
     let bytes = parse_size::Config::new().with_binary().parse_size(text).map_err(|error| error.to_string())?;
     usize::try_from(bytes).map_err(|_| "more than this machine can address".to_owned())
+}
+
+/// A network in CIDR notation (RFC 4632), or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1".to_owned()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

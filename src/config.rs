@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// The port of both programs unless they are told otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
 
@@ -22,6 +24,8 @@ pub struct Config {
     pub port: u16,
     /// What is printed on standard output. Default: [`Log::Messages`].
     pub log: Log,
+    /// How it is printed. Default: [`LogFormat::Text`].
+    pub log_format: LogFormat,
     /// How many bytes of a message its log line shows; a longer one is cut. Default: 128 KiB, the most that
     /// one command-line argument can hold on Linux (execve(2), `MAX_ARG_STRLEN`).
     pub log_max: usize,
@@ -34,19 +38,33 @@ pub struct Config {
     /// How many clients are served at once. Further ones wait in the kernel's queue, or, with
     /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
     pub max_connections: usize,
+    /// How many clients of one address, or of one IPv6 /64, are served at once; further ones are closed on
+    /// arrival. Default: no limit.
+    pub max_per_ip: usize,
+    /// Who may connect. Of the rules that match an address the most specific one counts, a denial on a tie;
+    /// with any rule here, whom none matches may not. IPv4 rules match v4-mapped addresses. Default: everybody.
+    pub allow: Vec<IpNet>,
+    /// Who may not connect; see [`allow`](Self::allow). Default: nobody.
+    pub deny: Vec<IpNet>,
+    /// Close a connection on which no byte has gone in either direction for so long. Default: never.
+    pub idle_timeout: Option<Duration>,
+    /// Close a client that takes nothing of what it is owed for so long; in a room only while it holds the
+    /// others up, see [`max_queue`](Self::max_queue). Default: never, in a room after 10 s.
+    pub stall_timeout: Option<Duration>,
     /// Whether clients talk to each other instead of being echoed. Default: no.
     pub chat: bool,
     /// Chat: the longest line in bytes; a longer one is skipped. Default: 64 KiB.
     pub max_line: usize,
     /// Chat: a client that is owed more bytes than this holds the others up: nothing is read until it has
-    /// taken half of it. Default: 1 MiB.
+    /// taken half of it, and it is closed if it takes less than a sixteenth in
+    /// [`stall_timeout`](Self::stall_timeout). Default: 1 MiB.
     pub max_queue: usize,
-    /// Chat: a client that holds the others up and takes less than a sixteenth of
-    /// [`max_queue`](Self::max_queue) in this time is closed. Default: 10 s.
-    pub stall_timeout: Duration,
     /// How long a stopping server goes on sending what it owes. Default: 1 s.
     pub grace: Duration,
 }
+
+/// How long a client may hold a room up, unless [`Config::stall_timeout`] says otherwise.
+pub const CHAT_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every connection may hold, in bytes, whatever the others hold: this keeps honest clients going while
 /// others sit on all of [`Config::max_memory`].
@@ -58,14 +76,19 @@ impl Default for Config {
             bind: Vec::new(),
             port: DEFAULT_PORT,
             log: Log::Messages,
+            log_format: LogFormat::Text,
             log_max: 128 << 10,
             max_pending: 64 << 20,
             max_memory: 1 << 30,
             max_connections: usize::MAX,
+            max_per_ip: usize::MAX,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            idle_timeout: None,
+            stall_timeout: None,
             chat: false,
             max_line: 64 << 10,
             max_queue: 1 << 20,
-            stall_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(1),
         }
     }
@@ -83,4 +106,14 @@ pub enum Log {
     Messages,
     /// A line for each connection that opens or closes too.
     Verbose,
+}
+
+/// How lines are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
 }

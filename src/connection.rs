@@ -28,8 +28,10 @@ pub enum Close {
     Stopping,
     /// The client asked to leave the room.
     Quit,
-    /// The client held the others up: it did not take what it was owed.
+    /// The client did not take what it was owed.
     TooSlow,
+    /// Nothing went in either direction.
+    Idle,
     /// There is no room for another client.
     Full,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for Close {
             Close::Stopping => f.write_str("the server is stopping"),
             Close::Quit => f.write_str("the client quit"),
             Close::TooSlow => f.write_str("the client was too slow"),
+            Close::Idle => f.write_str("nothing came or went"),
             Close::Full => f.write_str("the server is full"),
         }
     }

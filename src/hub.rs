@@ -7,6 +7,7 @@
 //! long transfer.
 
 mod echo;
+mod life;
 mod relay;
 
 use std::cmp::Reverse;
@@ -21,6 +22,7 @@ use crate::config::{Config, Log, RESERVE};
 use crate::connection::{Close, Connection, Phase, Stream};
 use crate::feed::Feed;
 use crate::message::{PAUSE, Unfinished};
+use life::{Life, Timeouts};
 use relay::{Hearing, Relay};
 
 /// The size of the one buffer that all reads share, in bytes. It bounds what one peer may move in a turn.
@@ -81,6 +83,9 @@ pub struct Hub<S> {
     /// What is held for many of them at once.
     feed: Feed,
     limits: Limits,
+    timeouts: Timeouts,
+    /// What has gone through connections that are over.
+    past: Traffic,
     /// There if peers are relayed to each other instead of echoed.
     relay: Option<Relay>,
 }
@@ -98,6 +103,21 @@ enum Timer {
     Pause,
     /// It has not ended its side of a connection that we ended.
     Linger,
+    /// Nothing may have come or gone for too long.
+    Idle,
+    /// It may not have taken anything for too long.
+    Stall,
+}
+
+/// How many bytes have gone, and in how many messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that came from clients.
+    pub received: u64,
+    /// Bytes that were handed to clients' sockets.
+    pub sent: u64,
+    /// How many connections there were.
+    pub connections: u64,
 }
 
 #[derive(Debug)]
@@ -119,6 +139,8 @@ struct Peer<S> {
     unfinished: Option<Box<Unfinished>>,
     /// What it is about to say, if it is relayed.
     hearing: Option<Box<Hearing>>,
+    /// When it last gave a sign of life, if some timeout asks for it.
+    life: Option<Box<Life>>,
     /// Whether it is in [`Hub::work`].
     is_working: bool,
     /// Whether it is in [`Hub::settled`]: then it may not get any more work.
@@ -148,6 +170,12 @@ impl<S: Stream> Hub<S> {
                 max_pending: config.max_pending.max(RESERVE),
                 max_text: if shows_messages { config.log_max.saturating_add("\r\n".len()) } else { 0 },
             },
+            timeouts: Timeouts {
+                idle: config.idle_timeout,
+                // A room has a rule of its own for those who take nothing.
+                stall: config.stall_timeout.filter(|_| !config.chat),
+            },
+            past: Traffic::default(),
             relay: config.chat.then(|| Relay::new(config)),
         }
     }
@@ -169,7 +197,7 @@ impl<S: Stream> Hub<S> {
 
     /// Takes in a peer and returns its key, by which events name it. Keys of peers that were dropped are
     /// given out again, so no event of an earlier peer may be left over.
-    pub fn insert(&mut self, stream: S, address: SocketAddr) -> usize {
+    pub fn insert(&mut self, stream: S, address: SocketAddr, now: Instant) -> usize {
         self.last_serial += 1;
         let key = self.peers.insert(Peer {
             connection: Connection::new(stream),
@@ -177,11 +205,16 @@ impl<S: Stream> Hub<S> {
             serial: self.last_serial,
             unfinished: None,
             hearing: self.relay.is_some().then(Box::default),
+            life: self.timeouts.is_any().then(|| Box::new(Life::new(now))),
             is_working: false,
             is_settled: false,
             is_timed: false,
             is_starved: false,
         });
+        if let Some(timeout) = self.timeouts.idle {
+            let ticket = Ticket { serial: self.last_serial, key };
+            self.timers.push(Reverse((now + timeout, ticket, Timer::Idle)));
+        }
         if self.relay.is_some() {
             // It joins the room without having to say anything.
             self.peers[key].schedule(key, &mut self.work);
@@ -190,8 +223,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Takes in a peer only to tell it `notice` and end the connection.
-    pub fn turn_away(&mut self, stream: S, address: SocketAddr, notice: &str) {
-        let key = self.insert(stream, address);
+    pub fn turn_away(&mut self, stream: S, address: SocketAddr, notice: &str, now: Instant) {
+        let key = self.insert(stream, address, now);
         let peer = &mut self.peers[key];
         peer.hearing = None;
         peer.connection.owe(notice.as_bytes());
@@ -245,6 +278,8 @@ impl<S: Stream> Hub<S> {
             peer.is_settled = false;
             let phase = peer.connection.phase();
             if peer.connection.depart() {
+                self.past.received += peer.connection.received();
+                self.past.sent += peer.connection.sent();
                 self.held -= peer.held();
                 peer.connection.clear(&mut self.feed);
                 self.peers.remove(key);
@@ -287,6 +322,16 @@ impl<S: Stream> Hub<S> {
         self.held = 0;
     }
 
+    /// What has gone through all connections, those of now and those that are over.
+    pub fn traffic(&self) -> Traffic {
+        let mut traffic = Traffic { connections: self.last_serial, ..self.past };
+        for (_, peer) in &self.peers {
+            traffic.received += peer.connection.received();
+            traffic.sent += peer.connection.sent();
+        }
+        traffic
+    }
+
     /// How many bytes are held for all peers: what they are owed, and what is kept of unfinished messages.
     /// At most [`Config::max_memory`] plus [`RESERVE`] for each peer.
     pub fn held(&self) -> usize {
@@ -311,6 +356,7 @@ impl<S: Stream> Hub<S> {
         };
         let has_settled = peer.connection.settle();
         self.held = held_by_others + peer.held();
+        peer.note_life(now);
 
         if has_settled {
             if let Phase::Closed(close) = peer.connection.phase() {
@@ -322,6 +368,9 @@ impl<S: Stream> Hub<S> {
         }
         if peer.unfinished.is_some() && !mem::replace(&mut peer.is_timed, true) {
             self.timers.push(Reverse((now + PAUSE, ticket, Timer::Pause)));
+        }
+        if let Some(at) = peer.stall_watch(&self.timeouts) {
+            self.timers.push(Reverse((at, ticket, Timer::Stall)));
         }
         match outlook {
             _ if peer.connection.can_flush() => peer.schedule(key, &mut self.work),
@@ -349,6 +398,13 @@ impl<S: Stream> Hub<S> {
                 Timer::Linger => {
                     if let Phase::Lingering(close) = peer.connection.phase() {
                         peer.connection.abort(close);
+                        peer.schedule(ticket.key, &mut self.work);
+                    }
+                }
+                Timer::Idle | Timer::Stall => {
+                    if let Some(next) = peer.end_lifeless(timer, &self.timeouts, now) {
+                        self.timers.push(Reverse((next, ticket, timer)));
+                    } else {
                         peer.schedule(ticket.key, &mut self.work);
                     }
                 }

@@ -12,6 +12,7 @@
 //! | [`cli`] | the command lines of both programs |
 //! | [`server`] | the shell: poll, listeners, signals, clock; the only one that knows mio |
 //! | [`listen`] | the listening sockets |
+//! | [`access`] | who may connect |
 //! | [`hub`] | the core: the table of peers, turns, memory limits, timers; echoes or relays |
 //! | [`chat`] | the room: names, commands, what everyone is told |
 //! | [`connection`] | one peer: its phase, its readiness, reading and writing |
@@ -37,6 +38,7 @@
 //! One thread, one edge-triggered poll. Events only set flags, and all work happens in one turn, in a fixed
 //! order: *wait, note, serve, console, reap, accept*. [`server`] has the turn, [`hub`] what is done in it.
 
+pub mod access;
 pub mod chat;
 pub mod cli;
 pub mod client;

@@ -15,13 +15,14 @@ use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::ioctl_fionread;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::connection::Stream;
-use crate::console::Console;
-use crate::hub::Hub;
+use crate::console::{Console, Counters};
+use crate::hub::{Event, Hub};
 use crate::listen::{BACKLOG, listen};
 
 /// How many events one wait brings at most; what is more comes with the next.
@@ -34,6 +35,9 @@ const ACCEPTS_PER_TURN: usize = 256;
 /// After so long accept is tried again that failed for want of descriptors or memory. It is also tried
 /// whenever a connection of ours ends; this is for those that others free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(250);
+
+/// How often connections that were closed on arrival are told of, at most.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
@@ -67,6 +71,10 @@ pub struct Server {
     stop_requested: Arc<AtomicBool>,
     hub: Hub<TcpStream>,
     console: Console,
+    access: Access,
+    refusals: Refusals,
+    messages: u64,
+    started: Instant,
     max_connections: usize,
     is_chat: bool,
     grace: Duration,
@@ -91,6 +99,16 @@ struct Listener {
     /// Connections may wait: an event said so, and accept has not yet said that none is left. On an
     /// edge-triggered poll nobody says it twice.
     is_owed: bool,
+}
+
+/// Connections that were closed on arrival.
+#[derive(Default)]
+struct Refusals {
+    total: u64,
+    /// Those that have not been told yet, and the last of them.
+    untold: Option<(u64, SocketAddr)>,
+    /// When the next line may tell of them.
+    tell_at: Option<Instant>,
 }
 
 /// How a server came to its end.
@@ -155,6 +173,10 @@ impl Server {
             stop_requested: Arc::default(),
             hub: Hub::new(config),
             console,
+            access: Access::new(config),
+            refusals: Refusals::default(),
+            messages: 0,
+            started: Instant::now(),
             max_connections: config.max_connections,
             is_chat: config.chat,
             grace: config.grace,
@@ -165,14 +187,14 @@ impl Server {
         })
     }
 
-    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server. A `SIGHUP` that the process was started to
-    /// ignore, as nohup(1) does, stays ignored.
+    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, and `SIGUSR1` print its [`Counters`]. A
+    /// `SIGHUP` that the process was started to ignore, as nohup(1) does, stays ignored.
     ///
     /// # Errors
     ///
     /// The system's, if there are no descriptors.
-    pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    pub fn handle_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
         if !is_ignored(SIGHUP) {
             signals.add_signal(SIGHUP)?;
         }
@@ -211,7 +233,7 @@ impl Server {
             {
                 return Ok(End::Interrupted);
             }
-            self.hub.turn(self.now, |event| self.console.event(&event));
+            self.serve();
             self.console.flush(self.now);
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
@@ -229,7 +251,8 @@ impl Server {
 
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
-        // What was said of new connections must not wait for the next event.
+        // What there is to say of new connections must not wait for the next event.
+        self.tell_refusals();
         self.console.flush(self.now);
         let can_accept =
             self.accept_at.is_none() && self.has_room() && self.listeners.iter().any(|listener| listener.is_owed);
@@ -237,7 +260,9 @@ impl Server {
             Some(Duration::ZERO)
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline);
-            let next = [self.hub.deadline(), self.console.deadline(), self.accept_at, stop].into_iter().flatten().min();
+            let refusals = self.refusals.tell_at.filter(|_| self.refusals.untold.is_some());
+            let deadlines = [self.hub.deadline(), self.console.deadline(), self.accept_at, stop, refusals];
+            let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
         let outcome = self.poll.poll(&mut self.events, timeout);
@@ -276,22 +301,58 @@ impl Server {
         is_told
     }
 
+    /// Lets the hub do its work, and tells what happened.
+    fn serve(&mut self) {
+        self.hub.turn(self.now, |event| {
+            match event {
+                Event::Message { .. } => self.messages += 1,
+                Event::Room { line } => self.messages += u64::from(line.starts_with('<')),
+                Event::Closed { peer, .. } => self.access.leave(peer),
+            }
+            self.console.event(&event);
+        });
+    }
+
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
     fn obey(&mut self) -> Option<End> {
-        let is_interrupted = match &mut self.signals {
-            Some(signals) => {
-                let pending: Vec<_> = signals.pending().collect();
-                (!pending.is_empty()).then(|| pending.contains(&SIGINT))
-            }
-            None => None,
-        };
-        match (is_interrupted, self.stopping) {
-            (Some(true), Some(_)) => return Some(End::Interrupted),
-            (Some(is_interrupted), None) => self.stop(is_interrupted),
-            (None, None) if self.stop_requested.load(Ordering::Acquire) => self.stop(false),
+        let pending: Vec<_> = self.signals.as_mut().map(|signals| signals.pending().collect()).unwrap_or_default();
+        if pending.contains(&SIGUSR1) {
+            self.console.counters(&self.counters());
+        }
+        let is_interrupted = pending.contains(&SIGINT);
+        let must_stop = self.stop_requested.load(Ordering::Acquire) || pending.iter().any(|signal| *signal != SIGUSR1);
+        match self.stopping {
+            Some(_) if is_interrupted => return Some(End::Interrupted),
+            None if must_stop => self.stop(is_interrupted),
             _ => {}
         }
         None
+    }
+
+    fn counters(&self) -> Counters {
+        let traffic = self.hub.traffic();
+        Counters {
+            connections: self.hub.len(),
+            connections_total: traffic.connections,
+            connections_refused: self.refusals.total,
+            messages: self.messages,
+            bytes_in: traffic.received,
+            bytes_out: traffic.sent,
+            bytes_held: self.hub.held(),
+            lines_dropped: self.console.dropped(),
+            uptime: self.started.elapsed(),
+        }
+    }
+
+    /// Tells of the connections that were closed on arrival, at most once in [`REFUSAL_INTERVAL`].
+    fn tell_refusals(&mut self) {
+        if let Some((count, last)) = self.refusals.untold
+            && self.refusals.tell_at.is_none_or(|at| at <= self.now)
+        {
+            self.console.refused(count, last);
+            self.refusals.untold = None;
+            self.refusals.tell_at = Some(self.now + REFUSAL_INTERVAL);
+        }
     }
 
     fn stop(&mut self, is_interrupted: bool) {
@@ -344,17 +405,24 @@ impl Server {
     }
 
     fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        if !self.access.enter(address) {
+            self.refusals.total += 1;
+            let untold = self.refusals.untold.map_or(0, |(count, _)| count);
+            self.refusals.untold = Some((untold + 1, address));
+            return;
+        }
         let key = Token(self.hub.next_key());
         let interests = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(&mut stream, key, interests).is_err() {
             // Without events it would never be served: dropping it tells the client at once.
+            self.access.leave(address);
             return;
         }
         self.console.opened(address);
         if self.hub.len() < self.max_connections {
-            self.hub.insert(stream, address);
+            self.hub.insert(stream, address, self.now);
         } else {
-            self.hub.turn_away(stream, address, "* server is full\n");
+            self.hub.turn_away(stream, address, "* server is full\n", self.now);
         }
     }
 }

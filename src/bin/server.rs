@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let descriptors = raise_descriptor_limit();
     config.max_connections = config.max_connections.min(descriptors.saturating_sub(OWN_DESCRIPTORS).max(1));
     let outcome = Server::bind(&config).and_then(|mut server| {
-        server.stop_on_signals()?;
+        server.handle_signals()?;
         server.run()
     });
     match outcome {

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::{Event, Outlook, Peer, Ticket};
 use crate::chat::{Hall, Reaction, Room};
-use crate::config::Config;
+use crate::config::{CHAT_STALL_TIMEOUT, Config};
 use crate::connection::{Close, Phase, Received, Stream};
 use crate::feed::Feed;
 use crate::message::{Line, Lines};
@@ -141,7 +141,7 @@ impl Relay {
             max_line: config.max_line,
             max_queue: config.max_queue,
             max_memory: config.max_memory,
-            stall_timeout: config.stall_timeout,
+            stall_timeout: config.stall_timeout.unwrap_or(CHAT_STALL_TIMEOUT),
         }
     }
 
@@ -241,6 +241,7 @@ impl Relay {
     ) {
         let reason = match peer.connection.phase() {
             Phase::Closed(Close::TooSlow) => Some("too slow"),
+            Phase::Closed(Close::Idle) | Phase::Draining(Close::Idle) => Some("idle"),
             Phase::Closed(_) => None,
             _ => {
                 let edits: Vec<Edit> = self.edits.extract_if(.., |edit| edit.key == ticket.key).collect();
@@ -305,6 +306,7 @@ impl Relay {
                     peer.schedule(key, work);
                 }
             }
+            peer.note_life(now);
             // Little that is owed must not keep much in the feed.
             if peer.connection.lag(feed) > self.max_queue as u64 && peer.connection.owed() <= self.max_queue {
                 peer.connection.detach(feed);

@@ -1,0 +1,153 @@
+//! Who may connect.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::config::Config;
+
+/// The part of an IPv6 address that one customer of a provider usually has to itself (RFC 6177 and RFC 7421):
+/// the rest is free to choose, so it tells nobody apart.
+const IPV6_PREFIX: u8 = 64;
+
+/// The rules of who may connect, and how many connections each address has.
+#[derive(Debug)]
+pub struct Access {
+    allow: Vec<IpNet>,
+    deny: Vec<IpNet>,
+    max_per_ip: usize,
+    /// How many connections there are by address; empty while there is no limit.
+    connections: HashMap<IpAddr, usize>,
+}
+
+impl Access {
+    /// The rules of `config`, with nobody connected.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            allow: config.allow.clone(),
+            deny: config.deny.clone(),
+            max_per_ip: config.max_per_ip,
+            connections: HashMap::new(),
+        }
+    }
+
+    /// Whether `peer` may connect now. If so it counts as connected until it [leaves](Self::leave).
+    pub fn enter(&mut self, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical();
+        if !self.is_allowed(address) {
+            return false;
+        }
+        if self.max_per_ip == usize::MAX {
+            return true;
+        }
+        let connections = self.connections.entry(person(address)).or_default();
+        let has_room = *connections < self.max_per_ip;
+        *connections += usize::from(has_room);
+        has_room
+    }
+
+    /// `peer`, which was let in, is connected no more.
+    pub fn leave(&mut self, peer: SocketAddr) {
+        if self.max_per_ip == usize::MAX {
+            return;
+        }
+        let person = person(peer.ip().to_canonical());
+        if let Some(connections) = self.connections.get_mut(&person) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.connections.remove(&person);
+            }
+        }
+    }
+
+    /// The more specific rule wins, a denial on a tie. Without a rule that matches, everybody may connect,
+    /// but nobody where there is a rule that allows others.
+    fn is_allowed(&self, address: IpAddr) -> bool {
+        let longest = |rules: &[IpNet]| rules.iter().filter(|net| net.contains(&address)).map(IpNet::prefix_len).max();
+        match (longest(&self.allow), longest(&self.deny)) {
+            (Some(allow), Some(deny)) => allow > deny,
+            (allow, None) => allow.is_some() || self.allow.is_empty(),
+            (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Whom an address belongs to.
+fn person(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & (u128::MAX << (128 - IPV6_PREFIX));
+            Ipv6Addr::from_bits(network).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(allow: &[&str], deny: &[&str], max_per_ip: usize) -> Access {
+        let nets = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        Access::new(&Config { allow: nets(allow), deny: nets(deny), max_per_ip, ..Config::default() })
+    }
+
+    fn peer(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 1)
+    }
+
+    #[test]
+    fn the_more_specific_rule_wins_and_a_denial_on_a_tie() {
+        let mut access =
+            access(&["10.0.0.0/8", "10.1.2.3/32", "192.168.0.0/16"], &["10.1.0.0/16", "192.168.0.0/16"], usize::MAX);
+        for (address, is_allowed) in [
+            ("10.0.0.1", true),
+            ("10.1.0.1", false),
+            ("10.1.2.3", true),
+            ("192.168.0.1", false),
+            ("127.0.0.1", false),
+            ("::ffff:10.0.0.1", true),
+            ("::ffff:10.1.0.1", false),
+            ("::1", false),
+        ] {
+            assert_eq!(access.enter(peer(address)), is_allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn with_denials_alone_all_others_may_connect() {
+        let mut access = access(&[], &["10.0.0.0/8", "2001:db8::/32"], usize::MAX);
+        for (address, is_allowed) in [("10.0.0.1", false), ("11.0.0.1", true), ("2001:db8::1", false), ("::1", true)] {
+            assert_eq!(access.enter(peer(address)), is_allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_and_an_ipv6_network_have_so_many_connections_at_once() {
+        let mut access = access(&[], &[], 2);
+        for (one, same, other) in [
+            ("10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::1", "2001:db8:0:2::1"),
+        ] {
+            assert!(access.enter(peer(one)));
+            assert!(access.enter(peer(same)));
+            assert!(!access.enter(peer(one)));
+            assert!(access.enter(peer(other)));
+            access.leave(peer(same));
+            assert!(access.enter(peer(one)));
+            assert!(!access.enter(peer(same)));
+        }
+    }
+
+    #[test]
+    fn who_has_left_is_forgotten() {
+        let mut access = access(&[], &[], 1);
+        for at in 0..100 {
+            let peer = peer(&format!("10.0.0.{at}"));
+            assert!(access.enter(peer));
+            access.leave(peer);
+        }
+        assert!(access.connections.is_empty());
+    }
+}
