@@ -1,1 +1,47 @@
-fn main() {}
+//! Seeded simulation of the hub over scripted sockets.
+//!
+//! What real sockets do only now and then - a write cut short in the middle of a character, a reset between
+//! two reads, a FIN that shares its event with the last bytes - happens here all the time, thousands of times
+//! a second, and again in the same way when it went wrong:
+//!
+//!     SIM_SEED=123 cargo test --test sim
+//!
+//! plays one seed, and SIM_SEEDS=10000 plays more of them than usual.
+//!
+//! [`socket`] and [`world`] are the ground for any kind of client: streams with the readiness of an
+//! edge-triggered poll, the clock, and the order of a turn. [`script`], [`ledger`] and [`echo`] are the
+//! clients of the echo and what they were promised; [`cuts`] tries every way to cut a short input.
+
+mod cuts;
+mod echo;
+mod ledger;
+mod script;
+mod socket;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use fastrand::Rng;
+
+use crate::echo::Plan;
+
+/// How many seeds are played unless `SIM_SEEDS` says otherwise.
+const SEEDS: u64 = 400;
+
+#[test]
+fn every_client_is_served_as_promised() {
+    let number = |name| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
+    let seeds = match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let mut random = Rng::with_seed(seed);
+        let plan = Plan::draw(&mut random);
+        let outcome = catch_unwind(AssertUnwindSafe(|| echo::simulate(plan.clone(), random)));
+        if let Err(panic) = outcome {
+            eprintln!("{plan:#?}\nfailed; once more: SIM_SEED={seed} cargo test --test sim");
+            resume_unwind(panic);
+        }
+    }
+}

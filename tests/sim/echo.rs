@@ -1,0 +1,291 @@
+//! Echo clients of all kinds against one hub, with everything that chance can vary drawn from one seed.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use sockets::Config;
+use sockets::config::{Log, RESERVE};
+use sockets::hub::Event;
+
+use crate::ledger::{Ledger, Rules};
+use crate::script::Script;
+use crate::socket::{Client, Nature, ReplyEnd};
+use crate::world::{Poll, World};
+
+/// After so many rounds a simulation is taken to be stuck in a circle.
+const MOST_ROUNDS: usize = 50_000;
+
+/// How often the clients wait out a deadline of the hub before one of them gives up. A hub that cannot read
+/// on looks at an unfinished message again and again.
+const NAPS: usize = 3;
+
+/// Everything that is drawn once for a simulation.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    rules: Rules,
+    poll: Poll,
+    /// How many clients come in all, and how many are there at once.
+    clients: (usize, usize),
+    /// The most bytes that one client sends.
+    most: usize,
+    /// In which round the hub is told to stop.
+    drain_in: Option<usize>,
+    /// Whether all clients read on after that. Otherwise the hub has to give some up.
+    is_fair: bool,
+    /// Whether signals interrupt reads and writes.
+    has_interrupts: bool,
+    /// How likely a client is to act in a round, in 1 of 256.
+    pace: u8,
+}
+
+impl Plan {
+    pub(crate) fn draw(random: &mut Rng) -> Self {
+        let is_plenty = random.bool();
+        let config = Config {
+            log: if random.u8(..8) == 0 { Log::Quiet } else { Log::Messages },
+            log_max: [0, 10, 1000, 40_000, 128 << 10][random.usize(..5)],
+            max_pending: if is_plenty { 64 << 20 } else { [1, 64 << 10, random.usize(..400_000)][random.usize(..3)] },
+            max_memory: if is_plenty { 1 << 30 } else { [0, 64 << 10, random.usize(..1_000_000)][random.usize(..3)] },
+            ..Config::default()
+        };
+        Self {
+            rules: Rules { config, is_plenty },
+            poll: [Poll::Genuine, Poll::Late, Poll::Spurious, Poll::Spurious][random.usize(..4)],
+            clients: (random.usize(1..60), random.usize(1..=40)),
+            most: [100, 5000, 100_000, 600_000][random.usize(..4)],
+            drain_in: (random.u8(..3) == 0).then(|| random.usize(..300)),
+            is_fair: random.u8(..4) > 0,
+            has_interrupts: random.u8(..3) == 0,
+            pace: random.u8(10..),
+        }
+    }
+}
+
+/// A client, its script and the books on it.
+struct Peer {
+    client: Client,
+    script: Script,
+    ledger: Ledger,
+}
+
+struct Echo {
+    plan: Plan,
+    world: World,
+    random: Rng,
+    peers: Vec<Peer>,
+    index: HashMap<SocketAddr, usize>,
+    /// How many clients are still to come.
+    coming: usize,
+}
+
+/// Plays the simulation of one seed, and panics where a promise is broken.
+pub(crate) fn simulate(plan: Plan, mut random: Rng) {
+    let world = World::new(&plan.rules.config, plan.poll, random.fork());
+    let coming = plan.clients.0;
+    let mut echo = Echo { plan, world, random, peers: Vec::new(), index: HashMap::new(), coming };
+    echo.play();
+    echo.end();
+}
+
+impl Echo {
+    /// Plays until all clients have left.
+    fn play(&mut self) {
+        let mut was_quiet = false;
+        let mut naps = 0;
+        for round in 0..MOST_ROUNDS {
+            let has_acted = self.act(was_quiet);
+            self.world.poll();
+            let is_stopping = self.plan.drain_in == Some(round);
+            if is_stopping {
+                self.turn_of_stop()
+            } else {
+                self.turn()
+            }
+            if self.random.u8(..8) == 0 {
+                self.turn();
+            }
+            let has_come = self.accept(was_quiet);
+
+            let is_quiet = !has_acted && !has_come && !is_stopping && self.world.is_idle();
+            let is_stuck = is_quiet && was_quiet;
+            was_quiet = is_quiet;
+            if !is_quiet {
+                self.pass();
+            }
+            if !is_stuck {
+                naps = if is_quiet { naps } else { 0 };
+                continue;
+            }
+            self.check_idle();
+            if naps < NAPS && self.world.sleep() {
+                naps += 1;
+            } else if self.peers.iter().all(|peer| peer.script.is_over()) {
+                return;
+            } else if !self.relent() {
+                self.abandon();
+            }
+        }
+        panic!("no end after {MOST_ROUNDS} rounds");
+    }
+
+    /// Lets clients act: all of them if nothing happens otherwise. Returns whether one did something.
+    fn act(&mut self, all: bool) -> bool {
+        let mut has_acted = false;
+        for peer in &mut self.peers {
+            if all || self.random.u8(..) < self.plan.pace {
+                has_acted |= peer.script.act(&peer.client, all, &mut self.random);
+            }
+        }
+        has_acted
+    }
+
+    fn turn(&mut self) {
+        let Self { world, peers, index, plan, .. } = self;
+        let now = world.now;
+        world.turn(|event| judge(event, peers, index, &plan.rules, now));
+        self.check_turn();
+    }
+
+    /// The turn in which the hub learns that it has to stop: after the events, before the work.
+    fn turn_of_stop(&mut self) {
+        self.coming = 0;
+        let mut owed_nothing = Vec::new();
+        for (at, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| !peer.ledger.record().is_dropped) {
+            let unread = peer.client.unread();
+            peer.ledger.stop_at = Some(peer.ledger.record().taken + unread);
+            if unread == 0 && peer.ledger.owed() == 0 {
+                owed_nothing.push(at);
+            }
+        }
+        self.world.hub.drain();
+        self.turn();
+        let is_dropped = |at: &usize| self.peers[*at].ledger.record().is_dropped;
+        assert!(owed_nothing.iter().all(is_dropped), "a client that is owed nothing has to wait");
+        for peer in &mut self.peers {
+            if self.plan.is_fair || self.random.bool() {
+                peer.script.relent(&peer.client, true, &mut self.random);
+            }
+        }
+    }
+
+    /// Accepts new clients, at least one if nothing happens otherwise. Returns whether one came.
+    fn accept(&mut self, all: bool) -> bool {
+        let here = self.peers.iter().filter(|peer| !peer.ledger.record().is_dropped).count();
+        if self.coming == 0 || here >= self.plan.clients.1 || (!all && self.random.bool()) {
+            return false;
+        }
+        self.coming -= 1;
+        let nature = self.nature();
+        let narrowest = nature.receive_buffer.min(nature.send_buffer);
+        let script = Script::draw(&mut self.random, self.plan.most, narrowest);
+        let (address, client) = self.world.accept(nature);
+        self.index.insert(address, self.peers.len());
+        let ledger = Ledger::new(address, client.clone(), self.world.now);
+        self.peers.push(Peer { client, script, ledger });
+        true
+    }
+
+    fn nature(&mut self) -> Nature {
+        let random = &mut self.random;
+        let mut size = || match random.u8(..8) {
+            0 => random.usize(1..10),
+            1 | 2 => random.usize(1..5000),
+            _ => random.usize(1..400_000),
+        };
+        let (receive_buffer, send_buffer) = (size(), size());
+        Nature {
+            receive_buffer,
+            send_buffer,
+            wakes_at: if random.bool() { 1 } else { send_buffer.div_ceil(3) },
+            interrupts: if self.plan.has_interrupts { random.usize(2..20) } else { 0 },
+            reset_keeps_arrived: random.bool(),
+            seed: random.u64(..),
+        }
+    }
+
+    fn pass(&mut self) {
+        let longest = [0, 0, 0, 0, 1, 20, 60][self.random.usize(..7)];
+        self.world.pass(Duration::from_millis(self.random.u64(..=longest)));
+    }
+
+    /// Nothing happens any more: one client that stands in the way gives up. Returns whether there is one
+    /// that does.
+    fn relent(&mut self) -> bool {
+        let mut stubborn: Vec<&mut Peer> = self.peers.iter_mut().filter(|peer| !peer.script.is_over()).collect();
+        let starving = stubborn.iter().find(|peer| !peer.script.is_stuck_by_choice());
+        if let Some(Peer { ledger, script, .. }) = starving {
+            panic!("a client does all it can and gets no further: {ledger:?}, {script:?}");
+        }
+        if !self.plan.is_fair && stubborn[0].ledger.stop_at.is_some() {
+            return false;
+        }
+        let at = self.random.usize(..stubborn.len());
+        let Peer { script, client, ledger } = &mut *stubborn[at];
+        script.relent(client, ledger.stop_at.is_some(), &mut self.random);
+        true
+    }
+
+    /// The hub gives up the clients that do not read on.
+    fn abandon(&mut self) {
+        for peer in &mut self.peers {
+            peer.ledger.give_up();
+        }
+        let Self { world, peers, index, plan, .. } = self;
+        let now = world.now;
+        world.abandon(|event| judge(event, peers, index, &plan.rules, now));
+        for peer in peers.iter_mut() {
+            assert!(peer.ledger.record().is_dropped);
+            peer.script.relent(&peer.client, true, &mut self.random);
+        }
+    }
+
+    fn check_turn(&mut self) {
+        let rules = &self.plan.rules;
+        let (mut least, mut most, mut here) = (0, 0, 0);
+        for peer in &mut self.peers {
+            peer.ledger.check_turn(self.world.now, rules);
+            let held = peer.ledger.held(rules);
+            (least, most) = (least + held.0, most + held.1);
+            here += usize::from(!peer.ledger.record().is_dropped);
+        }
+        let held = self.world.hub.held();
+        assert!((least..=most).contains(&held), "{held} bytes are held, not {least} to {most}");
+        let limit = rules.config.max_memory + here * RESERVE;
+        assert!(held <= limit, "{held} bytes are held, {limit} may be");
+    }
+
+    fn check_idle(&self) {
+        let World { hub, now, .. } = &self.world;
+        for Peer { ledger, script, .. } in &self.peers {
+            ledger.check_idle(&script.payload, *now, hub.held(), hub.deadline(), &self.plan.rules);
+        }
+    }
+
+    /// All clients have left: nothing is left of them, and each has what it is owed.
+    fn end(mut self) {
+        assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
+        assert_eq!(self.world.hub.held(), 0);
+        for Peer { script, ledger, .. } in self.peers.iter().filter(|peer| peer.script.is_honest()) {
+            if !ledger.is_given_up() {
+                assert_eq!(script.end, Some(ReplyEnd::Clean), "the reply broke off: {ledger:?}");
+                ledger.check_reply(script.got, script.payload.len());
+            }
+        }
+        while self.world.sleep() {
+            self.world.turn(|event| panic!("{event:?} with nobody there"));
+        }
+    }
+}
+
+/// Enters what was told into the books of the client that it is about.
+fn judge(event: Event<'_>, peers: &mut [Peer], index: &HashMap<SocketAddr, usize>, rules: &Rules, now: Instant) {
+    match event {
+        Event::Message { peer, text, length } => {
+            let Peer { ledger, script, .. } = &mut peers[index[&peer]];
+            ledger.message(text, length, &script.payload, now, rules);
+        }
+        Event::Closed { peer, close, received, sent } => peers[index[&peer]].ledger.closed(close, received, sent),
+    }
+}

@@ -1,0 +1,139 @@
+//! The world around a hub: a clock that stands still unless it is moved, a poll that tells edges, and the
+//! order of a turn that the server keeps.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use sockets::Config;
+use sockets::hub::{Event, Hub};
+
+use crate::socket::{self, Client, Edge, Nature, Socket};
+
+/// How many turns in a row may do nothing to any stream though the hub asked for them, one more for each
+/// peer: each may be found drained once. More of them are a spin.
+const FRUITLESS_TURNS: usize = 2;
+
+/// How events come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poll {
+    /// Each edge once, all of them with the next poll.
+    Genuine,
+    /// Each edge once, but some only with a later poll, as where more come than one poll can tell.
+    Late,
+    /// Also events that say too much, for nothing, or to a peer that is gone.
+    Spurious,
+}
+
+pub(crate) struct World {
+    pub(crate) hub: Hub<Socket>,
+    pub(crate) now: Instant,
+    poll: Poll,
+    random: Rng,
+    /// The sockets that the hub holds, by their keys.
+    clients: BTreeMap<usize, Client>,
+    /// How many clients ever came.
+    arrivals: u32,
+    fruitless_turns: usize,
+}
+
+impl World {
+    pub(crate) fn new(config: &Config, poll: Poll, random: Rng) -> Self {
+        Self {
+            hub: Hub::new(config),
+            now: Instant::now(),
+            poll,
+            random,
+            clients: BTreeMap::new(),
+            arrivals: 0,
+            fruitless_turns: 0,
+        }
+    }
+
+    /// Accepts a new client, the last thing in a turn. No two ever have the same address.
+    pub(crate) fn accept(&mut self, nature: Nature) -> (SocketAddr, Client) {
+        self.arrivals += 1;
+        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
+        let (socket, client) = socket::connection(nature);
+        let key = self.hub.next_key();
+        assert_eq!(self.hub.insert(socket, address), key, "not the key that was promised");
+        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
+        (address, client)
+    }
+
+    /// Tells the hub what became ready.
+    pub(crate) fn poll(&mut self) {
+        let mut keys: Vec<usize> = self.clients.keys().copied().collect();
+        self.random.shuffle(&mut keys);
+        for key in keys {
+            let client = &self.clients[&key];
+            if client.has_edge() && (self.poll != Poll::Late || self.random.u8(..4) > 0) {
+                self.note(key, client.take_edge());
+            }
+        }
+        if self.poll == Poll::Spurious && self.random.u8(..4) == 0 {
+            let random = &mut self.random;
+            let key = random.usize(..self.clients.len() + 2);
+            let edge = Edge { readable: random.bool(), writable: random.bool(), read_closed: random.u8(..8) == 0 };
+            self.note(key, edge);
+        }
+    }
+
+    fn note(&mut self, key: usize, edge: Edge) {
+        self.fruitless_turns = 0;
+        self.hub.on_ready(key, edge.readable, edge.writable, edge.read_closed);
+    }
+
+    /// A turn and the reaping after it.
+    pub(crate) fn turn(&mut self, on_event: impl FnMut(Event<'_>)) {
+        let has_work = self.hub.has_work();
+        let before = self.deeds();
+        self.hub.turn(self.now, on_event);
+        for (client, old) in self.clients.values().zip(&before) {
+            assert!(client.record().reads <= old.0 + 1, "one peer was read from twice in a turn");
+        }
+        self.hub.reap();
+        let is_fruitless = self.deeds().iter().zip(&before).all(|(new, old)| new.1 == old.1);
+        self.fruitless_turns = if has_work && is_fruitless { self.fruitless_turns + 1 } else { 0 };
+        assert!(self.fruitless_turns <= FRUITLESS_TURNS + self.clients.len(), "the hub spins");
+        let deadline = self.hub.deadline();
+        assert!(deadline.is_none_or(|at| at > self.now), "the hub wants to be woken in the past");
+        self.clients.retain(|_, client| !client.record().is_dropped);
+        assert_eq!(self.hub.is_empty(), self.clients.is_empty());
+    }
+
+    /// The hub gives up the peers that are left.
+    pub(crate) fn abandon(&mut self, on_event: impl FnMut(Event<'_>)) {
+        self.hub.abandon(on_event);
+        assert!(self.hub.is_empty(), "somebody was not given up");
+        self.clients.clear();
+    }
+
+    /// What was done to each stream so far: the calls of read, and all that is progress.
+    fn deeds(&self) -> Vec<(usize, usize)> {
+        let deed = |client: &Client| {
+            let record = client.record();
+            let moved = record.taken + record.given + record.discarded + record.interruptions;
+            let ends = [record.has_told_end, record.is_finished, record.is_dropped].map(usize::from);
+            (record.reads, moved + ends.iter().sum::<usize>())
+        };
+        self.clients.values().map(deed).collect()
+    }
+
+    /// Whether the server would wait for something to happen now.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.hub.has_work() && !self.clients.values().any(Client::has_edge)
+    }
+
+    /// Lets the time pass until the hub wants to be woken. Returns whether it does.
+    pub(crate) fn sleep(&mut self) -> bool {
+        let Some(deadline) = self.hub.deadline() else { return false };
+        self.now = deadline;
+        true
+    }
+
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
