@@ -1,6 +1,6 @@
 //! Echo clients of all kinds against one hub, with everything that chance can vary drawn from one seed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ impl Plan {
             drain_in: (random.u8(..3) == 0).then(|| random.usize(..300)),
             is_fair: random.u8(..4) > 0,
             has_interrupts: random.u8(..3) == 0,
-            pace: random.u8(10..),
+            pace: random.u8(50..),
         }
     }
 }
@@ -74,8 +74,8 @@ struct Echo {
     plan: Plan,
     world: World,
     random: Rng,
-    peers: Vec<Peer>,
-    index: HashMap<SocketAddr, usize>,
+    /// The clients that are not done, or that the hub still holds.
+    peers: BTreeMap<SocketAddr, Peer>,
     /// How many clients are still to come.
     coming: usize,
 }
@@ -84,7 +84,7 @@ struct Echo {
 pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     let world = World::new(&plan.rules.config, plan.poll, random.fork());
     let coming = plan.clients.0;
-    let mut echo = Echo { plan, world, random, peers: Vec::new(), index: HashMap::new(), coming };
+    let mut echo = Echo { plan, world, random, peers: BTreeMap::new(), coming };
     echo.play();
     echo.end();
 }
@@ -96,16 +96,14 @@ impl Echo {
         let mut naps = 0;
         for round in 0..MOST_ROUNDS {
             let has_acted = self.act(was_quiet);
-            self.world.poll();
+            let is_woken = self.world.poll();
             let is_stopping = self.plan.drain_in == Some(round);
             if is_stopping {
-                self.turn_of_stop()
-            } else {
-                self.turn()
-            }
-            if self.random.u8(..8) == 0 {
+                self.turn_of_stop();
+            } else if is_woken {
                 self.turn();
             }
+            self.retire();
             let has_come = self.accept(was_quiet);
 
             let is_quiet = !has_acted && !has_come && !is_stopping && self.world.is_idle();
@@ -121,7 +119,7 @@ impl Echo {
             self.check_idle();
             if naps < NAPS && self.world.sleep() {
                 naps += 1;
-            } else if self.peers.iter().all(|peer| peer.script.is_over()) {
+            } else if self.peers.is_empty() {
                 return;
             } else if !self.relent() {
                 self.abandon();
@@ -133,7 +131,7 @@ impl Echo {
     /// Lets clients act: all of them if nothing happens otherwise. Returns whether one did something.
     fn act(&mut self, all: bool) -> bool {
         let mut has_acted = false;
-        for peer in &mut self.peers {
+        for peer in self.peers.values_mut() {
             if all || self.random.u8(..) < self.plan.pace {
                 has_acted |= peer.script.act(&peer.client, all, &mut self.random);
             }
@@ -142,9 +140,9 @@ impl Echo {
     }
 
     fn turn(&mut self) {
-        let Self { world, peers, index, plan, .. } = self;
+        let Self { world, peers, plan, .. } = self;
         let now = world.now;
-        world.turn(|event| judge(event, peers, index, &plan.rules, now));
+        world.turn(|event| judge(event, peers, &plan.rules, now));
         self.check_turn();
     }
 
@@ -152,18 +150,18 @@ impl Echo {
     fn turn_of_stop(&mut self) {
         self.coming = 0;
         let mut owed_nothing = Vec::new();
-        for (at, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| !peer.ledger.record().is_dropped) {
+        for peer in self.peers.values_mut().filter(|peer| !peer.ledger.record().is_dropped) {
             let unread = peer.client.unread();
             peer.ledger.stop_at = Some(peer.ledger.record().taken + unread);
             if unread == 0 && peer.ledger.owed() == 0 {
-                owed_nothing.push(at);
+                owed_nothing.push(peer.client.clone());
             }
         }
         self.world.hub.drain();
         self.turn();
-        let is_dropped = |at: &usize| self.peers[*at].ledger.record().is_dropped;
+        let is_dropped = |client: &Client| client.record().is_dropped;
         assert!(owed_nothing.iter().all(is_dropped), "a client that is owed nothing has to wait");
-        for peer in &mut self.peers {
+        for peer in self.peers.values_mut() {
             if self.plan.is_fair || self.random.bool() {
                 peer.script.relent(&peer.client, true, &mut self.random);
             }
@@ -172,7 +170,7 @@ impl Echo {
 
     /// Accepts new clients, at least one if nothing happens otherwise. Returns whether one came.
     fn accept(&mut self, all: bool) -> bool {
-        let here = self.peers.iter().filter(|peer| !peer.ledger.record().is_dropped).count();
+        let here = self.peers.values().filter(|peer| !peer.ledger.record().is_dropped).count();
         if self.coming == 0 || here >= self.plan.clients.1 || (!all && self.random.bool()) {
             return false;
         }
@@ -181,9 +179,8 @@ impl Echo {
         let narrowest = nature.receive_buffer.min(nature.send_buffer);
         let script = Script::draw(&mut self.random, self.plan.most, narrowest);
         let (address, client) = self.world.accept(nature);
-        self.index.insert(address, self.peers.len());
         let ledger = Ledger::new(address, client.clone(), self.world.now);
-        self.peers.push(Peer { client, script, ledger });
+        self.peers.insert(address, Peer { client, script, ledger });
         true
     }
 
@@ -213,11 +210,12 @@ impl Echo {
     /// Nothing happens any more: one client that stands in the way gives up. Returns whether there is one
     /// that does.
     fn relent(&mut self) -> bool {
-        let mut stubborn: Vec<&mut Peer> = self.peers.iter_mut().filter(|peer| !peer.script.is_over()).collect();
+        let mut stubborn: Vec<&mut Peer> = self.peers.values_mut().filter(|peer| !peer.script.is_over()).collect();
         let starving = stubborn.iter().find(|peer| !peer.script.is_stuck_by_choice());
         if let Some(Peer { ledger, script, .. }) = starving {
             panic!("a client does all it can and gets no further: {ledger:?}, {script:?}");
         }
+        assert!(!stubborn.is_empty(), "the hub keeps what no client needs");
         if !self.plan.is_fair && stubborn[0].ledger.stop_at.is_some() {
             return false;
         }
@@ -229,13 +227,13 @@ impl Echo {
 
     /// The hub gives up the clients that do not read on.
     fn abandon(&mut self) {
-        for peer in &mut self.peers {
+        for peer in self.peers.values_mut() {
             peer.ledger.give_up();
         }
-        let Self { world, peers, index, plan, .. } = self;
+        let Self { world, peers, plan, .. } = self;
         let now = world.now;
-        world.abandon(|event| judge(event, peers, index, &plan.rules, now));
-        for peer in peers.iter_mut() {
+        world.abandon(|event| judge(event, peers, &plan.rules, now));
+        for peer in peers.values_mut() {
             assert!(peer.ledger.record().is_dropped);
             peer.script.relent(&peer.client, true, &mut self.random);
         }
@@ -244,7 +242,7 @@ impl Echo {
     fn check_turn(&mut self) {
         let rules = &self.plan.rules;
         let (mut least, mut most, mut here) = (0, 0, 0);
-        for peer in &mut self.peers {
+        for peer in self.peers.values_mut() {
             peer.ledger.check_turn(self.world.now, rules);
             let held = peer.ledger.held(rules);
             (least, most) = (least + held.0, most + held.1);
@@ -258,21 +256,26 @@ impl Echo {
 
     fn check_idle(&self) {
         let World { hub, now, .. } = &self.world;
-        for Peer { ledger, script, .. } in &self.peers {
+        for Peer { ledger, script, .. } in self.peers.values() {
             ledger.check_idle(&script.payload, *now, hub.held(), hub.deadline(), &self.plan.rules);
         }
     }
 
-    /// All clients have left: nothing is left of them, and each has what it is owed.
-    fn end(mut self) {
-        assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
-        assert_eq!(self.world.hub.held(), 0);
-        for Peer { script, ledger, .. } in self.peers.iter().filter(|peer| peer.script.is_honest()) {
-            if !ledger.is_given_up() {
+    /// Closes the books on the clients that have left: those that were honest got all that they are owed.
+    fn retire(&mut self) {
+        let is_done = |peer: &Peer| peer.script.is_over() && peer.ledger.record().is_dropped;
+        for (_, Peer { script, ledger, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
+            if script.is_honest() && !ledger.is_given_up() {
                 assert_eq!(script.end, Some(ReplyEnd::Clean), "the reply broke off: {ledger:?}");
                 ledger.check_reply(script.got, script.payload.len());
             }
         }
+    }
+
+    /// All clients have left: nothing is left of them.
+    fn end(mut self) {
+        assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
+        assert_eq!(self.world.hub.held(), 0);
         while self.world.sleep() {
             self.world.turn(|event| panic!("{event:?} with nobody there"));
         }
@@ -280,12 +283,15 @@ impl Echo {
 }
 
 /// Enters what was told into the books of the client that it is about.
-fn judge(event: Event<'_>, peers: &mut [Peer], index: &HashMap<SocketAddr, usize>, rules: &Rules, now: Instant) {
+fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules, now: Instant) {
     match event {
         Event::Message { peer, text, length } => {
-            let Peer { ledger, script, .. } = &mut peers[index[&peer]];
+            let Peer { ledger, script, .. } = peers.get_mut(&peer).expect("a client that is there");
             ledger.message(text, length, &script.payload, now, rules);
         }
-        Event::Closed { peer, close, received, sent } => peers[index[&peer]].ledger.closed(close, received, sent),
+        Event::Closed { peer, close, received, sent } => {
+            let Peer { ledger, .. } = peers.get_mut(&peer).expect("a client that is there");
+            ledger.closed(close, received, sent);
+        }
     }
 }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use crate::socket::{Client, ReplyEnd};
 
 /// In about how many steps the most patient client gets its reply.
-const STEPS: usize = 1000;
+const STEPS: usize = 200;
 
 /// A client that carries out what was drawn for it, a step at a time.
 pub(crate) struct Script {
@@ -199,8 +199,8 @@ fn payload(random: &mut Rng, length: usize) -> Vec<u8> {
             3 => bytes.extend("👍".as_bytes()),
             4 => bytes.push(random.u8(..)),
             // More than what is short.
-            5 => bytes.extend([character as u8; 1500]),
-            _ => bytes.extend([character as u8; 40]),
+            5 => bytes.extend_from_slice(&[character as u8; 1500]),
+            _ => bytes.extend_from_slice(&[character as u8; 40]),
         }
     }
     bytes.truncate(length);

@@ -62,14 +62,17 @@ impl World {
         (address, client)
     }
 
-    /// Tells the hub what became ready.
-    pub(crate) fn poll(&mut self) {
+    /// Waits as the server does, but never longer than not at all, and tells the hub what became ready.
+    /// Returns whether there is a reason for a turn: a turn without one would hide work that was forgotten.
+    pub(crate) fn poll(&mut self) -> bool {
+        let mut is_woken = self.hub.has_work() || self.hub.deadline().is_some_and(|at| at <= self.now);
         let mut keys: Vec<usize> = self.clients.keys().copied().collect();
         self.random.shuffle(&mut keys);
         for key in keys {
             let client = &self.clients[&key];
             if client.has_edge() && (self.poll != Poll::Late || self.random.u8(..4) > 0) {
                 self.note(key, client.take_edge());
+                is_woken = true;
             }
         }
         if self.poll == Poll::Spurious && self.random.u8(..4) == 0 {
@@ -77,7 +80,9 @@ impl World {
             let key = random.usize(..self.clients.len() + 2);
             let edge = Edge { readable: random.bool(), writable: random.bool(), read_closed: random.u8(..8) == 0 };
             self.note(key, edge);
+            is_woken = true;
         }
+        is_woken
     }
 
     fn note(&mut self, key: usize, edge: Edge) {
@@ -115,8 +120,8 @@ impl World {
         let deed = |client: &Client| {
             let record = client.record();
             let moved = record.taken + record.given + record.discarded + record.interruptions;
-            let ends = [record.has_told_end, record.is_finished, record.is_dropped].map(usize::from);
-            (record.reads, moved + ends.iter().sum::<usize>())
+            let ends = [record.has_told_end, record.is_finished, record.is_dropped];
+            (record.reads, moved + ends.iter().filter(|&&has| has).count())
         };
         self.clients.values().map(deed).collect()
     }
