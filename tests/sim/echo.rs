@@ -25,6 +25,7 @@ const NAPS: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     rules: Rules,
+    memory: Memory,
     poll: Poll,
     /// How many clients come in all, and how many are there at once.
     clients: (usize, usize),
@@ -40,21 +41,43 @@ pub(crate) struct Plan {
     pace: u8,
 }
 
+/// How much there is for what the clients leave unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// More than they send in all.
+    Plenty,
+    /// Whatever was drawn, down to nothing.
+    Short,
+    /// Enough for some, but not for all, and all want much.
+    Contested,
+}
+
 impl Plan {
     pub(crate) fn draw(random: &mut Rng) -> Self {
-        let is_plenty = random.bool();
+        let memory = [Memory::Plenty, Memory::Plenty, Memory::Short, Memory::Contested][random.usize(..4)];
+        let (max_pending, max_memory) = match memory {
+            Memory::Plenty => (64 << 20, 1 << 30),
+            Memory::Short => {
+                let pending = [1, 64 << 10, random.usize(..400_000)][random.usize(..3)];
+                (pending, [0, 64 << 10, random.usize(..1_000_000)][random.usize(..3)])
+            }
+            Memory::Contested => (random.usize(200_000..1_000_000), random.usize(50_000..500_000)),
+        };
         let config = Config {
             log: if random.u8(..8) == 0 { Log::Quiet } else { Log::Messages },
             log_max: [0, 10, 1000, 40_000, 128 << 10][random.usize(..5)],
-            max_pending: if is_plenty { 64 << 20 } else { [1, 64 << 10, random.usize(..400_000)][random.usize(..3)] },
-            max_memory: if is_plenty { 1 << 30 } else { [0, 64 << 10, random.usize(..1_000_000)][random.usize(..3)] },
+            max_pending,
+            max_memory,
             ..Config::default()
         };
+        let sizes = if memory == Memory::Contested { 3.. } else { 0.. };
+        let sizes = &[100, 5000, 100_000, 600_000][sizes];
         Self {
-            rules: Rules { config, is_plenty },
+            rules: Rules { config, is_plenty: memory == Memory::Plenty },
+            memory,
             poll: [Poll::Genuine, Poll::Late, Poll::Spurious, Poll::Spurious][random.usize(..4)],
             clients: (random.usize(1..60), random.usize(1..=40)),
-            most: [100, 5000, 100_000, 600_000][random.usize(..4)],
+            most: sizes[random.usize(..sizes.len())],
             drain_in: (random.u8(..3) == 0).then(|| random.usize(..300)),
             is_fair: random.u8(..4) > 0,
             has_interrupts: random.u8(..3) == 0,
@@ -177,7 +200,7 @@ impl Echo {
         self.coming -= 1;
         let nature = self.nature();
         let narrowest = nature.receive_buffer.min(nature.send_buffer);
-        let script = Script::draw(&mut self.random, self.plan.most, narrowest);
+        let script = Script::draw(&mut self.random, self.plan.most, narrowest, self.plan.memory == Memory::Contested);
         let (address, client) = self.world.accept(nature);
         let ledger = Ledger::new(address, client.clone(), self.world.now);
         self.peers.insert(address, Peer { client, script, ledger });

@@ -53,9 +53,9 @@ enum Leaving {
 
 impl Script {
     /// Draws a client that sends at most `most` bytes over a connection on which no more than `narrowest`
-    /// bytes are on the way at once.
-    pub(crate) fn draw(random: &mut Rng, most: usize, narrowest: usize) -> Self {
-        let reading = match random.u8(..8) {
+    /// bytes are on the way at once. Greedy ones send much and read late.
+    pub(crate) fn draw(random: &mut Rng, most: usize, narrowest: usize, is_greedy: bool) -> Self {
+        let reading = match random.u8(if is_greedy { ..4 } else { ..8 }) {
             0 => Reading::Never,
             1 | 2 => Reading::AfterWriting,
             _ => Reading::Always,
@@ -71,7 +71,7 @@ impl Script {
         let most = most.min(narrowest.saturating_mul(STEPS));
         let length = match random.u8(..8) {
             0 => 0,
-            1..5 => random.usize(..most.min(3000)),
+            1..5 if !is_greedy => random.usize(..most.min(3000)),
             _ => random.usize(..most),
         };
         let leaving = match random.u8(..10) {
