@@ -245,15 +245,16 @@ impl<S: Stream> Hub<S> {
     /// `now` is the time at which the turn began. Every turn is followed by a [`reap`](Self::reap).
     pub fn turn(&mut self, now: Instant, mut on_event: impl FnMut(Event<'_>)) {
         debug_assert!(self.settled.is_empty(), "a turn without a reap");
+        // Those that are not through by then are behind these, for the next turn.
+        let ready = self.work.len();
         let mut served = 0;
-        while served < self.work.len() && !self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed)) {
+        while served < ready && !self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed)) {
             self.serve(self.work[served], now, &mut on_event);
             served += 1;
         }
         self.work.drain(..served);
         self.expire(now, &mut on_event);
         self.relay(now, &mut on_event);
-        self.feed_starved();
     }
 
     /// Whether another [`turn`](Self::turn) can make progress without an event.
@@ -293,6 +294,11 @@ impl<S: Stream> Hub<S> {
                 self.timers.push(Reverse((now + LINGER, ticket, Timer::Linger)));
             }
         }
+        // Not before: those that are dropped give memory back too.
+        self.feed_starved();
+        // Not before: those that are dropped give memory back too.
+        self.feed.trim();
+        self.feed_starved();
         has_dropped
     }
 
