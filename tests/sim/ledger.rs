@@ -117,6 +117,7 @@ impl Ledger {
             Close::Finished => assert!(self.client.has_fin(), "{who}: finished, but the client did not"),
             Close::Broken(_) => assert!(self.client.is_reset(), "{who}: broken without a reset"),
             Close::Stopping => assert!(self.stop_at.is_some(), "{who}: stopping, but nobody said so"),
+            Close::Quit | Close::TooSlow | Close::Idle | Close::Full => panic!("{who}: closed because {close}"),
         }
     }
 

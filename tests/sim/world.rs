@@ -57,7 +57,7 @@ impl World {
         let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
         let (socket, client) = socket::connection(nature);
         let key = self.hub.next_key();
-        assert_eq!(self.hub.insert(socket, address), key, "not the key that was promised");
+        assert_eq!(self.hub.insert(socket, address, self.now), key, "not the key that was promised");
         assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
         (address, client)
     }
@@ -98,7 +98,7 @@ impl World {
         for (client, old) in self.clients.values().zip(&before) {
             assert!(client.record().reads <= old.0 + 1, "one peer was read from twice in a turn");
         }
-        self.hub.reap();
+        self.hub.reap(self.now);
         let is_fruitless = self.deeds().iter().zip(&before).all(|(new, old)| new.1 == old.1);
         self.fruitless_turns = if has_work && is_fruitless { self.fruitless_turns + 1 } else { 0 };
         assert!(self.fruitless_turns <= FRUITLESS_TURNS + self.clients.len(), "the hub spins");
