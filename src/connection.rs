@@ -156,7 +156,7 @@ impl<S: Stream> Connection<S> {
 
     /// Whether a read may bring something: input, or while [lingering](Phase::Lingering) the end of it.
     pub fn can_receive(&self) -> bool {
-        self.readable && (self.takes_input() || matches!(self.phase, Phase::Lingering(_)))
+        self.readable && matches!(self.phase, Phase::Open | Phase::Stopping(1..) | Phase::Lingering(_))
     }
 
     /// Whether something is owed and a write may take some of it.
