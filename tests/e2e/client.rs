@@ -4,13 +4,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use crate::harness::{
     Lines, Process, Pty, Server, assert_same, clean_command, client, feed, has_ipv6, memory, random_bytes, rng, run,
-    wait_for_input,
+    scratch_file, wait_for_input,
 };
 
 /// The client succeeds and prints exactly this.
@@ -76,7 +75,7 @@ fn standard_input_comes_back_exactly() {
 fn a_file_of_100_mib_comes_back_exactly() {
     let server = Server::start(&[]);
     let content = random_bytes(&mut rng(), 100 << 20);
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("100-mib-of-random-bytes");
+    let path = scratch_file("100-mib-of-random-bytes");
     std::fs::write(&path, &content).expect("room for a file");
     let output = run(client(server.port, &["-"]), File::open(&path).expect("the file"));
     std::fs::remove_file(&path).expect("the file is ours");

@@ -191,7 +191,7 @@ fn a_client_that_never_reads_holds_up_nobody() {
 fn many_small_clients_get_their_turns_beside_a_fast_sender() {
     let server = Server::start(&["--quiet"]);
     let is_over = AtomicBool::new(false);
-    let mut slowest = Duration::ZERO;
+    let mut waits = Vec::new();
     thread::scope(|scope| {
         let fast = server.connect();
         let (is_over, block) = (&is_over, vec![b'x'; 1 << 20]);
@@ -213,7 +213,7 @@ fn many_small_clients_get_their_turns_beside_a_fast_sender() {
             for stream in &mut small {
                 let begin = Instant::now();
                 round_trip(stream, format!("round {round}").as_bytes());
-                slowest = slowest.max(begin.elapsed());
+                waits.push(begin.elapsed());
             }
         }
         is_over.store(true, Ordering::Relaxed);
@@ -221,6 +221,9 @@ fn many_small_clients_get_their_turns_beside_a_fast_sender() {
         assert_eq!(reader.join().expect("no panic"), sent as u64);
         assert!(sent > 16 << 20, "it was no fast sender: {sent} bytes");
     });
-    assert!(slowest < Duration::from_secs(2), "one waited {slowest:?}");
+    // On a machine under load a few may wait for a processor; most wait for the server alone.
+    waits.sort();
+    let usual = waits[waits.len() / 2];
+    assert!(usual < Duration::from_millis(100), "half of them waited {usual:?} or longer");
     server.stop();
 }

@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::Shutdown;
-use std::path::PathBuf;
 
 use chrono::{TimeDelta, Utc};
 use rustix::process::Signal;
 
 use crate::harness::{
     Output, Server, assert_same, client, exchange, expect_end, feed, message, parse_time, random_bytes, reset, rng,
-    round_trip, run, server_command, unescape,
+    round_trip, run, scratch_file, server_command, unescape,
 };
 
 /// What a server with these options logs of `sent`, sent by a client of its own.
@@ -169,7 +168,7 @@ fn a_connection_that_sends_nothing_logs_nothing() {
 
 #[test]
 fn the_line_is_there_when_the_client_returns() {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("the-line-is-there.log");
+    let path = scratch_file("the-line-is-there.log");
     let server = Server::start_blind(&[], File::create(&path).expect("a file"));
     let is_logged = |text: &str| {
         let log = std::fs::read_to_string(&path).expect("the log");
@@ -187,6 +186,7 @@ fn the_line_is_there_when_the_client_returns() {
     }
     server.process.signal(Signal::TERM);
     assert_eq!(server.process.wait().0.code(), Some(0));
+    std::fs::remove_file(&path).expect("the file is ours");
 }
 
 #[test]

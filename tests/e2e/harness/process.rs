@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Once};
@@ -101,6 +102,11 @@ pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
     }
     command.env("TZ", "UTC").stdin(Stdio::null());
     command
+}
+
+/// The path of a file that no other test uses, nor this one when it runs beside itself.
+pub(crate) fn scratch_file(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
 }
 
 /// Reads `input` to its end in the background.
