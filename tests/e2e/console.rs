@@ -28,7 +28,8 @@ fn numbered(number: usize) -> String {
 fn dropped(line: &str) -> Option<usize> {
     let (time, rest) = line.strip_prefix('[')?.split_once("] ")?;
     parse_time(time)?;
-    rest.strip_suffix(" log lines dropped")?.parse().ok()
+    let (number, what) = rest.split_once(' ')?;
+    ["log line dropped", "log lines dropped"].contains(&what).then(|| number.parse().expect("a number"))
 }
 
 /// Sends more messages than a stalled console can hold; each must come back while it stalls. Then lets it

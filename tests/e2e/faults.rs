@@ -4,15 +4,25 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, prlimit};
+
 use crate::harness::{
     DEADLINE, LIMITED, Server, assert_same, cpu_time, expect_end, hesitant, reset, round_trip, server_command_under,
     soft_and_hard_descriptors,
 };
 
-/// A server with 64 descriptors, which stands for one with a million clients.
+/// A server that knows from the start that it has few descriptors. It stands for one with a million clients.
 fn limited_server() -> Server {
     let server = Server::launch(server_command_under(LIMITED, &["--port", "0"]));
     assert_eq!(soft_and_hard_descriptors(server.process.pid()), (64, 64));
+    server
+}
+
+/// A server that does not know how few it has, as when those of the whole system run out.
+fn surprised_server() -> Server {
+    let server = Server::start(&[]);
+    let limit = Rlimit { current: Some(64), maximum: Some(64) };
+    prlimit(Some(server.process.pid()), Resource::Nofile, limit).expect("a lower limit");
     server
 }
 
@@ -23,8 +33,16 @@ fn expect_echo(stream: &mut TcpStream, message: &str) {
 }
 
 #[test]
-fn without_descriptors_clients_wait_at_no_cost_and_are_served_when_others_leave() {
-    let server = limited_server();
+fn at_its_limit_of_descriptors_clients_wait_at_no_cost_until_others_leave() {
+    expect_clients_to_wait(limited_server());
+}
+
+#[test]
+fn without_descriptors_clients_wait_at_no_cost_until_others_leave() {
+    expect_clients_to_wait(surprised_server());
+}
+
+fn expect_clients_to_wait(server: Server) {
     let message = |number: usize| format!("client {number}");
     let mut clients: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
     for (number, stream) in clients.iter_mut().enumerate() {
@@ -62,27 +80,29 @@ fn without_descriptors_clients_wait_at_no_cost_and_are_served_when_others_leave(
 
 #[test]
 fn descriptors_run_out_and_come_back_again_and_again() {
-    let server = limited_server();
-    for _ in 0..5 {
-        let mut clients: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
-        for stream in &mut clients {
-            stream.write_all(b"hello").expect("sent");
+    for server in [limited_server(), surprised_server()] {
+        for _ in 0..5 {
+            let mut clients: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+            for stream in &mut clients {
+                stream.write_all(b"hello").expect("sent");
+            }
+            expect_echo(&mut clients[0], "hello");
+            // All at once, those that wait in the backlog included.
+            clients.into_iter().for_each(reset);
+            round_trip(&mut server.connect(), b"honest");
         }
-        expect_echo(&mut clients[0], "hello");
-        // All at once, those that wait in the backlog included.
-        clients.into_iter().for_each(reset);
-        round_trip(&mut server.connect(), b"honest");
+        server.stop();
     }
-    server.stop();
 }
 
 #[test]
 fn a_server_without_descriptors_stops_as_ever() {
-    let server = limited_server();
-    let mut clients: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
-    round_trip(&mut clients[0], b"hello");
-    server.stop();
-    expect_end(&mut clients[0]);
+    for server in [limited_server(), surprised_server()] {
+        let mut clients: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
+        round_trip(&mut clients[0], b"hello");
+        server.stop();
+        expect_end(&mut clients[0]);
+    }
 }
 
 #[test]

@@ -99,6 +99,22 @@ fn silence_ends_a_message_while_the_client_stays() {
     assert_eq!(server.stop_and_read(), [&text, "next"]);
 }
 
+/// The server's own wait is 50 ms; the shortest of many has little of the machine's in it.
+#[test]
+fn silence_is_not_much_longer_than_it_must_be() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    let shortest = (1..=10).map(|count| {
+        let begin = Instant::now();
+        round_trip(&mut stream, &[b'x'; 2_000]);
+        server.first_messages(count);
+        begin.elapsed()
+    });
+    let shortest = shortest.min().expect("ten of them");
+    assert!(shortest < 3 * SILENCE, "{shortest:?}");
+    server.stop();
+}
+
 #[test]
 fn closing_ends_a_message() {
     let long = "x".repeat(3_000);

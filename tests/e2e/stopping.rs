@@ -127,6 +127,8 @@ fn what_arrived_before_the_signal_is_answered() {
         round_trip(stream, b"hello");
     }
     server.process.signal(Signal::STOP);
+    // Those that the server has not seen yet are among them: the system has connected them for it.
+    clients.extend((0..20).map(|_| server.connect()));
     for (number, stream) in clients.iter_mut().enumerate() {
         stream.write_all(format!("last words of {number:02}").as_bytes()).expect("sent");
     }
@@ -139,7 +141,7 @@ fn what_arrived_before_the_signal_is_answered() {
     drop(clients);
     let mut texts = messages(&server.expect_stopped());
     texts.sort();
-    let mut expected: Vec<String> = (0..20).map(|number| format!("last words of {number:02}")).collect();
+    let mut expected: Vec<String> = (0..40).map(|number| format!("last words of {number:02}")).collect();
     expected.splice(0..0, std::iter::repeat_n("hello".to_owned(), 20));
     assert_eq!(texts, expected);
 }

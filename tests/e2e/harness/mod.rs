@@ -12,7 +12,7 @@ pub(crate) use net::{
     accept_in_time, assert_same, connect, exchange, expect_end, has_ipv6, hesitant, random_bytes, reset, rng,
     round_trip, wait_for_input,
 };
-pub(crate) use proc::{cpu_time, descriptor_flags, memory, soft_and_hard_descriptors};
+pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, memory, soft_and_hard_descriptors};
 pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, run, scratch_file};
 pub(crate) use pty::Pty;
 pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};

@@ -28,6 +28,15 @@ pub(crate) fn soft_and_hard_descriptors(pid: Pid) -> (u64, u64) {
     (numbers.next().expect("soft"), numbers.next().expect("hard"))
 }
 
+/// Whether somebody listens on this port of 127.0.0.1.
+pub(crate) fn is_listening(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string("/proc/net/tcp").expect("procfs");
+    let local = format!("0100007F:{port:04X}");
+    let mut rows = table.lines().map(|row| row.split_whitespace());
+    rows.any(|mut row| row.nth(1) == Some(&local) && row.nth(1) == Some(LISTEN))
+}
+
 /// The number and the open(2) flags of each descriptor.
 pub(crate) fn descriptor_flags(pid: Pid) -> Vec<(u32, u32)> {
     let folder = format!("/proc/{pid}/fdinfo");

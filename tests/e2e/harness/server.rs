@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::{DEADLINE, Lines, Process, clean_command, connect, messages, start_line_port, stop_line_port};
+use super::{
+    DEADLINE, Lines, Process, clean_command, connect, is_listening, messages, start_line_port, stop_line_port,
+};
 
 /// A wrapper for [`server_command_under`]: at most 64 descriptors, which the server cannot raise.
 pub(crate) const LIMITED: &[&str] = &["sh", "-c", r#"ulimit -n 64; exec "$0" "$@""#];
@@ -46,11 +48,7 @@ impl Server {
         let mut command = server_command_under(wrapper, &["--port", &port.to_string()]);
         command.stdout(stdout);
         let process = Process::spawn(command);
-        let begin = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(begin.elapsed() < DEADLINE, "the server never listened");
-            std::thread::yield_now();
-        }
+        wait_until_listening_is(true, port);
         Self { process, port, console: Lines::of(std::io::empty()) }
     }
 
@@ -74,11 +72,7 @@ impl Server {
 
     /// Waits until a stopping server no longer listens: from here on it is waiting for its clients.
     pub(crate) fn wait_until_it_refuses(&self) {
-        let begin = Instant::now();
-        while TcpStream::connect(self.address()).is_ok() {
-            assert!(begin.elapsed() < DEADLINE, "the server still accepts");
-            std::thread::yield_now();
-        }
+        wait_until_listening_is(false, self.port);
     }
 
     /// Stops the server with SIGTERM.
@@ -129,6 +123,16 @@ pub(crate) fn client(port: u16, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = clean_command(env!("CARGO_BIN_EXE_echo-client"));
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).args(arguments);
     command
+}
+
+/// Looks until somebody listens on the port, or nobody does. (To try connecting would not do: where nobody
+/// listens, a socket may connect to itself.)
+fn wait_until_listening_is(expected: bool, port: u16) {
+    let begin = Instant::now();
+    while is_listening(port) != expected {
+        assert!(begin.elapsed() < DEADLINE, "whether it listens is still {}", !expected);
+        std::thread::yield_now();
+    }
 }
 
 /// A port that was free a moment ago.
