@@ -178,6 +178,24 @@ fn a_server_that_closes_at_once_is_told() {
 }
 
 #[test]
+fn a_server_that_closes_ends_a_stream_whose_input_goes_on() {
+    let port = play_server(|mut stream| {
+        stream.read_exact(&mut [0; 5]).expect("the message");
+        stream.write_all(b"hel").expect("sent");
+    });
+    let mut command = client(port, &["-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut process = Process::spawn(command);
+    let (mut stdin, mut stdout) = (process.take_stdin(), process.take_stdout());
+    stdin.write_all(b"hello").expect("taken");
+    let (status, stderr) = process.wait();
+    let mut printed = Vec::new();
+    stdout.read_to_end(&mut printed).expect("all that it printed");
+    expect_failure(&Output { code: status.code(), stdout: printed, stderr }, port, b"hel");
+    drop(stdin);
+}
+
+#[test]
 fn a_check_fails_where_the_reply_is_not_the_message() {
     for lie in [&b"hellO"[..], b"hello!", b"hell", b"", b"hello\n"] {
         for through_stdin in [false, true] {

@@ -116,6 +116,25 @@ fn memory_is_bounded_for_all_together_and_honest_clients_go_on() {
     server.stop();
 }
 
+/// One that is held back because of others may be writing all before it reads: nothing that it does will
+/// give memory back.
+#[test]
+fn a_client_held_back_by_others_goes_on_when_they_need_less() {
+    let content = random_bytes(&mut rng(), TOO_MUCH);
+    let leave: [fn(TcpStream, &[u8]); 2] = [drain, |stream, _| reset(stream)];
+    for leave in leave {
+        let server = Server::start(&["--quiet", "--max-memory", "8MiB"]);
+        let (mut first, mut second) = (hesitant(server.address()), hesitant(server.address()));
+        let taken = fill(&mut first, &content);
+        let sent = fill(&mut second, &content);
+        leave(first, &content[..taken]);
+        let more = fill(&mut second, &content[sent..]);
+        assert!(more > 4 * MIB, "of 8 MiB given back it got {} KiB", more >> 10);
+        drain(second, &content[..sent + more]);
+        server.stop();
+    }
+}
+
 #[test]
 fn without_any_common_memory_everyone_still_has_64_kib() {
     let server = Server::start(&["--quiet", "--max-memory", "0", "--max-pending", "0"]);

@@ -40,12 +40,13 @@ pub(crate) fn is_listening(port: u16) -> bool {
 /// The number and the open(2) flags of each descriptor.
 pub(crate) fn descriptor_flags(pid: Pid) -> Vec<(u32, u32)> {
     let folder = format!("/proc/{pid}/fdinfo");
-    let entries = fs::read_dir(folder).expect("procfs").map(|entry| entry.expect("an entry"));
-    let flags = entries.map(|entry| {
-        let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).expect("a number");
-        let info = fs::read_to_string(entry.path()).expect("what it is");
+    let entries = fs::read_dir(folder).expect("procfs").map_while(Result::ok);
+    // One that is closed meanwhile is left out.
+    let flags = entries.filter_map(|entry| {
+        let info = fs::read_to_string(entry.path()).ok()?;
         let octal = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags").trim();
-        (number, u32::from_str_radix(octal, 8).expect("octal digits"))
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).expect("a number");
+        Some((number, u32::from_str_radix(octal, 8).expect("octal digits")))
     });
     flags.collect()
 }
