@@ -55,7 +55,6 @@ fn messages(pieces: &[Vec<u8>], pace: Pace) -> Vec<Vec<u8>> {
     for (at, piece) in pieces.iter().enumerate() {
         message.extend_from_slice(piece);
         let is_last = at + 1 == pieces.len();
-        // With a FIN the last bytes and the end are one event, but so they are one message too.
         let is_cut = message.utf8_chunks().last().is_some_and(|chunk| {
             let rest = chunk.invalid();
             !rest.is_empty() && str::from_utf8(rest).is_err_and(|error| error.error_len().is_none())

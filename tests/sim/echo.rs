@@ -33,8 +33,8 @@ pub(crate) struct Plan {
     most: usize,
     /// In which round the hub is told to stop.
     drain_in: Option<usize>,
-    /// Whether all clients read on after that. Otherwise the hub has to give some up.
-    is_fair: bool,
+    /// After how many more rounds it gives up those that are left. Without it all clients read on.
+    grace: Option<usize>,
     /// Whether signals interrupt reads and writes.
     has_interrupts: bool,
     /// How likely a client is to act in a round, in 1 of 256.
@@ -79,7 +79,7 @@ impl Plan {
             clients: (random.usize(1..60), random.usize(1..=40)),
             most: sizes[random.usize(..sizes.len())],
             drain_in: (random.u8(..3) == 0).then(|| random.usize(..300)),
-            is_fair: random.u8(..4) > 0,
+            grace: (random.u8(..3) == 0).then(|| random.usize(..30)),
             has_interrupts: random.u8(..3) == 0,
             pace: random.u8(50..),
         }
@@ -121,16 +121,24 @@ impl Echo {
             let has_acted = self.act(was_quiet);
             let is_woken = self.world.poll();
             let is_stopping = self.plan.drain_in == Some(round);
+            let grace = self.plan.drain_in.zip(self.plan.grace).map(|(stop, grace)| stop..stop + grace);
             if is_stopping {
                 self.turn_of_stop();
             } else if is_woken {
                 self.turn();
             }
+            let is_abandoning = grace.as_ref().is_some_and(|grace| grace.end == round);
+            if is_abandoning {
+                self.abandon();
+            }
             self.retire();
             let has_come = self.accept(was_quiet);
 
-            let is_quiet = !has_acted && !has_come && !is_stopping && self.world.is_idle();
+            let is_quiet = !has_acted && !has_come && !is_stopping && !is_abandoning && self.world.is_idle();
             let is_stuck = is_quiet && was_quiet;
+            if is_quiet {
+                self.check_idle();
+            }
             was_quiet = is_quiet;
             if !is_quiet {
                 self.pass();
@@ -139,13 +147,12 @@ impl Echo {
                 naps = if is_quiet { naps } else { 0 };
                 continue;
             }
-            self.check_idle();
             if naps < NAPS && self.world.sleep() {
                 naps += 1;
             } else if self.peers.is_empty() {
                 return;
-            } else if !self.relent() {
-                self.abandon();
+            } else if grace.is_none_or(|grace| !grace.contains(&round)) {
+                self.relent();
             }
         }
         panic!("no end after {MOST_ROUNDS} rounds");
@@ -185,7 +192,7 @@ impl Echo {
         let is_dropped = |client: &Client| client.record().is_dropped;
         assert!(owed_nothing.iter().all(is_dropped), "a client that is owed nothing has to wait");
         for peer in self.peers.values_mut() {
-            if self.plan.is_fair || self.random.bool() {
+            if self.plan.grace.is_none() || self.random.bool() {
                 peer.script.relent(&peer.client, true, &mut self.random);
             }
         }
@@ -230,22 +237,17 @@ impl Echo {
         self.world.pass(Duration::from_millis(self.random.u64(..=longest)));
     }
 
-    /// Nothing happens any more: one client that stands in the way gives up. Returns whether there is one
-    /// that does.
-    fn relent(&mut self) -> bool {
+    /// Nothing happens any more: one client that stands in the way gives up.
+    fn relent(&mut self) {
         let mut stubborn: Vec<&mut Peer> = self.peers.values_mut().filter(|peer| !peer.script.is_over()).collect();
         let starving = stubborn.iter().find(|peer| !peer.script.is_stuck_by_choice());
         if let Some(Peer { ledger, script, .. }) = starving {
             panic!("a client does all it can and gets no further: {ledger:?}, {script:?}");
         }
         assert!(!stubborn.is_empty(), "the hub keeps what no client needs");
-        if !self.plan.is_fair && stubborn[0].ledger.stop_at.is_some() {
-            return false;
-        }
         let at = self.random.usize(..stubborn.len());
         let Peer { script, client, ledger } = &mut *stubborn[at];
         script.relent(client, ledger.stop_at.is_some(), &mut self.random);
-        true
     }
 
     /// The hub gives up the clients that do not read on.
@@ -257,7 +259,7 @@ impl Echo {
         let now = world.now;
         world.abandon(|event| judge(event, peers, &plan.rules, now));
         for peer in peers.values_mut() {
-            assert!(peer.ledger.record().is_dropped);
+            assert!(peer.ledger.record().is_dropped, "given up, but not dropped");
             peer.script.relent(&peer.client, true, &mut self.random);
         }
     }

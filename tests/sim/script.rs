@@ -23,6 +23,8 @@ pub(crate) struct Script {
     window: usize,
     /// Until where it sends before it waits.
     goal: usize,
+    /// Whether it only waits at the end of a line.
+    ends_lines: bool,
     /// How many bytes one write and one read have at most.
     bites: (usize, usize),
     reading: Reading,
@@ -81,7 +83,20 @@ impl Script {
             _ => Leaving::HalfClose,
         };
         let payload = payload(random, length);
-        Self { payload, sent: 0, got: 0, end: None, window, goal: 0, bites, reading, leaving, has_left: false }
+        let ends_lines = random.bool();
+        Self {
+            payload,
+            sent: 0,
+            got: 0,
+            end: None,
+            window,
+            goal: 0,
+            ends_lines,
+            bites,
+            reading,
+            leaving,
+            has_left: false,
+        }
     }
 
     /// Does what the script says, as far as it can be done now: all of it where `is_eager`. Returns whether
@@ -104,6 +119,10 @@ impl Script {
         if self.got >= self.goal {
             let message = random.usize(1..=self.window);
             self.goal = if self.window == usize::MAX { usize::MAX } else { self.got + message };
+            if self.ends_lines && self.window < usize::MAX {
+                let rest = self.payload.get(self.goal..).unwrap_or_default();
+                self.goal += rest.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+            }
         }
         let goal = self.goal.min(self.payload.len());
         let count = random.usize(1..=self.bites.0).min(goal.saturating_sub(self.sent));

@@ -225,7 +225,8 @@ impl Wire {
         if !self.nature.reset_keeps_arrived {
             self.arrived.clear();
         }
-        self.edge = Edge { readable: true, writable: true, read_closed: true };
+        // An error need not say what it is good for.
+        self.edge = Edge { readable: self.random.bool(), writable: true, read_closed: true };
     }
 
     fn interrupt(&mut self) -> io::Result<()> {
