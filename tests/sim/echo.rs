@@ -65,7 +65,8 @@ impl Plan {
         };
         let config = Config {
             log: if random.u8(..8) == 0 { Log::Quiet } else { Log::Messages },
-            log_max: [0, 10, 1000, 40_000, 128 << 10][random.usize(..5)],
+            // Often more than one client may hold, so that a text has to give way to the echo.
+            log_max: [0, 10, 1000, 40_000, 128 << 10, 128 << 10, 128 << 10][random.usize(..7)],
             max_pending,
             max_memory,
             ..Config::default()

@@ -26,7 +26,7 @@ use fastrand::Rng;
 use crate::echo::Plan;
 
 /// How many seeds are played unless `SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 400;
 
 #[test]
 fn every_client_is_served_as_promised() {
