@@ -3,18 +3,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::harness::{DEADLINE, Lines, Output, Process, Server, assert_same, clean_command, feed, random_bytes, rng};
-
-/// Whether the tool is here. Where it is not, a person is told so and the test is skipped; in CI it fails.
-fn has(tool: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null()).status();
-    let found = found.expect("a shell").success();
-    assert!(found || std::env::var_os("CI").is_none(), "{tool} is missing, and this is CI");
-    if !found {
-        println!("skipped: {tool} is not installed");
-    }
-    found
-}
+use crate::harness::{
+    DEADLINE, Lines, Output, Process, Server, assert_same, clean_command, feed, has, random_bytes, rng,
+};
 
 fn tool(line: &[&str]) -> Command {
     let mut command = clean_command(line[0]);

@@ -16,3 +16,4 @@ mod listening;
 mod log;
 mod log_boundaries;
 mod stopping;
+mod syscalls;

@@ -13,6 +13,6 @@ pub(crate) use net::{
     round_trip, wait_for_input,
 };
 pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, memory, soft_and_hard_descriptors};
-pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, run, scratch_file};
+pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, run, scratch_file};
 pub(crate) use pty::Pty;
 pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};

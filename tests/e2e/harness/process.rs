@@ -93,6 +93,17 @@ fn finish(mut process: Process) -> Output {
     Output { code: status.code(), stdout: stdout.recv_timeout(DEADLINE).expect("stdout is closed"), stderr }
 }
 
+/// Whether the tool is here. Where it is not, a person is told so and the test is skipped; in CI it fails.
+pub(crate) fn has(tool: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null()).status();
+    let found = found.expect("a shell").success();
+    assert!(found || std::env::var_os("CI").is_none(), "{tool} is missing, and this is CI");
+    if !found {
+        println!("skipped: {tool} is not installed");
+    }
+    found
+}
+
 /// A command without the variables that would change what the programs do, in a time zone that is not the
 /// machine's.
 pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
