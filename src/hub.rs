@@ -323,7 +323,11 @@ impl<S: Stream> Hub<S> {
         for mut peer in self.peers.drain() {
             peer.end_message(&mut on_event);
             peer.connection.clear(&mut self.feed);
-            peer.tell_closed(Close::Stopping, &mut on_event);
+            let close = match peer.connection.phase() {
+                Phase::Draining(close) | Phase::Lingering(close) | Phase::Closed(close) => close,
+                Phase::Open | Phase::Stopping(_) => Close::Stopping,
+            };
+            peer.tell_closed(close, &mut on_event);
         }
         self.held = 0;
     }

@@ -4,6 +4,8 @@
 //! accept. So spurious events do no harm, no edge is lost, a client's log line is written before it sees the
 //! end of its connection, and no new connection gets a key for which an old event is still to come.
 
+mod door;
+
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -11,19 +13,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::ioctl_fionread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::access::Access;
 use crate::config::Config;
 use crate::connection::Stream;
 use crate::console::{Console, Counters};
 use crate::hub::{Event, Hub};
-use crate::listen::{BACKLOG, listen};
+use crate::listen::BACKLOG;
+use door::Door;
 
 /// How many events one wait brings at most; what is more comes with the next.
 const EVENTS: usize = 1024;
@@ -31,13 +33,6 @@ const EVENTS: usize = 1024;
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
 const ACCEPTS_PER_TURN: usize = 256;
-
-/// After so long accept is tried again that failed for want of descriptors or memory. It is also tried
-/// whenever a connection of ours ends; this is for those that others free.
-const ACCEPT_RETRY: Duration = Duration::from_millis(250);
-
-/// How often connections that were closed on arrival are told of, at most.
-const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
@@ -64,15 +59,12 @@ const WAKER: Token = Token(usize::MAX - 1);
 pub struct Server {
     poll: Poll,
     events: Events,
-    listeners: Vec<Listener>,
-    addresses: Vec<SocketAddr>,
+    door: Door,
     signals: Option<Signals>,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<TcpStream>,
     console: Console,
-    access: Access,
-    refusals: Refusals,
     messages: u64,
     started: Instant,
     max_connections: usize,
@@ -80,8 +72,6 @@ pub struct Server {
     grace: Duration,
     /// When the turn began.
     now: Instant,
-    /// When to try again to accept, after it failed.
-    accept_at: Option<Instant>,
     stopping: Option<Stopping>,
 }
 
@@ -91,24 +81,6 @@ struct Stopping {
     deadline: Instant,
     /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
     is_interrupted: bool,
-}
-
-#[derive(Debug)]
-struct Listener {
-    socket: TcpListener,
-    /// Connections may wait: an event said so, and accept has not yet said that none is left. On an
-    /// edge-triggered poll nobody says it twice.
-    is_owed: bool,
-}
-
-/// Connections that were closed on arrival.
-#[derive(Default)]
-struct Refusals {
-    total: u64,
-    /// Those that have not been told yet, and the last of them.
-    untold: Option<(u64, SocketAddr)>,
-    /// When the next line may tell of them.
-    tell_at: Option<Instant>,
 }
 
 /// How a server came to its end.
@@ -156,32 +128,21 @@ impl Server {
             // Where it cannot be watched, it is still flushed with every turn.
             _ = registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE);
         }
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for (at, socket) in listen(&config.bind, config.port)?.into_iter().enumerate() {
-            addresses.push(socket.local_addr()?);
-            let mut socket = TcpListener::from_std(socket);
-            registry.register(&mut socket, Token(FIRST_LISTENER + at), Interest::READABLE)?;
-            listeners.push(Listener { socket, is_owed: false });
-        }
+        let door = Door::open(config, registry, FIRST_LISTENER)?;
         Ok(Self {
             events: Events::with_capacity(EVENTS),
-            listeners,
-            addresses,
+            door,
             signals: None,
             waker,
             stop_requested: Arc::default(),
             hub: Hub::new(config),
             console,
-            access: Access::new(config),
-            refusals: Refusals::default(),
             messages: 0,
             started: Instant::now(),
             max_connections: config.max_connections,
             is_chat: config.chat,
             grace: config.grace,
             now: Instant::now(),
-            accept_at: None,
             stopping: None,
             poll,
         })
@@ -205,12 +166,12 @@ impl Server {
 
     /// The first address it listens on, with the port that all of them share.
     pub fn local_addr(&self) -> SocketAddr {
-        self.addresses[0]
+        self.door.addresses()[0]
     }
 
     /// All addresses it listens on.
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.door.addresses()
     }
 
     /// A way to stop this server from another thread.
@@ -252,16 +213,15 @@ impl Server {
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
         // What there is to say of new connections must not wait for the next event.
-        self.tell_refusals();
+        if let Some((count, last)) = self.door.take_untold(self.now) {
+            self.console.refused(count, last);
+        }
         self.console.flush(self.now);
-        let can_accept =
-            self.accept_at.is_none() && self.has_room() && self.listeners.iter().any(|listener| listener.is_owed);
-        let timeout = if can_accept || self.hub.has_work() {
+        let timeout = if self.hub.has_work() || (self.has_room() && self.door.is_owed()) {
             Some(Duration::ZERO)
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline);
-            let refusals = self.refusals.tell_at.filter(|_| self.refusals.untold.is_some());
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.accept_at, stop, refusals];
+            let deadlines = [self.hub.deadline(), self.console.deadline(), self.door.deadline(), stop];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -285,11 +245,7 @@ impl Server {
                 SIGNALS | WAKER => is_told = true,
                 // It is flushed in every turn.
                 CONSOLE => {}
-                Token(token) if token >= FIRST_LISTENER => {
-                    if let Some(listener) = self.listeners.get_mut(token - FIRST_LISTENER) {
-                        listener.is_owed = true;
-                    }
-                }
+                Token(token) if token >= FIRST_LISTENER => self.door.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {
                     let read_closed = event.is_read_closed() || event.is_error();
@@ -307,7 +263,7 @@ impl Server {
             match event {
                 Event::Message { .. } => self.messages += 1,
                 Event::Room { line } => self.messages += u64::from(line.starts_with('<')),
-                Event::Closed { peer, .. } => self.access.leave(peer),
+                Event::Closed { peer, .. } => self.door.leave(peer),
             }
             self.console.event(&event);
         });
@@ -334,7 +290,7 @@ impl Server {
         Counters {
             connections: self.hub.len(),
             connections_total: traffic.connections,
-            connections_refused: self.refusals.total,
+            connections_refused: self.door.refused(),
             messages: self.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
@@ -344,25 +300,11 @@ impl Server {
         }
     }
 
-    /// Tells of the connections that were closed on arrival, at most once in [`REFUSAL_INTERVAL`].
-    fn tell_refusals(&mut self) {
-        if let Some((count, last)) = self.refusals.untold
-            && self.refusals.tell_at.is_none_or(|at| at <= self.now)
-        {
-            self.console.refused(count, last);
-            self.refusals.untold = None;
-            self.refusals.tell_at = Some(self.now + REFUSAL_INTERVAL);
-        }
-    }
-
     fn stop(&mut self, is_interrupted: bool) {
         // Clients that the kernel has connected already are answered too.
-        for listener in &mut self.listeners {
-            listener.is_owed = true;
-        }
+        self.door.retry_all();
         self.accept_up_to(BACKLOG as usize);
-        self.listeners.clear();
-        self.accept_at = None;
+        self.door.close();
         self.hub.drain();
         self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
     }
@@ -370,9 +312,20 @@ impl Server {
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
     /// that became free in it, and no event of their old owners may be left then.
     fn accept(&mut self, has_freed_descriptor: bool) {
-        if has_freed_descriptor || self.accept_at.is_none_or(|at| at <= self.now) {
-            self.accept_at = None;
-            self.accept_up_to(ACCEPTS_PER_TURN);
+        self.door.retry(self.now, has_freed_descriptor);
+        self.accept_up_to(ACCEPTS_PER_TURN);
+    }
+
+    fn accept_up_to(&mut self, limit: usize) {
+        for _ in 0..limit {
+            if !self.has_room() {
+                return;
+            }
+            let Some((stream, address)) = self.door.accept(self.now) else { return };
+            // Who is not let in is told by the closing of the connection.
+            if self.door.enter(address) {
+                self.admit(stream, address);
+            }
         }
     }
 
@@ -382,40 +335,12 @@ impl Server {
         self.hub.len() < self.max_connections.saturating_add(refusals)
     }
 
-    fn accept_up_to(&mut self, limit: usize) {
-        let mut accepted = 0;
-        for at in 0..self.listeners.len() {
-            while self.listeners[at].is_owed && accepted < limit && self.has_room() {
-                accepted += 1;
-                match self.listeners[at].socket.accept() {
-                    Ok((stream, address)) => self.admit(stream, address),
-                    Err(error) => match error.kind() {
-                        ErrorKind::WouldBlock => self.listeners[at].is_owed = false,
-                        // That client is gone; others may wait behind it.
-                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                        // No descriptors or no memory, or what no manual tells of: none of it is the end.
-                        _ => {
-                            self.accept_at = Some(self.now + ACCEPT_RETRY);
-                            return;
-                        }
-                    },
-                }
-            }
-        }
-    }
-
     fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
-        if !self.access.enter(address) {
-            self.refusals.total += 1;
-            let untold = self.refusals.untold.map_or(0, |(count, _)| count);
-            self.refusals.untold = Some((untold + 1, address));
-            return;
-        }
         let key = Token(self.hub.next_key());
         let interests = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(&mut stream, key, interests).is_err() {
             // Without events it would never be served: dropping it tells the client at once.
-            self.access.leave(address);
+            self.door.leave(address);
             return;
         }
         self.console.opened(address);
