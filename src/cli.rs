@@ -139,8 +139,9 @@ impl From<ServerArgs> for Config {
 #[command(
     name = "echo-client",
     version,
-    about = "Sends a message to an echo server and prints what comes back",
-    after_help = "Exit status: 0 done; 1 failed (refused, timed out, reset, or the reply ended too early);\n\
+    about = "Sends a message to an echo server and prints what comes back, or talks to a room",
+    after_help = "Without a message on a terminal it is a session: type lines, Ctrl-D ends it.\n\
+                  Exit status: 0 done; 1 failed (refused, timed out, reset, or the reply ended too early);\n\
                   2 wrong usage; 130 after Ctrl-C."
 )]
 pub struct ClientArgs {
@@ -155,6 +156,10 @@ pub struct ClientArgs {
     /// TCP port of the server
     #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
     pub port: u16,
+
+    /// Take this name on joining a room
+    #[arg(short, long, env = "ECHO_NAME", value_parser = one_line, conflicts_with = "check")]
+    pub name: Option<String>,
 
     /// Print nothing; succeed only if the reply is the message, byte for byte
     #[arg(long, env = "ECHO_CHECK", value_parser = FalseyValueParser::new())]
@@ -182,6 +187,26 @@ impl ClientArgs {
             [] | [b"-"] => None,
             _ => Some(words.join(&b' ')),
         }
+    }
+
+    /// Whether nothing says what is to be sent, so that on a terminal it can be a session. (With `-`, standard input
+    /// is sent as it is even from a terminal.)
+    pub fn is_open_ended(&self) -> bool {
+        self.words.is_empty() && !self.check
+    }
+
+    /// What is sent before anything else: the wish for a name, or nothing.
+    pub fn opening(&self) -> Vec<u8> {
+        self.name.iter().flat_map(|name| format!("/name {name}\n").into_bytes()).collect()
+    }
+}
+
+/// A text that cannot be taken for several lines. (Whether it is a good name is for the room to say.)
+fn one_line(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        _ if text.contains(char::is_control) => Err("must be one line without control characters".to_owned()),
+        _ => Ok(text.to_owned()),
     }
 }
 
@@ -261,5 +286,24 @@ mod tests {
         assert_eq!(message(&["Hello,", "world!"]), Some(b"Hello, world!".to_vec()));
         assert_eq!(message(&["-", "-"]), Some(b"- -".to_vec()));
         assert_eq!(message(&[""]), Some(Vec::new()));
+    }
+    #[test]
+    fn a_name_is_sent_first_and_cannot_be_more_than_a_name() {
+        let opening = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).opening();
+        assert_eq!(opening(&[]), b"");
+        assert_eq!(opening(&["-n", "نام"]), "/name نام\n".as_bytes());
+        for name in ["", "a\n/quit", "\u{85}"] {
+            assert!(ClientArgs::try_parse_from(["echo-client", "--name", name]).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn only_without_any_message_there_can_be_a_session() {
+        let is_open_ended = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).is_open_ended();
+        assert!(is_open_ended(&[]));
+        assert!(is_open_ended(&["--name", "ann"]));
+        for words in [["-"], ["hello"], ["--check"]] {
+            assert!(!is_open_ended(&words));
+        }
     }
 }

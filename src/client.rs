@@ -3,6 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | `exchange` | writes and reads at once over any reader and writer; says what went wrong |
+//! | `session` | what is typed on a terminal goes out, what comes appears above it |
+//! | `room` | tells a room from an echo |
 //! | `check` | compares both directions in constant memory |
 //! | `printer` | the reply as people and pipes want it on standard output |
 //! | `meter` | the progress of a long transfer on a terminal |
@@ -29,6 +31,7 @@ use std::fmt;
 use std::io::{self, Cursor, IsTerminal, Read};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::cli::ClientArgs;
@@ -38,32 +41,55 @@ mod check;
 mod exchange;
 mod meter;
 mod printer;
+mod room;
+mod session;
 #[cfg(test)]
 mod tests;
 
 pub use check::check;
 pub use exchange::{HalfClose, Peer, Progress, exchange};
 use printer::Printer;
+use room::Beginning;
+
+/// How what the command line asks for ended, where it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All was done.
+    Done,
+    /// A session was ended by Ctrl-C.
+    Interrupted,
+}
 
 /// Does what the command line of `echo-client` says: from connecting to the last byte on standard output.
 ///
-/// A standard output that its reader has closed is no error: whoever closed it has seen enough.
+/// A message of the command line and a standard input are exchanged; a terminal gets a session. A standard output that
+/// its reader has closed is no error: whoever closed it has seen enough.
+///
+/// `ends_at_once` says whether the caller ends the program at once on Ctrl-C. A session, which has a terminal to put
+/// back first, unsets it and sees to signals itself.
 ///
 /// # Errors
 ///
-/// All those of [`connect`], [`exchange()`] and [`check()`]. What came of the reply is printed even so.
-pub fn run(args: &ClientArgs) -> Result<(), Error> {
+/// All those of [`connect`], [`exchange()`] and [`check()`], and [`Error::Gone`]. What came of the reply is printed
+/// even so. The reply of a room is no echo: it may be shorter than the message. A peer is taken for a room where a
+/// name is given, or where it greets as a room does and the message does not begin like that.
+pub fn run(args: &ClientArgs, ends_at_once: &AtomicBool) -> Result<End, Error> {
     let timeouts = Timeouts { connect: args.connect_timeout, progress: args.timeout };
     let peer = connect(&args.host, args.port, timeouts)?;
+    if args.is_open_ended() && session::is_wanted() {
+        return session::run(peer, args, ends_at_once);
+    }
     let progress = Arc::new(Progress::default());
-
-    let Some(message) = args.message() else {
-        // On a terminal that shows the reply, or takes the input, the meter would be in the way.
-        let is_watched =
-            io::stderr().is_terminal() && !io::stdin().is_terminal() && (args.check || !io::stdout().is_terminal());
-        return meter::show_during(is_watched, &progress, || deliver(io::stdin(), peer, args, &progress));
-    };
-    deliver(Cursor::new(message), peer, args, &progress)
+    match args.message() {
+        Some(message) => deliver(Cursor::new(message), peer, args, &progress)?,
+        None => {
+            // On a terminal that shows the reply, or takes the input, the meter would be in the way.
+            let is_watched =
+                io::stderr().is_terminal() && !io::stdin().is_terminal() && (args.check || !io::stdout().is_terminal());
+            meter::show_during(is_watched, &progress, || deliver(io::stdin(), peer, args, &progress))?;
+        }
+    }
+    Ok(End::Done)
 }
 
 /// Sends `input` and checks or prints the reply.
@@ -77,11 +103,21 @@ fn deliver(
         return check(input, peer, progress);
     }
     let stdout = io::stdout();
-    let mut printer = Printer::new(stdout.lock(), args.message().is_some(), stdout.is_terminal() && !args.raw);
-    let outcome = exchange(input, peer, &mut printer, progress);
+    let printer = Printer::new(stdout.lock(), args.message().is_some(), stdout.is_terminal() && !args.raw);
+    let (message, reply) = (Beginning::default(), Beginning::default());
+    let input = Cursor::new(args.opening()).chain(message.of(input));
+    let mut output = reply.of(printer);
+    let outcome = match exchange(input, peer, &mut output, progress) {
+        Err(Error::Peer { failure: Failure::Short, .. })
+            if args.name.is_some() || (reply.is_greeting() && !message.is_greeting()) =>
+        {
+            Ok(())
+        }
+        outcome => outcome,
+    };
     let printed = match outcome {
         Err(_) if progress.received() == 0 => Ok(()),
-        _ => printer.finish().map_err(Error::Output),
+        _ => output.stream.finish().map_err(Error::Output),
     };
     match outcome.and(printed) {
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -159,6 +195,13 @@ pub enum Error {
     Input(io::Error),
     /// The reply could not be put out.
     Output(io::Error),
+    /// The peer ended a session, or the connection broke.
+    Gone {
+        /// The peer's name, see [`Peer::name`].
+        peer: String,
+        /// What the system said, if the peer did not end the session in an orderly way.
+        reason: Option<io::Error>,
+    },
     /// The peer did not send the message back.
     Peer {
         /// The peer's name, see [`Peer::name`].
@@ -193,6 +236,10 @@ impl fmt::Display for Error {
             Self::Connect { peer, reason: error } => return write!(f, "cannot connect to {peer}: {}", reason(error)),
             Self::Input(error) => return write!(f, "cannot read the input: {}", reason(error)),
             Self::Output(error) => return write!(f, "cannot write the output: {}", reason(error)),
+            Self::Gone { peer, reason: None } => return write!(f, "{peer} has ended the session"),
+            Self::Gone { peer, reason: Some(error) } => {
+                return write!(f, "the connection to {peer} broke: {}", reason(error));
+            }
             Self::Peer { peer, failure, sent, received } => (peer, failure, sent, received),
         };
         match failure {

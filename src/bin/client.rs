@@ -1,4 +1,4 @@
-//! `echo-client`: sends a message to an echo server and prints what comes back.
+//! `echo-client`: sends a message to an echo server and prints what comes back, or talks in a session.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,17 +7,20 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use signal_hook::{consts::SIGINT, flag};
-use sockets::{cli::ClientArgs, client};
+use sockets::cli::ClientArgs;
+use sockets::client::{self, End};
 
 /// The exit status after Ctrl-C, as shells count it: 128 and the signal's number.
-const INTERRUPTED: i32 = 128 + SIGINT;
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let args = ClientArgs::parse();
     // Should this fail, Ctrl-C ends the program all the same.
-    let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED, Arc::new(AtomicBool::new(true)));
-    match client::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ends_at_once = Arc::new(AtomicBool::new(true));
+    let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ends_at_once));
+    match client::run(&args, &ends_at_once) {
+        Ok(End::Done) => ExitCode::SUCCESS,
+        Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             let _ = writeln!(io::stderr(), "echo-client: {error}");
             ExitCode::FAILURE
