@@ -52,7 +52,12 @@ impl Screen {
             0 => {}
             row => _ = write!(out, "\x1b[{row}A"),
         }
-        out.extend_from_slice(b"\x1b[J");
+        out.extend_from_slice(b"\x1b[K");
+        if starts.len() > 1 {
+            // Not from the first row on: where that is the top of the screen, some terminals would take it for a
+            // clearing of the screen, and keep what is cleared.
+            out.extend_from_slice(b"\x1b[B\x1b[J\x1b[A");
+        }
     }
 
     /// Paints the line if it is not on the screen, with the cursor before its byte `cursor`. Of a line that does not
@@ -284,7 +289,7 @@ mod tests {
         let mut out = Vec::new();
         screen.wipe(&mut out, Size { columns: 10, rows: 9 });
         // The cursor, which was in the only row, is now in the third one below it.
-        assert_eq!(out, b"\r\x1b[3A\x1b[J");
+        assert_eq!(out, b"\r\x1b[3A\x1b[K\x1b[B\x1b[J\x1b[A");
     }
 
     #[test]
