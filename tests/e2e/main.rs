@@ -15,5 +15,8 @@ mod limits;
 mod listening;
 mod log;
 mod log_boundaries;
+mod session;
+mod session_end;
+mod session_person;
 mod stopping;
 mod syscalls;

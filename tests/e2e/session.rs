@@ -1,0 +1,233 @@
+//! The interactive session: what people see while they type and others do.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::harness::{Server, accept_in_time, client, feed};
+use crate::session_person::Person;
+
+/// A server that the test plays itself.
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    (listener, port)
+}
+
+#[test]
+fn people_type_at_once_and_nobodys_line_is_torn() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::join(&server, "ann");
+    let mut bob = Person::join(&server, "بهار");
+    ann.wait_for("* user2 is now بهار");
+
+    ann.type_in("नमस्ते 👍🏽, I am");
+    ann.wait_for("> नमस्ते 👍🏽, I am");
+    bob.type_in("سلام 👨‍👩‍👧");
+    bob.wait_for("> سلام 👨‍👩‍👧");
+    let mut carol = Person::join(&server, "花子");
+    carol.type_in("日本語 e\u{301}\r");
+    ann.wait_for_lines(&[
+        "* welcome, user1; nobody else is here",
+        "* user1 is now ann",
+        "* user2 joined",
+        "* user2 is now بهار",
+        "* user3 joined",
+        "* user3 is now 花子",
+        "<花子> 日本語 e\u{301}",
+        "> नमस्ते 👍🏽, I am",
+    ]);
+    bob.type_in(" دنیا\r");
+    ann.type_in(" here\r");
+    ann.wait_for("<بهار> سلام 👨‍👩‍👧 دنیا");
+    ann.wait_for("> नमस्ते 👍🏽, I am here");
+    bob.wait_for("<ann> नमस्ते 👍🏽, I am here");
+    bob.wait_for_lines(&[
+        "* welcome, user2; here: ann",
+        "* user2 is now بهار",
+        "* user3 joined",
+        "* user3 is now 花子",
+        "<花子> 日本語 e\u{301}",
+        "> سلام 👨‍👩‍👧 دنیا",
+        "<ann> नमस्ते 👍🏽, I am here",
+        ">",
+    ]);
+    carol.wait_for("<ann> नमस्ते 👍🏽, I am here");
+    carol.wait_for("<بهار> سلام 👨‍👩‍👧 دنیا");
+    for person in [&mut ann, &mut bob, &mut carol] {
+        person.type_in("\x04");
+    }
+    for person in [ann, bob, carol] {
+        assert_eq!(person.expect_end(), (Some(0), String::new()));
+    }
+    server.stop();
+}
+
+#[test]
+fn a_line_longer_than_the_terminal_stays_whole_below_what_arrives() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::join(&server, "ann");
+    let mut bob = Person::join(&server, "bob");
+    let long = "a line of more than one row: ".repeat(4);
+    ann.type_in(&long);
+    ann.type_in("\x01X");
+    let typed = format!("> X{long}");
+    ann.wait_for(typed.trim_end());
+    bob.type_in("one\rtwo\r");
+    let join = ["* welcome, user1; nobody else is here", "* user1 is now ann", "* user2 joined", "* user2 is now bob"];
+    ann.wait_for_lines(&[&join[..], &["<bob> one", "<bob> two", typed.trim_end()]].concat());
+    ann.wait_until("the cursor after the X", |screen| screen.cursor_position() == (6, 3));
+    ann.type_in("\x05end\r");
+    bob.wait_for(&format!("<ann> X{long}end"));
+    server.stop();
+}
+
+#[test]
+fn lines_keep_their_order_and_their_rows_while_someone_types() {
+    const LINES: usize = 600;
+    let server = Server::start(&["--chat", "--quiet"]);
+    let mut ann = Person::start(client(server.port, &["--name", "ann"]), 1200);
+    ann.wait_for("is now ann");
+    let said: String = (0..LINES).map(|number| format!("line {number}\n")).collect();
+    let mut bot = client(server.port, &["--name", "bot"]);
+    bot.env("NO_COLOR", "1");
+    let speaker = std::thread::spawn(move || feed(bot, said.into_bytes()));
+    for number in 0..100 {
+        ann.type_in(&format!("typed {number}\r"));
+    }
+    ann.wait_for("> typed 99\n");
+    ann.wait_for("* bot left");
+    assert_eq!(speaker.join().expect("the speaker").code, Some(0));
+    ann.wait_until("all lines, in order, in rows of their own", |screen| {
+        let contents = screen.contents();
+        let of =
+            |prefix: &str| contents.lines().filter_map(|line| line.strip_prefix(prefix)).map(str::to_owned).collect();
+        let (heard, typed): (Vec<String>, Vec<String>) = (of("<bot> line "), of("> typed "));
+        heard.iter().map(String::as_str).eq((0..LINES).map(|number| number.to_string()).collect::<Vec<_>>())
+            && typed == (0..100).map(|number| number.to_string()).collect::<Vec<_>>()
+    });
+    server.stop();
+}
+
+#[test]
+fn what_is_typed_ahead_or_pasted_is_sent_whole() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::join(&server, "ann");
+    let bob = Person::join(&server, "bob");
+    ann.type_in("\x1b[200~one\n\ttwo\n\x1b[201~");
+    ann.wait_for("> one\n    two");
+    ann.type_in("three\rfour\rfi");
+    bob.wait_for("<ann> one\n<ann>   two\n<ann> three\n<ann> four");
+    ann.wait_for_input("> fi", 4);
+    server.stop();
+}
+
+#[test]
+fn lines_are_edited_and_remembered() {
+    let server = Server::start(&[]);
+    let mut ann = Person::connect(server.port, &[]);
+    ann.type_in("one two\x17three\r");
+    ann.wait_for_lines(&["> one three", "one three", ">"]);
+    ann.type_in("\x1b[A\x7f\x7f\x1b[D日\x1b[H\x1b[C\x0b\x19\r");
+    ann.wait_for_lines(&["> one three", "one three", "> one th日r", "one th日r", ">"]);
+    ann.type_in("\x1b[A\x1b[A\x1b[B");
+    ann.wait_for_input("> one th日r", 11);
+    ann.type_in("\x15\x04");
+    assert_eq!(ann.expect_end(), (Some(0), String::new()));
+    assert_eq!(server.stop_and_read(), ["one three", "one th日r"]);
+}
+
+#[test]
+fn a_change_of_width_keeps_the_line() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::join(&server, "ann");
+    let mut bob = Person::join(&server, "bob");
+    ann.type_in("a line of thirty characters 30");
+    ann.wait_for_input("> a line of thirty characters 30", 32);
+    ann.resize(80);
+    bob.type_in("hello\r");
+    ann.wait_for("<bob> hello\n> a line of thirty characters 30");
+    ann.type_in(" and so long that it needs most of the new width");
+    ann.wait_for_input("> a line of thirty characters 30 and so long that it needs most of the new width", 0);
+    server.stop();
+}
+
+#[test]
+fn a_name_that_is_taken_is_told_and_the_session_goes_on() {
+    let server = Server::start(&["--chat"]);
+    let ann = Person::join(&server, "ann");
+    let mut other = Person::connect(server.port, &["-n", "Ann"]);
+    other.wait_for_lines(&["* welcome, user2; here: ann", "* Ann is taken", ">"]);
+    other.type_in("hello\r");
+    ann.wait_for("<user2> hello");
+    server.stop();
+}
+
+#[test]
+fn names_have_their_colours_unless_none_are_wanted() {
+    let server = Server::start(&["--chat"]);
+    let mut bob = Person::join(&server, "bob");
+    let ann = Person::join(&server, "ann");
+    let mut plain = client(server.port, &["--name", "plain"]);
+    plain.env("NO_COLOR", "1");
+    let plain = Person::start(plain, 24);
+    let mut unset = client(server.port, &["--name", "unset"]);
+    unset.env("NO_COLOR", "");
+    let unset = Person::start(unset, 24);
+    for person in [&plain, &unset] {
+        person.wait_for("is now");
+    }
+
+    bob.type_in("hello\r/msg ann psst\r");
+    assert_ne!(ann.colour_of("bob> hello"), vt100::Color::Default);
+    assert_eq!(ann.colour_of("bob -> ann> psst"), ann.colour_of("bob> hello"));
+    assert_eq!(unset.colour_of("bob> hello"), ann.colour_of("bob> hello"));
+    assert_ne!(bob.colour_of("user2 joined"), vt100::Color::Default);
+    assert_eq!(ann.colour_of("hello"), vt100::Color::Default);
+    assert_eq!(plain.colour_of("bob> hello"), vt100::Color::Default);
+    assert!(!String::from_utf8_lossy(&plain.bytes()).contains("\x1b[2m"), "nothing is dimmed either");
+
+    let piped = feed(client(server.port, &["--name", "pipe"]), *b"bye\n");
+    assert!(!piped.stdout.contains(&0x1b), "{:?}", String::from_utf8_lossy(&piped.stdout));
+    server.stop();
+}
+
+#[test]
+fn nothing_that_a_hostile_peer_sends_reaches_the_terminal_as_a_command() {
+    let hostile = "* welcome, \x1b[31m\r\n<\x1b]0;title\x07> \u{9b}2J\u{202e}gnp \rforged\nhalf \x1b[5m";
+    let shown =
+        [r"* welcome, \u{1b}[31m", r"<\u{1b}]0;title\u{7}> \u{9b}2J\u{202e}gnp \rforged", r"half \u{1b}[5m", ">"];
+    let (listener, port) = listener();
+    let ann = Person::connect(port, &[]);
+    let mut peer = accept_in_time(&listener);
+    peer.write_all(hostile.as_bytes()).expect("sent");
+    // The last line is shown although its end never comes.
+    ann.wait_for_lines(&shown);
+    let bytes = String::from_utf8(ann.bytes()).expect("whole characters");
+    for command in ["\x1b]", "\x07", "\u{9b}", "\u{202e}", "\x1b[5m", "\x1b[31m\\"] {
+        assert!(!bytes.contains(command), "{command:?} in {bytes:?}");
+    }
+
+    let raw = Person::connect(port, &["--raw"]);
+    accept_in_time(&listener).write_all(b"\x1b[32mgreen\x1b[m\n").expect("sent");
+    assert_eq!(raw.colour_of("green"), vt100::Color::Idx(2));
+}
+
+#[test]
+fn a_filter_can_talk_to_a_room() {
+    let server = Server::start(&["--chat", "--quiet"]);
+    let listener = Person::join(&server, "ann");
+    let output = feed(client(server.port, &[""; 0]), *b"build done\n");
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    assert_eq!(output.stdout, b"* welcome, user2; here: ann\n");
+    listener.wait_for("<user2> build done");
+
+    let output = feed(client(server.port, &["-n", "logbot"]), *b"no newline");
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    listener.wait_for("<logbot> no newline");
+
+    let large: Vec<u8> = "a line of a large file\n".repeat(400_000).into_bytes();
+    let output = feed(client(server.port, &[""; 0]), large);
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    listener.wait_for("* user4 left");
+    server.stop();
+}
