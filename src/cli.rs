@@ -157,8 +157,8 @@ pub struct ClientArgs {
     #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
     pub port: u16,
 
-    /// Take this name on joining a room
-    #[arg(short, long, env = "ECHO_NAME", value_parser = one_line, conflicts_with = "check")]
+    /// Take this name on joining a room (a check, which needs an echo, takes none)
+    #[arg(short, long, env = "ECHO_NAME", value_parser = one_line)]
     pub name: Option<String>,
 
     /// Print nothing; succeed only if the reply is the message, byte for byte

@@ -10,7 +10,7 @@
 //! | `meter` | the progress of a long transfer on a terminal |
 //!
 //! [`run`] puts them together as `echo-client` does. A program that wants the exchange alone starts from
-//! [`connect`] and [`exchange`]:
+//! [`connect`] and [`exchange()`]:
 //!
 //! ```no_run
 //! use std::io::Cursor;

@@ -225,9 +225,10 @@ fn a_filter_can_talk_to_a_room() {
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
     listener.wait_for("<logbot> no newline");
 
-    let large: Vec<u8> = "a line of a large file\n".repeat(400_000).into_bytes();
+    // More than the sockets' buffers take, so that the server is asked to keep up with it.
+    let large = format!("{}the end\n", "a line of a large file\n".repeat(50_000)).into_bytes();
     let output = feed(client(server.port, &[""; 0]), large);
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
-    listener.wait_for("* user4 left");
+    listener.wait_for("<user4> the end\n* user4 left");
     server.stop();
 }
