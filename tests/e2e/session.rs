@@ -37,8 +37,8 @@ fn people_type_at_once_and_nobodys_line_is_torn() {
         "> नमस्ते 👍🏽, I am",
     ]);
     bob.type_in(" دنیا\r");
+    ann.wait_for("<بهار> سلام 👨‍👩‍👧 دنیا\n> नमस्ते 👍🏽, I am");
     ann.type_in(" here\r");
-    ann.wait_for("<بهار> سلام 👨‍👩‍👧 دنیا");
     ann.wait_for("> नमस्ते 👍🏽, I am here");
     bob.wait_for("<ann> नमस्ते 👍🏽, I am here");
     bob.wait_for_lines(&[
