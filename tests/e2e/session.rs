@@ -36,6 +36,7 @@ fn people_type_at_once_and_nobodys_line_is_torn() {
         "<花子> 日本語 e\u{301}",
         "> नमस्ते 👍🏽, I am",
     ]);
+    bob.wait_for("<花子> 日本語 e\u{301}\n> سلام 👨‍👩‍👧");
     bob.type_in(" دنیا\r");
     ann.wait_for("<بهار> سلام 👨‍👩‍👧 دنیا\n> नमस्ते 👍🏽, I am");
     ann.type_in(" here\r");
