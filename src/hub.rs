@@ -295,8 +295,6 @@ impl<S: Stream> Hub<S> {
             }
         }
         // Not before: those that are dropped give memory back too.
-        self.feed_starved();
-        // Not before: those that are dropped give memory back too.
         self.feed.trim();
         self.feed_starved();
         has_dropped
