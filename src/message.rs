@@ -114,7 +114,7 @@ impl Lines {
                     return None;
                 }
                 // One byte more, because the last may be the CR of the line ending.
-                if self.partial.len() + rest.len() > limit + 1 {
+                if self.partial.len() + rest.len() > limit.saturating_add(1) {
                     self.partial = Vec::new();
                     self.is_skipping = true;
                     return Some(Line::TooLong);
@@ -131,7 +131,7 @@ impl Lines {
                 return Some(line(piece, limit));
             }
             self.is_spent = true;
-            if self.partial.len() + piece.len() > limit + 1 {
+            if self.partial.len() + piece.len() > limit.saturating_add(1) {
                 return Some(Line::TooLong);
             }
             self.partial.extend_from_slice(piece);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::mem;
 use std::ops::Range;
 
 use crate::feed::Feed;
@@ -12,6 +13,10 @@ const PIECE: usize = 64 << 10;
 
 /// The most slices given to one vectored write: 1 MiB of full pieces.
 const SLICES: usize = 16;
+
+/// What a shared piece costs, in bytes: itself and the piece of our own that it keeps apart from the next, in a
+/// queue that may be half empty. Where lines for all and lines for one alternate, this is more than the lines.
+const SHARED_COST: usize = 2 * 2 * size_of::<Piece>();
 
 /// A queue of bytes that are owed to one peer, in the order in which they are to be sent.
 ///
@@ -33,6 +38,8 @@ struct Queue {
     len: usize,
     /// How many of them are in pieces of our own.
     own: usize,
+    /// How many pieces are shared.
+    shared: usize,
     /// The position in the feed that is pinned: the first of the shared pieces.
     pinned: Option<u64>,
 }
@@ -49,9 +56,9 @@ impl Outbox {
         self.queue.as_ref().map_or(0, |queue| queue.len)
     }
 
-    /// How many of the bytes owed are held here, not in the feed.
+    /// How many bytes are held here, not in the feed.
     pub fn own_len(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.own)
+        self.queue.as_ref().map_or(0, |queue| queue.own + queue.shared * SHARED_COST)
     }
 
     /// Whether nothing is owed.
@@ -60,26 +67,13 @@ impl Outbox {
     }
 
     /// Queues a copy of `bytes`.
-    pub fn push(&mut self, mut bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         let queue = self.queue.get_or_insert_default();
         queue.len += bytes.len();
-        queue.own += bytes.len();
-        if let Some(Piece::Own(tail)) = queue.pieces.back_mut() {
-            let (fitting, rest) = bytes.split_at(bytes.len().min(tail.capacity() - tail.len()));
-            tail.extend_from_slice(fitting);
-            bytes = rest;
-        }
-        while !bytes.is_empty() {
-            let (next, rest) = bytes.split_at(bytes.len().min(PIECE));
-            // Room for as much as there is already, so that a trickle of single bytes makes few pieces.
-            let mut piece = Vec::with_capacity(next.len().max(queue.own.min(PIECE)));
-            piece.extend_from_slice(next);
-            queue.pieces.push_back(Piece::Own(piece));
-            bytes = rest;
-        }
+        queue.append(bytes);
     }
 
     /// Queues a range of the feed, without a copy.
@@ -91,7 +85,10 @@ impl Outbox {
         queue.len += (range.end - range.start) as usize;
         match queue.pieces.back_mut() {
             Some(Piece::Shared(tail)) if tail.end == range.start => tail.end = range.end,
-            _ => queue.pieces.push_back(Piece::Shared(range)),
+            _ => {
+                queue.pieces.push_back(Piece::Shared(range));
+                queue.shared += 1;
+            }
         }
         queue.pin_first(feed);
     }
@@ -121,16 +118,23 @@ impl Outbox {
     /// Copies what is owed from the feed, so that the feed need not keep it.
     pub fn detach(&mut self, feed: &mut Feed) {
         let Some(queue) = &mut self.queue else { return };
-        for piece in &mut queue.pieces {
-            if let Piece::Shared(range) = piece {
-                let mut copy = Vec::with_capacity((range.end - range.start) as usize);
-                while !range.is_empty() {
-                    let bytes = feed.slice(range.clone());
-                    copy.extend_from_slice(bytes);
-                    range.start += bytes.len() as u64;
+        let pieces = mem::take(&mut queue.pieces);
+        (queue.own, queue.shared) = (0, 0);
+        for piece in pieces {
+            match piece {
+                // The first may be half-sent.
+                Piece::Own(bytes) if queue.pieces.is_empty() => {
+                    queue.own = bytes.len() - queue.sent;
+                    queue.pieces.push_back(Piece::Own(bytes));
                 }
-                queue.own += copy.len();
-                *piece = Piece::Own(copy);
+                Piece::Own(bytes) => queue.append(&bytes),
+                Piece::Shared(mut range) => {
+                    while !range.is_empty() {
+                        let bytes = feed.slice(range.clone());
+                        queue.append(bytes);
+                        range.start += bytes.len() as u64;
+                    }
+                }
             }
         }
         queue.pin_first(feed);
@@ -145,6 +149,28 @@ impl Outbox {
 }
 
 impl Queue {
+    /// Copies `bytes` into pieces of our own.
+    fn append(&mut self, mut bytes: &[u8]) {
+        self.own += bytes.len();
+        let mut before = 0;
+        if let Some(Piece::Own(tail)) = self.pieces.back_mut() {
+            let (fitting, rest) = bytes.split_at(bytes.len().min(tail.capacity() - tail.len()));
+            tail.extend_from_slice(fitting);
+            bytes = rest;
+            before = tail.len();
+        }
+        while !bytes.is_empty() {
+            let (next, rest) = bytes.split_at(bytes.len().min(PIECE));
+            // Twice the room of the piece before it, so that a trickle of single bytes makes few pieces. But no
+            // more, whatever else is owed: where lines for all come in between, it will never be used.
+            let mut piece = Vec::with_capacity(next.len().max((2 * before).min(PIECE)));
+            piece.extend_from_slice(next);
+            before = piece.len();
+            self.pieces.push_back(Piece::Own(piece));
+            bytes = rest;
+        }
+    }
+
     /// Fills `slices` from the front; returns how many, and of how many bytes.
     fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>], feed: &'a Feed) -> (usize, usize) {
         let (mut count, mut offered) = (0, 0);
@@ -200,7 +226,9 @@ impl Queue {
                 return;
             }
             self.sent = 0;
-            self.pieces.pop_front();
+            if let Some(Piece::Shared(_)) = self.pieces.pop_front() {
+                self.shared -= 1;
+            }
         }
     }
 
@@ -294,6 +322,52 @@ mod tests {
     }
 
     #[test]
+    fn pieces_between_shared_ones_take_little_more_than_they_hold() {
+        let (mut outbox, mut feed) = (Outbox::default(), Feed::default());
+        for _ in 0..10_000 {
+            outbox.push(b"for you\n");
+            outbox.push(b"and this\n");
+            let range = feed.push(b"for all\n");
+            outbox.push_shared(range, &mut feed);
+        }
+        let queue = outbox.queue.as_ref().unwrap();
+        let own = queue.pieces.iter().map(|piece| if let Piece::Own(bytes) = piece { bytes.capacity() } else { 0 });
+        let taken = own.sum::<usize>() + queue.pieces.capacity() * size_of::<Piece>();
+        assert!(taken <= 2 * outbox.own_len(), "{taken} bytes taken, {} counted", outbox.own_len());
+        outbox.clear(&mut feed);
+        feed.trim();
+        assert_eq!(feed.held(), PIECE);
+    }
+
+    #[test]
+    fn what_is_copied_from_the_feed_comes_out_the_same_and_is_given_back_piece_by_piece() {
+        let (mut outbox, mut feed) = (Outbox::default(), Feed::default());
+        let mut expected = Vec::new();
+        for at in 0..20u8 {
+            let line = vec![at; 30_000];
+            expected.extend_from_slice(&line);
+            if at % 7 == 3 {
+                outbox.push(&line);
+            } else {
+                let range = feed.push(&line);
+                outbox.push_shared(range, &mut feed);
+            }
+        }
+        let mut out = Narrow { taken: Vec::new(), width: 100_000 };
+        outbox.write_to(&mut out, &mut feed).unwrap();
+        outbox.detach(&mut feed);
+        feed.trim();
+        assert_eq!((feed.held(), outbox.first_shared()), (PIECE, None));
+        while !outbox.is_empty() {
+            assert_eq!(outbox.own_len(), outbox.len());
+            let queue = outbox.queue.as_ref().unwrap();
+            assert!(queue.pieces.iter().all(|piece| matches!(piece, Piece::Own(bytes) if bytes.len() <= PIECE)));
+            outbox.write_to(&mut out, &mut feed).unwrap();
+        }
+        assert!(out.taken == expected);
+    }
+
+    #[test]
     fn neighbours_in_the_feed_are_one_piece() {
         let (mut outbox, mut feed) = (Outbox::default(), Feed::default());
         for _ in 0..1000 {
@@ -301,7 +375,7 @@ mod tests {
             outbox.push_shared(range, &mut feed);
         }
         assert_eq!(outbox.len(), 7000);
-        assert_eq!(outbox.own_len(), 0);
+        assert_eq!(outbox.own_len(), SHARED_COST);
         assert_eq!(outbox.queue.as_ref().unwrap().pieces.len(), 1);
         outbox.clear(&mut feed);
         feed.trim();
