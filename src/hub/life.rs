@@ -70,7 +70,10 @@ impl<S: Stream> Peer<S> {
     /// Ends the connection if `timer`, which is due, still stands. Returns when to look again if it does not.
     pub(super) fn end_lifeless(&mut self, timer: Timer, timeouts: &Timeouts, now: Instant) -> Option<Instant> {
         let life = self.life.as_mut()?;
-        let (due, close) = if timer == Timer::Idle {
+        let (due, close) = if timer == Timer::Idle && self.is_starved {
+            // It is we who do not read.
+            (now + timeouts.idle?, Close::Idle)
+        } else if timer == Timer::Idle {
             (life.moved_at + timeouts.idle?, Close::Idle)
         } else if self.connection.owed() == 0 {
             life.is_watched = false;
