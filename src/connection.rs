@@ -159,6 +159,15 @@ impl<S: Stream> Connection<S> {
         self.readable && matches!(self.phase, Phase::Open | Phase::Stopping(1..) | Phase::Lingering(_))
     }
 
+    /// Whether the peer has ended its side and everything before that has been read, or all that is taken in.
+    pub fn is_exhausted(&self) -> bool {
+        match self.phase {
+            Phase::Draining(close) => close == Close::Finished,
+            Phase::Stopping(0) => self.read_closed,
+            _ => false,
+        }
+    }
+
     /// Whether something is owed and a write may take some of it.
     pub fn can_flush(&self) -> bool {
         self.writable && !self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_))

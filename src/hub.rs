@@ -149,6 +149,8 @@ struct Peer<S> {
     is_timed: bool,
     /// Whether it is in [`Hub::starved`].
     is_starved: bool,
+    /// Whether it holds the room up.
+    is_slow: bool,
 }
 
 impl<S: Stream> Hub<S> {
@@ -210,6 +212,7 @@ impl<S: Stream> Hub<S> {
             is_settled: false,
             is_timed: false,
             is_starved: false,
+            is_slow: false,
         });
         if let Some(timeout) = self.timeouts.idle {
             let ticket = Ticket { serial: self.last_serial, key };
@@ -356,7 +359,7 @@ impl<S: Stream> Hub<S> {
         let outlook = if let Some(relay) = &mut self.relay {
             let held = held_by_others + peer.held() + self.feed.held();
             let is_open = relay.is_open(held);
-            relay.hear(peer, ticket, is_open, &mut self.buffer, &mut self.feed, on_event);
+            relay.hear(peer, ticket, held, &mut self.buffer, &mut self.feed, on_event);
             peer.relay_outlook(is_open)
         } else {
             peer.echo(&mut self.buffer, &self.limits, held_by_others, now, on_event);

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::{Event, Outlook, Peer, Ticket};
 use crate::chat::{Hall, Reaction, Room};
-use crate::config::{CHAT_STALL_TIMEOUT, Config};
+use crate::config::{CHAT_STALL_TIMEOUT, Config, RESERVE};
 use crate::connection::{Close, Phase, Received, Stream};
 use crate::feed::Feed;
 use crate::message::{Line, Lines};
@@ -19,8 +19,11 @@ use crate::message::{Line, Lines};
 /// When a turn has brought so many bytes, they are delivered before more is taken in.
 const BATCH: usize = 64 << 10;
 
-/// How much of the memory limit a turn may need on top of what was held when it began.
-const HEADROOM: usize = 8 * BATCH;
+/// A turn may need so many times the batch, or the longest line, on top of what was held when it began.
+const HEADROOM: usize = 8;
+
+/// What a member is owed is copied out of the feed where it keeps more than so many times as much there.
+const WORTH_A_COPY: u64 = 4;
 
 /// The state of the room and of its queues.
 #[derive(Debug)]
@@ -154,13 +157,16 @@ impl Relay {
         feed.end() > self.delivered || !self.edits.is_empty()
     }
 
-    /// Whether members are listened to, while `held` bytes are held for all.
+    /// Whether members are listened to, while `held` bytes are held for all. When memory runs out, whoever is
+    /// owed anything is slow; where nobody is, waiting would give nothing back. A room that is to end has no
+    /// time to wait for the slow, and little to wait for: nothing that comes later is heard.
     pub(super) fn is_open(&self, held: usize) -> bool {
-        self.slow.is_empty() && self.has_memory(held)
+        self.slow.is_empty() || (self.stop == Stop::Ending && self.has_memory(held))
     }
 
     fn has_memory(&self, held: usize) -> bool {
-        held + HEADROOM.min(self.max_memory / 2) <= self.max_memory
+        let headroom = self.max_line.max(BATCH).saturating_mul(HEADROOM);
+        held + headroom.min(self.max_memory / 2) <= self.max_memory
     }
 
     /// When somebody will have held the others up for too long.
@@ -173,13 +179,13 @@ impl Relay {
         self.stop = Stop::Ending;
     }
 
-    /// Takes in what one read brings, if the room `is_open`, and gives it to the room. Who is not in the room
-    /// joins it, and who ends the connection leaves it.
+    /// Takes in what one read brings, if the room is open while `held` bytes are held for all, and gives it to
+    /// the room. Who is not in the room joins it, and who ends the connection leaves it.
     pub(super) fn hear<S: Stream>(
         &mut self,
         peer: &mut Peer<S>,
         ticket: Ticket,
-        is_open: bool,
+        held: usize,
         buffer: &mut [u8],
         feed: &mut Feed,
         on_event: &mut impl FnMut(Event<'_>),
@@ -189,6 +195,9 @@ impl Relay {
         {
             peer.connection.receive(buffer);
         }
+        let is_open = self.is_open(held);
+        // Nobody but who sent it can free the memory of a line that has no end yet.
+        let max_line = if self.has_memory(held) { self.max_line } else { self.max_line.min(RESERVE) };
         let Some(hearing) = &mut peer.hearing else { return };
         let mut voice = Voice { feed, edits: &mut self.edits, inserted: &mut self.inserted, on_event };
         if hearing.standing == Standing::New {
@@ -203,21 +212,22 @@ impl Relay {
             let mut input = &backlog[..];
             if backlog.is_empty()
                 && peer.connection.can_receive()
-                && let Received::Bytes(count) = peer.connection.receive(buffer)
+                && let Received::Bytes(count) = peer.connection.receive(&mut buffer[..BATCH])
             {
                 input = &buffer[..count];
             }
             let mut reaction = Reaction::Stay;
             while reaction == Reaction::Stay
                 && (voice.feed.end() - self.delivered) as usize + *voice.inserted < BATCH
-                && let Some(line) = hearing.lines.next(&mut input, self.max_line)
+                && let Some(line) = hearing.lines.next(&mut input, max_line)
             {
-                reaction = hear_line(&mut self.room, ticket, line, self.max_line, &mut voice);
+                reaction = hear_line(&mut self.room, ticket, line, max_line, &mut voice);
             }
-            if let Phase::Draining(Close::Finished) = peer.connection.phase()
-                && let Some(line) = hearing.lines.last(self.max_line)
+            if input.is_empty()
+                && peer.connection.is_exhausted()
+                && let Some(line) = hearing.lines.last(max_line)
             {
-                reaction = hear_line(&mut self.room, ticket, line, self.max_line, &mut voice);
+                reaction = hear_line(&mut self.room, ticket, line, max_line, &mut voice);
             }
             if reaction == Reaction::Leave {
                 peer.connection.end(Close::Quit);
@@ -272,8 +282,8 @@ impl Relay {
         true
     }
 
-    /// Sends every member what was said in this turn, and gives back what nobody waits for any more. `held`
-    /// is how many bytes are held for the peers, each for one alone.
+    /// Sends every member what was said in this turn, and notes who is slow. `held` is how many bytes are held
+    /// for the peers, each for one alone.
     pub(super) fn deliver<S: Stream>(
         &mut self,
         peers: &mut Slab<Peer<S>>,
@@ -282,10 +292,22 @@ impl Relay {
         work: &mut Vec<usize>,
         now: Instant,
     ) {
-        if !self.has_undelivered(feed) {
-            feed.trim();
+        if self.has_undelivered(feed) {
+            self.deliver_edited(peers, feed, held, work, now);
+        } else if self.has_memory(*held + feed.held()) {
             return;
         }
+        self.note_slow(peers, *held + feed.held(), now);
+    }
+
+    fn deliver_edited<S: Stream>(
+        &mut self,
+        peers: &mut Slab<Peer<S>>,
+        feed: &mut Feed,
+        held: &mut usize,
+        work: &mut Vec<usize>,
+        now: Instant,
+    ) {
         let mut edits = mem::take(&mut self.edits);
         // A stable sort: for each member they stay in the order of the feed.
         edits.sort_by_key(|edit| edit.key);
@@ -307,8 +329,13 @@ impl Relay {
                 }
             }
             peer.note_life(now);
-            // Little that is owed must not keep much in the feed.
-            if peer.connection.lag(feed) > self.max_queue as u64 && peer.connection.owed() <= self.max_queue {
+            // Little that is owed must not keep much in the feed: who talks without reading is owed all but his
+            // own lines. A copy takes memory, and is no gain where many would get one of nearly the same.
+            let (lag, owed) = (peer.connection.lag(feed), peer.connection.owed());
+            if lag > self.max_queue as u64
+                && owed as u64 <= lag / WORTH_A_COPY
+                && self.has_memory(*held + peer.held() + owed + feed.held())
+            {
                 peer.connection.detach(feed);
             }
             *held += peer.held();
@@ -316,15 +343,15 @@ impl Relay {
         self.delivered = feed.end();
         self.inserted = 0;
         feed.trim();
-        self.note_slow(peers, *held + feed.held(), now);
     }
 
     /// Notes who is owed more than the mark; when memory runs out, who is owed anything.
-    fn note_slow<S: Stream>(&mut self, peers: &Slab<Peer<S>>, held: usize, now: Instant) {
+    fn note_slow<S: Stream>(&mut self, peers: &mut Slab<Peer<S>>, held: usize, now: Instant) {
         let mark = if self.has_memory(held) { self.max_queue } else { 0 };
         for (key, peer) in peers {
-            let ticket = Ticket { serial: peer.serial, key };
-            if peer.connection.owed() > mark && !self.slow.iter().any(|slow| slow.ticket == ticket) {
+            let is_over = matches!(peer.connection.phase(), Phase::Closed(_));
+            if peer.connection.owed() > mark && !is_over && !mem::replace(&mut peer.is_slow, true) {
+                let ticket = Ticket { serial: peer.serial, key };
                 self.slow.push(Slow { ticket, since: now, sent: peer.connection.sent() });
             }
         }
@@ -339,21 +366,24 @@ impl Relay {
         now: Instant,
     ) {
         let enough = if self.has_memory(held) { self.max_queue / 2 } else { 0 };
+        let progress = (self.max_queue as u64 / 16).max(1);
         self.slow.retain_mut(|slow| {
             let Some(peer) = super::find(peers, slow.ticket) else { return false };
-            if peer.connection.owed() <= enough {
+            // What a broken connection is owed waits only for the end of the turn.
+            peer.is_slow = peer.connection.owed() > enough && !matches!(peer.connection.phase(), Phase::Closed(_));
+            if !peer.is_slow {
                 return false;
             }
             let sent = peer.connection.sent();
-            if sent - slow.sent >= self.max_queue as u64 / 16 {
+            if sent - slow.sent >= progress {
                 (slow.since, slow.sent) = (now, sent);
             }
-            let is_too_slow = now >= slow.since + self.stall_timeout;
-            if is_too_slow {
+            if now >= slow.since + self.stall_timeout {
                 peer.connection.abort(Close::TooSlow);
                 peer.schedule(slow.ticket.key, work);
+                peer.is_slow = false;
             }
-            !is_too_slow
+            peer.is_slow
         });
     }
 }
@@ -368,12 +398,12 @@ impl<S: Stream> Peer<S> {
         }
     }
 
+    /// Whether the end of the room has to wait for it.
     fn has_more_to_say(&self) -> bool {
         let Some(hearing) = &self.hearing else { return false };
-        match self.connection.phase() {
-            Phase::Stopping(unread) => unread > 0 || !hearing.backlog.is_empty(),
-            _ => false,
-        }
+        let has_tail = self.connection.is_exhausted() && hearing.lines.held() > 0;
+        let has_input = self.connection.can_receive() || !hearing.backlog.is_empty() || has_tail;
+        hearing.standing == Standing::New || (self.connection.takes_input() && has_input)
     }
 }
 

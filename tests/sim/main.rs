@@ -15,6 +15,7 @@
 mod cuts;
 mod echo;
 mod ledger;
+mod room;
 mod script;
 mod socket;
 mod world;
