@@ -3,13 +3,16 @@
 //! It knows nothing of connections: it is told who comes, what they say and who goes, and tells a [`Hall`]
 //! who has to hear what.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use crate::escape::{Style, escape};
+use crate::escape::{Style, escape, incomplete_tail};
 
 /// The most characters in a name.
 pub const MAX_NAME: usize = 32;
@@ -105,7 +108,7 @@ impl<Id: Copy + Ord> Room<Id> {
             b"quit" => return Reaction::Leave,
             _ => {
                 let mut answer = "* no such command: /".to_owned();
-                escape(&mut answer, &word[..word.len().min(MAX_NAME)], Style::Text);
+                escape(&mut answer, beginning(word), Style::Text);
                 answer.push_str("; try /help\n");
                 hall.tell(id, &answer);
             }
@@ -141,7 +144,7 @@ impl<Id: Copy + Ord> Room<Id> {
 
     fn rename(&mut self, id: Id, wish: &[u8], hall: &mut impl Hall<Id>) {
         let Some(old) = self.names.get(&id).cloned() else { return };
-        let Some(new) = str::from_utf8(wish).ok().filter(|name| is_well_formed(name)) else {
+        let Some(new) = str::from_utf8(wish.trim_ascii_end()).ok().filter(|name| is_well_formed(name)) else {
             hall.tell(id, "* a name has 1 to 32 letters, digits, - or _\n");
             return;
         };
@@ -171,7 +174,7 @@ impl<Id: Copy + Ord> Room<Id> {
         let form = str::from_utf8(addressee).ok().map(unmistakable);
         let Some(&receiver) = form.and_then(|form| self.taken.get(&form)) else {
             let mut answer = "* nobody is called ".to_owned();
-            escape(&mut answer, &addressee[..addressee.len().min(4 * MAX_NAME)], Style::Text);
+            escape(&mut answer, beginning(addressee), Style::Text);
             answer.push('\n');
             hall.tell(id, &answer);
             return;
@@ -215,11 +218,16 @@ impl fmt::Display for Size {
     }
 }
 
-/// The first word and what follows it, spaces around both taken off.
+/// The first word and what follows it, without the spaces between them.
 fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
-    let text = text.trim_ascii();
     let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
     (&text[..end], text[end..].trim_ascii_start())
+}
+
+/// As much of a word as an answer repeats: what may be a name is repeated whole.
+fn beginning(word: &[u8]) -> &[u8] {
+    let Some(beginning) = word.get(..4 * MAX_NAME) else { return word };
+    &beginning[..beginning.len() - incomplete_tail(beginning)]
 }
 
 /// Letters and digits of any script, `-` and `_`. The marks with which many scripts write their vowels may
@@ -233,17 +241,19 @@ fn is_well_formed(name: &str) -> bool {
         && !name.contains(is_invisible)
 }
 
-/// The letters and marks that are displayed as nothing (Unicode: `Default_Ignorable_Code_Point`).
+/// The letters and marks that are displayed as nothing: Unicode's `Default_Ignorable_Code_Point`, and the blanks
+/// and fillers of two scripts.
 fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}')
+        | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{13441}'..='\u{13442}' | '\u{16fe4}' | '\u{e0100}'..='\u{e01ef}')
 }
 
 /// What two names that people would take for the same have in common: upper and lower case, and the
-/// different encodings of a character (Unicode Standard Annex 15, NFKC).
+/// different encodings of a character (Unicode Standard Annex 15, NFKC). By way of upper case, because some
+/// letters have two lower ones, such as the Greek sigma.
 fn unmistakable(name: &str) -> String {
-    name.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+    name.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
 }
 
 /// `user7` is the server's to give, even if nobody has it yet or any more.

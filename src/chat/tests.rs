@@ -1,0 +1,400 @@
+//! The room with a hall that writes down who is told what.
+
+use super::*;
+
+/// A room, and what was told and shown in it. Members are numbers.
+#[derive(Default)]
+struct Scene {
+    room: Room<u32>,
+    hall: Record,
+}
+
+/// Who was told which line; nobody where it was shown to the operator.
+#[derive(Default)]
+struct Record {
+    /// Kept as the hub does, because the room only says who is not to be told.
+    members: Vec<u32>,
+    told: Vec<(u32, String)>,
+    shown: Vec<String>,
+}
+
+impl Hall<u32> for Record {
+    fn tell_others(&mut self, except: u32, line: &str) {
+        for member in self.members.clone() {
+            if member != except {
+                self.tell(member, line);
+            }
+        }
+    }
+
+    fn tell(&mut self, member: u32, line: &str) {
+        assert_eq!(line.find('\n'), Some(line.len() - 1), "not exactly one line: {line:?}");
+        let is_safe = |character: char| character == '\t' || character == '\n' || !character.is_control();
+        assert!(line.chars().all(is_safe), "{line:?}");
+        self.told.push((member, line.trim_end_matches('\n').to_owned()));
+    }
+
+    fn show(&mut self, line: &str) {
+        assert!(!line.contains('\n'), "{line:?}");
+        self.shown.push(line.to_owned());
+    }
+}
+
+impl Scene {
+    /// A room in which these have joined and taken their names; what they were told is forgotten.
+    fn with(names: &[&str]) -> Self {
+        let mut scene = Self::default();
+        for (id, name) in (1..).zip(names) {
+            scene.join(id);
+            if *name != format!("user{id}") {
+                scene.says(id, &format!("/name {name}"));
+                assert_eq!(scene.room.names[&id], *name);
+            }
+        }
+        scene.hall.shown.clear();
+        scene
+    }
+
+    fn join(&mut self, id: u32) -> Vec<(u32, String)> {
+        self.hall.told.clear();
+        self.hall.members.push(id);
+        self.room.join(id, &mut self.hall);
+        self.hall.told.clone()
+    }
+
+    fn leave(&mut self, id: u32, reason: Option<&str>) -> Vec<(u32, String)> {
+        self.hall.told.clear();
+        self.hall.members.retain(|member| *member != id);
+        self.room.leave(id, reason, &mut self.hall);
+        self.hall.told.clone()
+    }
+
+    /// What is told because of a line.
+    fn says(&mut self, id: u32, text: impl AsRef<[u8]>) -> Vec<(u32, String)> {
+        self.hall.told.clear();
+        assert_eq!(self.room.hear(id, text.as_ref(), &mut self.hall), Reaction::Stay);
+        self.hall.told.clone()
+    }
+
+    /// The one line that a member, and nobody else, is told because of its own line, which changes nothing.
+    fn answer(&mut self, id: u32, text: impl AsRef<[u8]>) -> String {
+        let (names, shown) = (self.room.names.clone(), self.hall.shown.len());
+        let mut told = self.says(id, &text);
+        assert_eq!(told.len(), 1, "{:?}: {told:?}", text.as_ref().escape_ascii().to_string());
+        assert_eq!((told[0].0, &self.room.names, self.hall.shown.len()), (id, &names, shown));
+        assert_eq!(self.room.taken.len(), names.len());
+        let answer = told.remove(0).1;
+        assert!(answer.starts_with("* "), "{answer}");
+        answer
+    }
+
+    fn takes_name(&mut self, id: u32, name: &str) -> bool {
+        let told = self.says(id, format!("/name {name}"));
+        let is_taken = self.room.names[&id] == name;
+        assert_eq!(told.len(), if is_taken { self.hall.members.len() } else { 1 }, "{told:?}");
+        is_taken
+    }
+}
+
+fn told(lines: &[(u32, &str)]) -> Vec<(u32, String)> {
+    lines.iter().map(|(id, line)| (*id, (*line).to_owned())).collect()
+}
+
+#[test]
+fn names_are_counted_up_and_never_given_twice() {
+    let mut scene = Scene::default();
+    assert_eq!(scene.join(7), told(&[(7, "* welcome, user1; nobody else is here")]));
+    assert_eq!(scene.join(8), told(&[(8, "* welcome, user2; here: user1"), (7, "* user2 joined")]));
+    assert_eq!(scene.leave(8, None), told(&[(7, "* user2 left")]));
+    assert_eq!(scene.join(9), told(&[(9, "* welcome, user3; here: user1"), (7, "* user3 joined")]));
+    scene.leave(7, None);
+    scene.leave(9, None);
+    assert_eq!(scene.join(10), told(&[(10, "* welcome, user4; nobody else is here")]));
+    let shown = ["user1 joined", "user2 joined", "user2 left", "user3 joined", "user1 left", "user3 left"];
+    assert_eq!(scene.hall.shown[..6], shown.map(|line| format!("* {line}")));
+}
+
+#[test]
+fn a_list_shows_twenty_names_the_longest_here_first() {
+    let mut scene = Scene::default();
+    let names: Vec<String> = (1..=20).map(|number| format!("user{number}")).collect();
+    let shown = names.join(", ");
+    for id in 1..=20 {
+        scene.join(id);
+    }
+    assert_eq!(scene.join(21)[0].1, format!("* welcome, user21; here: {shown}"));
+    assert_eq!(scene.join(22)[0].1, format!("* welcome, user22; here: {shown} and 1 more"));
+    for id in 23..=1001 {
+        scene.join(id);
+    }
+    assert_eq!(scene.join(1002)[0].1, format!("* welcome, user1002; here: {shown} and 981 more"));
+    scene.leave(1, None);
+    let rest = names[1..].join(", ");
+    assert_eq!(scene.answer(5, "/who"), format!("* here: {rest}, user21 and 981 more"));
+}
+
+#[test]
+fn what_is_said_reaches_all_others_and_the_operator() {
+    let mut scene = Scene::with(&["ann", "bob", "user3"]);
+    assert_eq!(scene.says(1, "hello"), told(&[(2, "<ann> hello"), (3, "<ann> hello")]));
+    assert_eq!(scene.says(3, " two  spaces "), told(&[(1, "<user3>  two  spaces "), (2, "<user3>  two  spaces ")]));
+    assert_eq!(scene.hall.shown, ["<ann> hello", "<user3>  two  spaces "]);
+    assert_eq!(scene.says(1, ""), []);
+    assert_eq!(scene.hall.shown.len(), 2);
+}
+
+#[test]
+fn who_is_alone_talks_to_the_operator() {
+    let mut scene = Scene::with(&["ann"]);
+    assert_eq!(scene.says(1, "hello"), []);
+    assert_eq!(scene.hall.shown, ["<ann> hello"]);
+}
+
+#[test]
+fn who_has_left_is_told_with_the_reason_and_once() {
+    let mut scene = Scene::with(&["ann", "bob", "eve"]);
+    assert_eq!(scene.leave(2, Some("too slow")), told(&[(1, "* bob left (too slow)"), (3, "* bob left (too slow)")]));
+    assert_eq!(scene.leave(2, None), []);
+    assert_eq!(scene.says(2, "still here?"), []);
+    assert_eq!(scene.says(2, "/name ghost"), []);
+    assert_eq!(scene.says(2, "/msg ann boo"), []);
+    assert_eq!(scene.hall.shown, ["* bob left (too slow)"]);
+    assert!(scene.takes_name(1, "Bob"), "a name that was given up is free");
+}
+
+#[test]
+fn all_are_told_of_a_new_name() {
+    let mut scene = Scene::with(&["user1", "bob"]);
+    assert_eq!(scene.says(1, "/name ann"), told(&[(1, "* user1 is now ann"), (2, "* user1 is now ann")]));
+    assert_eq!(scene.says(1, "/name  Ann \t"), told(&[(1, "* ann is now Ann"), (2, "* ann is now Ann")]));
+    assert_eq!(scene.hall.shown, ["* user1 is now ann", "* ann is now Ann"]);
+    assert_eq!(scene.answer(1, "/name Ann"), "* you are Ann already");
+    assert_eq!(scene.says(1, "hello"), told(&[(2, "<Ann> hello")]));
+}
+
+#[test]
+fn names_may_be_of_any_script() {
+    let longest = "ä".repeat(32);
+    for name in [
+        "a",
+        "7",
+        "-",
+        "_",
+        "x-1_y",
+        "Ærøskøbing",
+        "Владимир",
+        "Ελένη",
+        "小明",
+        "ゆうこ",
+        "김민준",
+        "مريم",
+        "דוד",
+        // Vowels, viramas and tones are marks of their own.
+        "हिन्दी",
+        "क्षत्रिय",
+        "ไทย",
+        "น้ำ",
+        "தமிழ்",
+        "မြန်မာ",
+        "e\u{301}tienne",
+        &longest,
+    ] {
+        let mut scene = Scene::with(&["user1", "user2"]);
+        assert!(scene.takes_name(1, name), "{name}");
+        assert_eq!(scene.says(1, "hi"), told(&[(2, &format!("<{name}> hi"))]));
+    }
+}
+
+#[test]
+fn malformed_names_are_refused() {
+    const REFUSAL: &str = "* a name has 1 to 32 letters, digits, - or _";
+    let mut scene = Scene::with(&["user1", "bob"]);
+    let too_long = "a".repeat(33);
+    for name in [
+        "",
+        " ",
+        "two words",
+        "a\tb",
+        "a.b",
+        "a/b",
+        "<ann>",
+        "*",
+        "a,b",
+        "a\\b",
+        "👍",
+        "ann👍",
+        "👩\u{200d}💻",
+        "a\u{a0}b",
+        "a\u{ad}b",
+        "a\u{200b}b",
+        "a\u{200d}b",
+        "a\u{202e}b",
+        "a\u{2060}b",
+        "a\u{feff}b",
+        "a\u{3000}b",
+        "a\u{fe0f}",
+        // Letters, by Unicode, that show nothing: fillers, blanks, joiners, inherent vowels.
+        "\u{3164}",
+        "\u{115f}",
+        "\u{1160}",
+        "\u{ffa0}",
+        "a\u{34f}b",
+        "a\u{17b4}",
+        "a\u{180b}",
+        "a\u{e0100}",
+        "\u{13441}",
+        // A mark without a letter would be put on what stands before the name.
+        "\u{301}",
+        "\u{301}a",
+        "\u{93f}क",
+        "\u{20dd}",
+        &too_long,
+    ] {
+        assert_eq!(scene.answer(1, format!("/name {name}")), REFUSAL, "{name:?}");
+    }
+    for name in [&b"\xff"[..], b"ann\xe2\x82", b"a\x1b[31m", b"a\0b", b"a\rb"] {
+        assert_eq!(scene.answer(1, [b"/name ", name].concat()), REFUSAL, "{}", name.escape_ascii());
+    }
+}
+
+#[test]
+fn nobody_gets_a_name_that_could_be_taken_for_another() {
+    for (name, likeness) in [
+        ("ann", "ANN"),
+        ("Étienne", "e\u{301}TIENNE"),
+        ("Straße", "STRASSE"),
+        ("Οδυσσέας", "ΟΔΥΣΣΈΑΣ"),
+        ("ann", "ａｎｎ"),
+        ("file", "ﬁle"),
+        ("x2", "x²"),
+        ("Åsa", "\u{212b}sa"),
+        ("가", "\u{1100}\u{1161}"),
+    ] {
+        for (name, likeness) in [(name, likeness), (likeness, name)] {
+            let mut scene = Scene::with(&["user1", name]);
+            assert_eq!(scene.answer(1, format!("/name {likeness}")), format!("* {likeness} is taken"));
+            assert_eq!(scene.says(1, format!("/msg {likeness} hi")), told(&[(2, &format!("<user1 -> {name}> hi"))]));
+            assert!(scene.takes_name(2, likeness), "one's own name in another form");
+            assert!(!scene.takes_name(1, name));
+            assert!(scene.takes_name(2, "other"));
+            assert!(scene.takes_name(1, name), "a name that was given up is free");
+        }
+    }
+}
+
+#[test]
+fn the_names_that_the_server_gives_are_its_own() {
+    let mut scene = Scene::with(&["ann", "user2"]);
+    for name in ["user1", "user3", "USER3", "user0", "user007", "user99999999999999999999999", "ｕｓｅｒ３", "user³"]
+    {
+        assert_eq!(scene.answer(1, format!("/name {name}")), format!("* {name} is taken"));
+    }
+    assert_eq!(scene.answer(1, "/name User2"), "* User2 is taken");
+    for name in ["user", "user-1", "users", "user1a", "auser1"] {
+        assert!(scene.takes_name(1, name), "{name}");
+    }
+    // As long as one has it, it can be written in another way.
+    assert!(scene.takes_name(2, "User2"));
+    assert!(scene.takes_name(2, "bob"));
+    assert!(!scene.takes_name(2, "user2"));
+}
+
+#[test]
+fn a_private_message_reaches_one() {
+    let mut scene = Scene::with(&["ann", "Bob", "eve"]);
+    assert_eq!(scene.says(1, "/msg bob hi"), told(&[(2, "<ann -> Bob> hi")]));
+    assert_eq!(scene.says(1, "/msg  BOB  a  b "), told(&[(2, "<ann -> Bob> a  b ")]));
+    assert_eq!(scene.says(1, "/msg\teve\t/who"), told(&[(3, "<ann -> eve> /who")]));
+    assert_eq!(scene.says(1, "/msg Ann note"), told(&[(1, "<ann -> ann> note")]));
+    assert!(scene.hall.shown.is_empty(), "the operator was shown a private message");
+    for line in ["/msg", "/msg ", "/msg bob", "/msg bob  ", "/msg nobody"] {
+        assert_eq!(scene.answer(1, line), "* /msg NAME TEXT");
+    }
+    assert_eq!(scene.answer(1, "/msg dan hi"), "* nobody is called dan");
+    assert_eq!(scene.answer(1, "/msg user2 hi"), "* nobody is called user2");
+    assert_eq!(scene.answer(1, b"/msg \xff\x1b hi"), r"* nobody is called \xff\u{1b}");
+    assert_eq!(
+        scene.answer(1, format!("/msg {} hi", "ก".repeat(50))),
+        format!("* nobody is called {}", "ก".repeat(42))
+    );
+    scene.leave(2, None);
+    assert_eq!(scene.answer(1, "/msg bob hi"), "* nobody is called bob");
+}
+
+#[test]
+fn commands_are_answered_and_what_is_none_is_refused() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    assert_eq!(scene.answer(1, "/who"), "* here: ann, bob");
+    assert_eq!(scene.answer(1, "/who "), "* here: ann, bob");
+    assert_eq!(scene.answer(1, "/help"), HELP);
+    for (line, shown) in [
+        ("/", ""),
+        ("/ who", ""),
+        ("/ name eve", ""),
+        ("/ quit", ""),
+        ("/Name eve", "Name"),
+        ("/names", "names"),
+        ("/wh", "wh"),
+        ("/me waves", "me"),
+        ("/quit!", "quit!"),
+        ("/хелп", "хелп"),
+        ("/\x1b[2J", r"\u{1b}[2J"),
+        ("/\u{202e}", r"\u{202e}"),
+    ] {
+        assert_eq!(scene.answer(1, line), format!("* no such command: /{shown}; try /help"));
+    }
+    let cut = format!("* no such command: /{}; try /help", "€".repeat(42));
+    assert_eq!(scene.answer(1, format!("/{}", "€".repeat(50))), cut);
+    assert_eq!(scene.answer(1, b"/\xe2\x82"), r"* no such command: /\xe2\x82; try /help");
+}
+
+#[test]
+fn two_slashes_say_one() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    for (line, said) in [("//who", "/who"), ("//", "/"), ("///", "//"), ("// quit", "/ quit"), (" /who", " /who")] {
+        assert_eq!(scene.says(1, line), told(&[(2, &format!("<ann> {said}"))]));
+    }
+}
+
+#[test]
+fn who_quits_is_to_leave() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    for line in ["/quit", "/quit ", "/quit now"] {
+        assert_eq!(scene.room.hear(1, line.as_bytes(), &mut scene.hall), Reaction::Leave);
+    }
+    assert_eq!(scene.leave(1, None), told(&[(2, "* ann left")]));
+}
+
+#[test]
+fn a_line_too_long_is_told_to_its_sender() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    for (limit, size) in
+        [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (1000, "1000 bytes"), (1025, "1025 bytes"), (0, "0 bytes")]
+    {
+        scene.hall.told.clear();
+        scene.room.refuse_line(1, limit, &mut scene.hall);
+        assert_eq!(scene.hall.told, told(&[(1, &format!("* line too long (limit {size}), not sent"))]));
+    }
+}
+
+/// That each is one line without controls the hall asserts.
+#[test]
+fn nothing_can_be_forged() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    for (text, shown) in [
+        (&b"* bob left"[..], "* bob left"),
+        (b"<bob> hi", "<bob> hi"),
+        (b"one\rtwo", r"one\rtwo"),
+        (b"\x1b[2K\x1b[1G* bob left", r"\u{1b}[2K\u{1b}[1G* bob left"),
+        (b"\x00\x07\x08\x7f", r"\u{0}\u{7}\u{8}\u{7f}"),
+        ("\u{85}\u{9b}31m".as_bytes(), r"\u{85}\u{9b}31m"),
+        ("\u{2028}* bob left\u{2029}".as_bytes(), r"\u{2028}* bob left\u{2029}"),
+        ("\u{202e}txet\u{2066}\u{200f}".as_bytes(), r"\u{202e}txet\u{2066}\u{200f}"),
+        (b"\xff\xc3(\xe2\x82", r"\xff\xc3(\xe2\x82"),
+        (b"tab\tand\\backslash", "tab\tand\\backslash"),
+        ("हिन्दी ไทย 👩\u{200d}💻 e\u{301}".as_bytes(), "हिन्दी ไทย 👩\u{200d}💻 e\u{301}"),
+    ] {
+        assert_eq!(scene.says(1, text), told(&[(2, &format!("<ann> {shown}"))]));
+        assert_eq!(scene.says(1, [b"/msg bob ", text].concat()), told(&[(2, &format!("<ann -> bob> {shown}"))]));
+    }
+}
