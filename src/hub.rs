@@ -66,6 +66,8 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub struct Hub<S> {
     peers: Slab<Peer<S>>,
+    /// How many of them were only taken in to be turned away.
+    turned_away: usize,
     /// The number of the newest peer: they are counted, and no number is given twice.
     last_serial: u64,
     /// Keys of the peers that can make progress without a new event, each once.
@@ -141,6 +143,8 @@ struct Peer<S> {
     hearing: Option<Box<Hearing>>,
     /// When it last gave a sign of life, if some timeout asks for it.
     life: Option<Box<Life>>,
+    /// Whether it counts in [`Hub::turned_away`].
+    is_turned_away: bool,
     /// Whether it is in [`Hub::work`].
     is_working: bool,
     /// Whether it is in [`Hub::settled`]: then it may not get any more work.
@@ -159,6 +163,7 @@ impl<S: Stream> Hub<S> {
         let shows_messages = config.log >= Log::Messages;
         Self {
             peers: Slab::new(),
+            turned_away: 0,
             last_serial: 0,
             work: Vec::new(),
             settled: Vec::new(),
@@ -187,6 +192,11 @@ impl<S: Stream> Hub<S> {
         self.peers.len()
     }
 
+    /// How many of them were only taken in to be [turned away](Self::turn_away).
+    pub fn turned_away(&self) -> usize {
+        self.turned_away
+    }
+
     /// Whether there is no peer.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
@@ -208,6 +218,7 @@ impl<S: Stream> Hub<S> {
             unfinished: None,
             hearing: self.relay.is_some().then(Box::default),
             life: self.timeouts.is_any().then(|| Box::new(Life::new(now))),
+            is_turned_away: false,
             is_working: false,
             is_settled: false,
             is_timed: false,
@@ -229,9 +240,11 @@ impl<S: Stream> Hub<S> {
     pub fn turn_away(&mut self, stream: S, address: SocketAddr, notice: &str, now: Instant) {
         let key = self.insert(stream, address, now);
         let peer = &mut self.peers[key];
+        peer.is_turned_away = true;
         peer.hearing = None;
         peer.connection.owe(notice.as_bytes());
         peer.connection.end(Close::Full);
+        self.turned_away += 1;
         self.held += peer.held();
         peer.schedule(key, &mut self.work);
     }
@@ -285,6 +298,7 @@ impl<S: Stream> Hub<S> {
                 self.past.received += peer.connection.received();
                 self.past.sent += peer.connection.sent();
                 self.held -= peer.held();
+                self.turned_away -= usize::from(peer.is_turned_away);
                 peer.connection.clear(&mut self.feed);
                 self.peers.remove(key);
                 has_dropped = true;
@@ -330,7 +344,7 @@ impl<S: Stream> Hub<S> {
             };
             peer.tell_closed(close, &mut on_event);
         }
-        self.held = 0;
+        (self.held, self.turned_away) = (0, 0);
     }
 
     /// What has gone through all connections, those of now and those that are over.

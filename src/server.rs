@@ -331,8 +331,12 @@ impl Server {
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
     fn has_room(&self) -> bool {
-        let refusals = if self.is_chat { REFUSALS } else { 0 };
-        self.hub.len() < self.max_connections.saturating_add(refusals)
+        self.has_place() || (self.is_chat && self.hub.turned_away() < REFUSALS)
+    }
+
+    /// Whether another client can be served. Those that were turned away and have not gone yet take no place.
+    fn has_place(&self) -> bool {
+        self.hub.len() - self.hub.turned_away() < self.max_connections
     }
 
     fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
@@ -344,7 +348,7 @@ impl Server {
             return;
         }
         self.console.opened(address);
-        if self.hub.len() < self.max_connections {
+        if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {
             self.hub.turn_away(stream, address, "* server is full\n", self.now);
