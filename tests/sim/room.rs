@@ -338,3 +338,48 @@ fn who_waits_to_be_heard_is_not_idle() {
     }
     assert_eq!(ann.hears(), "* user2 left (idle)\n<user3> the last word\n");
 }
+
+/// What everybody in a small room is told while one of them sends `pieces`, and ends its side.
+fn told_by(pieces: &[&[u8]]) -> (Vec<String>, Vec<String>) {
+    let mut room = Room::open(Config { max_line: 24, ..Config::default() });
+    let mut members = [room.join(ROOMY), room.join(ROOMY), room.join(ROOMY)];
+    for (at, piece) in pieces.iter().enumerate() {
+        assert_eq!(members[0].client.send(piece), piece.len());
+        if at + 1 == pieces.len() {
+            members[0].client.finish();
+        }
+        room.settle();
+    }
+    assert_eq!(members[0].client.reply_end(), None, "what was told is still to be read");
+    (members.each_mut().map(Member::hears).to_vec(), room.shown())
+}
+
+#[test]
+fn every_way_to_cut_a_script_gives_the_same_room() {
+    let script = "h\u{e9}\r\n\n/name \u{93f}\n/name a\u{300}nn\r\n//x\n/msg USER2 a b\n/wh\x1b\n/who\ntoo long to be said at all\r\n\
+                  just not too long, is it\r\n* user2 left\n/msg user9 x\n\u{ff}"
+        .as_bytes();
+    let script = [script, b"\xff\x1b[m\r\n/help\n\r\n/name user3\ntail"].concat();
+    let expected = told_by(&[&script]);
+    let members = [
+        "* welcome, user1; nobody else is here\n* user2 joined\n* user3 joined\n\
+         * a name has 1 to 32 letters, digits, - or _\n* user1 is now a\u{300}nn\n\
+         * no such command: /wh\\u{1b}; try /help\n* here: a\u{300}nn, user2, user3\n\
+         * line too long (limit 24 bytes), not sent\n* nobody is called user9\n\
+         * /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text\n* user3 is taken\n",
+        "* welcome, user2; here: user1\n* user3 joined\n<user1> h\u{e9}\n* user1 is now a\u{300}nn\n\
+         <a\u{300}nn> /x\n<a\u{300}nn -> user2> a b\n<a\u{300}nn> just not too long, is it\n\
+         <a\u{300}nn> * user2 left\n<a\u{300}nn> \u{ff}\\xff\\u{1b}[m\n<a\u{300}nn> tail\n* a\u{300}nn left\n",
+    ];
+    assert_eq!(expected.0[..2], members);
+    let others = members[1].replace("<a\u{300}nn -> user2> a b\n", "");
+    let others =
+        others.replace("* welcome, user2; here: user1\n* user3 joined", "* welcome, user3; here: user1, user2");
+    assert_eq!(expected.0[2], others);
+    for first in 0..=script.len() {
+        for second in first..=script.len() {
+            let pieces = [&script[..first], &script[first..second], &script[second..]];
+            assert_eq!(told_by(&pieces), expected, "cut at {first} and {second}");
+        }
+    }
+}
