@@ -7,7 +7,7 @@ use crate::harness::{
     DEADLINE, Lines, Output, Process, Server, assert_same, clean_command, feed, has, random_bytes, rng,
 };
 
-fn tool(line: &[&str]) -> Command {
+pub(crate) fn tool(line: &[&str]) -> Command {
     let mut command = clean_command(line[0]);
     command.args(&line[1..]);
     command

@@ -4,6 +4,9 @@
 //! No test uses a fixed port or waits for time to pass where it can wait for an event. Random content comes
 //! from a printed seed, and `E2E_SEED` replays it.
 
+mod chat;
+mod chat_ends;
+mod chat_slow;
 mod client;
 mod client_failures;
 mod console;

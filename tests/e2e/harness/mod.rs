@@ -5,6 +5,7 @@ mod net;
 mod proc;
 mod process;
 mod pty;
+mod room;
 mod server;
 
 pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
@@ -15,4 +16,5 @@ pub(crate) use net::{
 pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, memory, soft_and_hard_descriptors};
 pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, run, scratch_file};
 pub(crate) use pty::Pty;
+pub(crate) use room::{Member, shown};
 pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};
