@@ -95,8 +95,9 @@ pub struct Connection<S> {
     readable: bool,
     /// A write may be taken. Set by an event, cleared by a write that was refused or cut short.
     writable: bool,
-    /// An event said that the peer's side has ended. No further event will come for that, so from now on
-    /// a short read does not mean that the stream is drained.
+    /// An event said that the peer's side has ended, or that it has sent urgent data, where reads stop short
+    /// too (tcp(7), `SO_OOBINLINE`). No further event will come for what is behind, so from now on a short
+    /// read does not mean that the stream is drained.
     read_closed: bool,
     received: u64,
     sent: u64,

@@ -106,6 +106,8 @@ fn listen_on(address: SocketAddr, is_ipv6_only: bool) -> io::Result<TcpListener>
     // On Linux accepted sockets inherit these, which saves two system calls for each of them.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    // Urgent data stays in the stream, in its place (RFC 6093): every byte comes back.
+    socket.set_out_of_band_inline(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -37,6 +37,12 @@ const ACCEPTS_PER_TURN: usize = 256;
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
 
+/// What events are asked for of each client. Urgent data is only told of where the system can.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// The first token that no peer can have: peers have their key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const CONSOLE: Token = Token(usize::MAX - 3);
@@ -248,7 +254,8 @@ impl Server {
                 Token(token) if token >= FIRST_LISTENER => self.door.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {
-                    let read_closed = event.is_read_closed() || event.is_error();
+                    // A read stops at urgent data as it does at the end, with more behind it.
+                    let read_closed = event.is_read_closed() || event.is_error() || event.is_priority();
                     let writable = event.is_writable() || event.is_write_closed() || event.is_error();
                     self.hub.on_ready(key, event.is_readable(), writable, read_closed);
                 }
@@ -341,8 +348,7 @@ impl Server {
 
     fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
         let key = Token(self.hub.next_key());
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        if self.poll.registry().register(&mut stream, key, interests).is_err() {
+        if self.poll.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
             // Without events it would never be served: dropping it tells the client at once.
             self.door.leave(address);
             return;

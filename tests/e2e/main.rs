@@ -23,3 +23,4 @@ mod session_end;
 mod session_person;
 mod stopping;
 mod syscalls;
+mod urgent;
