@@ -15,6 +15,10 @@ pub trait Stream: Read + Write {
 
     /// How many bytes can be read without waiting (`FIONREAD`, tcp(7)).
     fn unread(&self) -> io::Result<usize>;
+
+    /// Makes the end that follows when the stream is dropped a reset instead of an orderly one (socket(7),
+    /// `SO_LINGER`), and gives back what the system holds for it.
+    fn break_off(&mut self) {}
 }
 
 /// Why a connection ends.
@@ -342,10 +346,22 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// To be called before the connection is dropped. A peer that was owed something sees a reset then: an
+    /// orderly end would tell it that it has got everything. And what the system holds for a peer that takes
+    /// nothing, up to some megabytes, would stay for minutes.
+    pub fn break_off_if_owed(&mut self) {
+        if !self.outbox.is_empty() {
+            self.stream.break_off();
+        }
+    }
+
     /// Ends our side of a connection that has [settled](Self::settle). Returns whether it can be dropped;
     /// otherwise it lingers until the peer has read everything and ended its side too.
     pub fn depart(&mut self) -> bool {
-        let Phase::Draining(close) = self.phase else { return true };
+        let Phase::Draining(close) = self.phase else {
+            self.break_off_if_owed();
+            return true;
+        };
         // Where this fails, the next read says why.
         _ = self.stream.finish();
         self.phase = Phase::Lingering(close);

@@ -337,6 +337,7 @@ impl<S: Stream> Hub<S> {
     pub fn abandon(&mut self, mut on_event: impl FnMut(Event<'_>)) {
         for mut peer in self.peers.drain() {
             peer.end_message(&mut on_event);
+            peer.connection.break_off_if_owed();
             peer.connection.clear(&mut self.feed);
             let close = match peer.connection.phase() {
                 Phase::Draining(close) | Phase::Lingering(close) | Phase::Closed(close) => close,

@@ -19,6 +19,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::io::ioctl_fionread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
+use socket2::SockRef;
 
 use crate::config::Config;
 use crate::connection::Stream;
@@ -377,5 +378,10 @@ impl Stream for TcpStream {
 
     fn unread(&self) -> io::Result<usize> {
         Ok(usize::try_from(ioctl_fionread(self)?).unwrap_or(usize::MAX))
+    }
+
+    fn break_off(&mut self) {
+        // Where this fails, the end is an orderly one: there is nothing else to be done.
+        _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
 }
