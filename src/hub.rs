@@ -428,11 +428,17 @@ impl<S: Stream> Hub<S> {
                     }
                 }
                 Timer::Idle | Timer::Stall => {
+                    // The system tells of room in a socket only when much of what it holds has been taken.
+                    // Who takes little by little is found out by trying.
+                    let held_by_others = self.held - peer.held();
+                    peer.connection.on_ready(false, true, false);
+                    peer.connection.flush(&mut self.feed, self.buffer.len());
+                    self.held = held_by_others + peer.held();
+                    peer.note_life(now);
                     if let Some(next) = peer.end_lifeless(timer, &self.timeouts, now) {
                         self.timers.push(Reverse((next, ticket, timer)));
-                    } else {
-                        peer.schedule(ticket.key, &mut self.work);
                     }
+                    peer.schedule(ticket.key, &mut self.work);
                 }
             }
         }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Peer, Timer};
-use crate::connection::{Close, Stream};
+use crate::connection::{Close, Phase, Stream};
 
 /// How long a peer may be without a sign of life.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +69,9 @@ impl<S: Stream> Peer<S> {
 
     /// Ends the connection if `timer`, which is due, still stands. Returns when to look again if it does not.
     pub(super) fn end_lifeless(&mut self, timer: Timer, timeouts: &Timeouts, now: Instant) -> Option<Instant> {
+        if let Phase::Closed(_) = self.connection.phase() {
+            return None;
+        }
         let life = self.life.as_mut()?;
         let (due, close) = if timer == Timer::Idle && self.is_starved {
             // It is we who do not read.
