@@ -31,6 +31,12 @@ const READ_BUFFER: usize = 256 << 10;
 /// How long a connection that we ended waits for its peer to end it too.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How many different timers a peer can have at the same time.
+const TIMERS: usize = 4;
+
+/// How many entries the tables of peers keep though they are not needed.
+const KEPT_ENTRIES: usize = 1024;
+
 /// What happened in a turn.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -68,6 +74,8 @@ pub struct Hub<S> {
     peers: Slab<Peer<S>>,
     /// How many of them were only taken in to be turned away.
     turned_away: usize,
+    /// The most peers there have been since the tables were last shrunk.
+    most_peers: usize,
     /// The number of the newest peer: they are counted, and no number is given twice.
     last_serial: u64,
     /// Keys of the peers that can make progress without a new event, each once.
@@ -164,6 +172,7 @@ impl<S: Stream> Hub<S> {
         Self {
             peers: Slab::new(),
             turned_away: 0,
+            most_peers: KEPT_ENTRIES,
             last_serial: 0,
             work: Vec::new(),
             settled: Vec::new(),
@@ -225,6 +234,7 @@ impl<S: Stream> Hub<S> {
             is_starved: false,
             is_slow: false,
         });
+        self.most_peers = self.most_peers.max(self.peers.len());
         if let Some(timeout) = self.timeouts.idle {
             let ticket = Ticket { serial: self.last_serial, key };
             self.timers.push(Reverse((now + timeout, ticket, Timer::Idle)));
@@ -310,6 +320,9 @@ impl<S: Stream> Hub<S> {
                 let ticket = Ticket { serial: peer.serial, key };
                 self.timers.push(Reverse((now + LINGER, ticket, Timer::Linger)));
             }
+        }
+        if has_dropped {
+            self.forget_dropped();
         }
         // Not before: those that are dropped give memory back too.
         self.feed.trim();
@@ -455,6 +468,29 @@ impl<S: Stream> Hub<S> {
                 peer.connection.end(Close::Stopping);
                 peer.schedule(key, &mut self.work);
             }
+        }
+    }
+
+    /// Forgets timers and turns of peers that are gone, and gives back the tables of many that are. What it
+    /// costs grows with what is there, but so much must have changed since the last time that each peer pays
+    /// for a small part of it.
+    fn forget_dropped(&mut self) {
+        let is_there = |peers: &Slab<Peer<S>>, ticket: Ticket| {
+            peers.get(ticket.key).is_some_and(|peer| peer.serial == ticket.serial)
+        };
+        if self.timers.len() > KEPT_ENTRIES + 2 * TIMERS * self.peers.len() {
+            self.timers.retain(|Reverse((_, ticket, _))| is_there(&self.peers, *ticket));
+            self.timers.shrink_to(KEPT_ENTRIES);
+        }
+        if self.starved.len() > KEPT_ENTRIES + 2 * self.peers.len() {
+            self.starved.retain(|ticket| is_there(&self.peers, *ticket));
+            self.starved.shrink_to(KEPT_ENTRIES);
+        }
+        if self.most_peers > KEPT_ENTRIES && self.peers.len() < self.most_peers / 4 {
+            self.most_peers = self.peers.len().max(KEPT_ENTRIES);
+            self.peers.shrink_to_fit();
+            self.work.shrink_to(KEPT_ENTRIES);
+            self.settled.shrink_to(KEPT_ENTRIES);
         }
     }
 
