@@ -16,10 +16,14 @@ const INTERRUPTED: u8 = 130;
 /// How many descriptors are kept from the clients: standard streams, poll, signals, listeners, time zone.
 const OWN_DESCRIPTORS: usize = 16;
 
+/// How many of them are for others than listeners.
+const WITHOUT_LISTENERS: usize = 12;
+
 fn main() -> ExitCode {
     let mut config = Config::from(ServerArgs::parse());
     let descriptors = raise_descriptor_limit();
-    config.max_connections = config.max_connections.min(descriptors.saturating_sub(OWN_DESCRIPTORS).max(1));
+    let own_descriptors = OWN_DESCRIPTORS.max(WITHOUT_LISTENERS + config.bind.len());
+    config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
     let outcome = Server::bind(&config).and_then(|mut server| {
         server.handle_signals()?;
         server.run()
