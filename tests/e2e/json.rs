@@ -1,0 +1,283 @@
+//! The log for programs, and the counters.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{
+    Lines, Process, Server, connect, exchange, expect_end, hesitant, random_bytes, reset, rng, round_trip,
+    server_command,
+};
+
+/// A server that logs for programs. Its console is not read before somebody asks for it.
+struct Program {
+    process: Process,
+    address: SocketAddr,
+    console: Lines,
+}
+
+impl Program {
+    fn start(options: &[&str]) -> Self {
+        let mut command = server_command(&[&["--port", "0", "--log-format", "json"], options].concat());
+        command.stdout(Stdio::piped());
+        let mut process = Process::spawn(command);
+        let console = Lines::of(process.take_stdout());
+        let started = console.wait_until(|lines| lines.first().map(|line| parse(line)));
+        assert_eq!(started["event"], "started");
+        let port = u16::try_from(started["port"].as_u64().expect("a port")).expect("16 bits");
+        Self { process, address: (Ipv4Addr::LOCALHOST, port).into(), console }
+    }
+
+    fn wait_for(&self, event: &str, count: usize) -> Vec<Value> {
+        self.console.wait_until(|lines| {
+            let found: Vec<Value> =
+                lines.iter().map(|line| parse(line)).filter(|line| line["event"] == event).collect();
+            (found.len() >= count).then_some(found)
+        })
+    }
+
+    fn counters(&self, nth: usize) -> Value {
+        self.process.signal(Signal::USR1);
+        self.wait_for("counters", nth).swap_remove(nth - 1)
+    }
+
+    /// Stops it; returns all lines, the first and last of which are what they should be.
+    fn stop(self) -> Vec<Value> {
+        self.process.signal(Signal::TERM);
+        let (status, stderr) = self.process.wait();
+        assert_eq!((status.code(), &*stderr), (Some(0), ""));
+        let lines: Vec<Value> = self.console.all().iter().map(|line| parse(line)).collect();
+        assert_eq!(lines[0]["event"], "started");
+        assert_eq!(lines[lines.len() - 1]["event"], "stopped");
+        assert_eq!(lines[lines.len() - 1]["port"], self.address.port());
+        lines
+    }
+}
+
+/// An object with an event and a time in the form of RFC 3339.
+fn parse(line: &str) -> Value {
+    let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:.200}"));
+    let time = value["time"].as_str().unwrap_or_else(|| panic!("no time: {line:.200}"));
+    assert!(chrono::DateTime::parse_from_rfc3339(time).is_ok(), "{time}");
+    assert!(value["event"].is_string(), "no event: {line:.200}");
+    value
+}
+
+fn of_event<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["event"] == event).collect()
+}
+
+#[test]
+fn every_line_parses_and_says_the_message_whatever_was_sent() {
+    let program = Program::start(&[]);
+    let mut random = rng();
+    let mut messages: Vec<Vec<u8>> = vec![
+        b"Hello, world!".to_vec(),
+        (0..=255).collect(),
+        "Grüße 👩‍👩‍👧 नमस्ते \u{202e}evil\u{2028}\u{0}\u{1b}[31m".as_bytes().to_vec(),
+        br#"","event":"stopped","port":1}"#.to_vec(),
+        b"two\nlines\n{\"event\":\"stopped\"}\nend".to_vec(),
+        b"\xf0\x9f\x92".to_vec(),
+        b"\\u0000\\\"".to_vec(),
+        "\u{10ffff}\u{d7ff}\u{e000}".as_bytes().to_vec(),
+    ];
+    messages.extend((0..200).map(|length| random_bytes(&mut random, length + 1)));
+    for message in &messages {
+        assert_eq!(&exchange(connect(program.address), message), message);
+    }
+    let lines = program.stop();
+    let echoed = of_event(&lines, "echoed");
+    assert_eq!(echoed.len(), messages.len());
+    for (line, message) in echoed.iter().zip(&messages) {
+        let text = message.strip_suffix(b"\n").unwrap_or(message);
+        let text = if text.len() < message.len() { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
+        assert_eq!(line["message"], *String::from_utf8_lossy(text));
+        assert_eq!(line["invalid_utf8"], str::from_utf8(text).is_err());
+        assert_eq!(line["bytes"], message.len());
+        assert_eq!(line["cut"], false);
+        assert!(line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")));
+    }
+    assert_eq!(lines.len(), messages.len() + 2);
+}
+
+#[test]
+fn a_long_message_is_cut_between_two_characters_and_says_so() {
+    let program = Program::start(&["--log-max", "10"]);
+    for (message, shown, is_invalid) in [
+        ("äääääääää".as_bytes(), "äääää", false),
+        ("1ääääääää".as_bytes(), "1ääää", false),
+        (b"\xffaaaaaaaaaaaaaaaa", "\u{fffd}aaaaaaaaa", true),
+        (b"aaaaaaaaaaaa\xff", "aaaaaaaaaa", false),
+    ] {
+        let mut stream = connect(program.address);
+        round_trip(&mut stream, message);
+        stream.shutdown(Shutdown::Write).expect("half-closed");
+        expect_end(&mut stream);
+        let line = program.wait_for("echoed", 1).pop().expect("a line");
+        assert_eq!(line["message"], shown);
+        assert_eq!((&line["cut"], &line["invalid_utf8"]), (&true.into(), &is_invalid.into()));
+        assert_eq!(line["bytes"], message.len());
+    }
+    program.stop();
+}
+
+#[test]
+fn connections_and_refusals_are_events() {
+    let program = Program::start(&["--verbose", "--max-per-ip", "1"]);
+    let mut first = connect(program.address);
+    round_trip(&mut first, b"hello");
+    let mut second = connect(program.address);
+    assert!(second.read(&mut [0]).is_ok_and(|count| count == 0));
+    program.wait_for("refused", 1);
+    let peer = first.local_addr().expect("an address").to_string();
+    reset(first);
+    program.wait_for("closed", 1);
+    let lines = program.stop();
+    let opened = of_event(&lines, "opened");
+    assert_eq!((opened.len(), &opened[0]["peer"]), (1, &peer.as_str().into()));
+    let closed = of_event(&lines, "closed")[0];
+    assert_eq!(
+        (&closed["peer"], &closed["bytes_in"], &closed["bytes_out"]),
+        (&peer.as_str().into(), &5.into(), &5.into())
+    );
+    assert!(closed["reason"].as_str().is_some_and(|reason| reason.starts_with("the connection broke")), "{closed}");
+    let refused = of_event(&lines, "refused")[0];
+    assert_eq!(refused["connections"], 1);
+    assert_eq!(refused["peer"], second.local_addr().expect("an address").to_string());
+}
+
+#[test]
+fn the_room_is_in_it_too() {
+    let program = Program::start(&["--chat"]);
+    let mut ann = connect(program.address);
+    program.wait_for("room", 1);
+    ann.write_all(b"/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
+    let room = program.wait_for("room", 5);
+    let messages: Vec<&str> = room.iter().filter_map(|line| line["message"].as_str()).collect();
+    assert_eq!(messages[0], "* user1 joined");
+    assert_eq!(messages[1], "* user1 is now ann");
+    assert_eq!(messages[2], "<ann> \"},{\"event\":\"stopped\"");
+    assert!(messages[3].starts_with("<ann> ") && !messages[3].contains(char::is_control), "{:?}", messages[3]);
+    assert_eq!(messages[4], "* ann left");
+    program.stop();
+}
+
+/// What the reader of the log did not take is told of in its own form, and the numbers add up.
+#[test]
+fn dropped_lines_are_counted() {
+    const MESSAGES: usize = 400;
+    let mut command = server_command(&["--port", "0", "--log-format", "json"]);
+    command.stdout(Stdio::piped());
+    let mut process = Process::spawn(command);
+    let mut stdout = process.take_stdout();
+    let started = parse(&first_json_line(&mut stdout));
+    let address = (Ipv4Addr::LOCALHOST, u16::try_from(started["port"].as_u64().expect("a port")).expect("16 bits"));
+    // 40,000 KiB of lines for a console that waits with 4 MiB.
+    let mut stream = connect(address.into());
+    for _ in 0..MESSAGES {
+        let mut message = vec![b'"'; 100 << 10];
+        message.push(b'\n');
+        round_trip(&mut stream, &message);
+    }
+    stream.shutdown(Shutdown::Write).expect("half-closed");
+    expect_end(&mut stream);
+    let console = Lines::of(stdout);
+    let dropped =
+        console.wait_until(|lines| lines.iter().map(|line| parse(line)).find(|line| line["event"] == "dropped"));
+    process.signal(Signal::USR1);
+    let counters =
+        console.wait_until(|lines| lines.iter().map(|line| parse(line)).find(|line| line["event"] == "counters"));
+    process.signal(Signal::TERM);
+    let (status, _) = process.wait();
+    assert_eq!(status.code(), Some(0));
+    let lines: Vec<Value> = console.all().iter().map(|line| parse(line)).collect();
+    let dropped_lines = dropped["lines"].as_u64().expect("a number");
+    println!("{dropped_lines} of {MESSAGES} lines were dropped");
+    assert_eq!(of_event(&lines, "dropped").len(), 1);
+    // A message is cut off by silence too, on a machine under load: there may be more of them.
+    let messages = counters["messages"].as_u64().expect("a number");
+    assert!(messages >= MESSAGES as u64);
+    assert_eq!(of_event(&lines, "echoed").len() as u64 + dropped_lines, messages);
+    assert_eq!(counters["lines_dropped"], dropped_lines);
+}
+
+fn first_json_line(input: &mut impl Read) -> String {
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        input.read_exact(&mut byte).expect("a whole line");
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).expect("UTF-8")
+}
+
+#[test]
+fn the_counters_are_exact() {
+    let program = Program::start(&["--max-per-ip", "3"]);
+    let at_first = program.counters(1);
+    for name in ["connections", "connections_total", "connections_refused", "messages", "bytes_in", "bytes_out"] {
+        assert_eq!(at_first[name], 0, "{name}");
+    }
+    for number in 0..5 {
+        assert_eq!(exchange(connect(program.address), &vec![b'x'; 100 + number]).len(), 100 + number);
+    }
+    let mut open: Vec<TcpStream> = (0..2).map(|_| connect(program.address)).collect();
+    for stream in &mut open {
+        round_trip(stream, b"hello\n");
+        round_trip(stream, b"again\n");
+    }
+    let mut stuck = hesitant(program.address);
+    stuck.write_all(&vec![b'y'; 12 << 20]).expect("sent");
+    for _ in 0..4 {
+        assert!(connect(program.address).read(&mut [0]).is_ok_and(|count| count == 0), "not refused");
+    }
+    program.wait_for("echoed", 10);
+    let now = program.counters(2);
+    let expected_in = (100 + 101 + 102 + 103 + 104) + 2 * 12 + (12 << 20);
+    for (name, value) in [
+        ("connections", 3),
+        ("connections_total", 8),
+        ("connections_refused", 4),
+        ("messages", 10),
+        ("bytes_in", expected_in),
+        ("lines_dropped", 0),
+    ] {
+        assert_eq!(now[name], value, "{name}");
+    }
+    let number = |name: &str| now[name].as_u64().unwrap_or_else(|| panic!("{name}: {now}"));
+    assert!(number("bytes_held") > 1 << 20);
+    assert_eq!(number("bytes_held"), number("bytes_in") - number("bytes_out"));
+    let mut echo = vec![0; 12 << 20];
+    stuck.read_exact(&mut echo).expect("the whole echo");
+    let now = program.counters(3);
+    assert_eq!((&now["bytes_held"], &now["bytes_out"]), (&0.into(), &expected_in.into()));
+    program.stop();
+}
+
+#[test]
+fn the_counters_are_one_line_for_people_too_and_the_server_goes_on() {
+    let server = Server::start(&["--quiet"]);
+    round_trip(&mut server.connect(), b"hello");
+    std::thread::sleep(Duration::from_millis(1100));
+    for count in 1..=3 {
+        server.process.signal(Signal::USR1);
+        server.wait_for_lines(count);
+    }
+    round_trip(&mut server.connect(), b"hello");
+    let lines = server.stop_by(Signal::TERM);
+    assert_eq!(lines.len(), 3);
+    for line in lines {
+        let (_, counters) = line.split_once("] Connections: ").unwrap_or_else(|| panic!("{line}"));
+        let (counters, uptime) = counters.split_once("; uptime: ").unwrap_or_else(|| panic!("{line}"));
+        assert!(
+            counters == "0 now, 1 in total, 0 refused; messages: 1; bytes: 5 in, 5 out, 0 held; log lines dropped: 0"
+                || counters.starts_with("1 now, 1 in total"),
+            "{line}"
+        );
+        assert!(uptime.ends_with('s') && uptime != "0s", "{line}");
+    }
+}
