@@ -1,0 +1,151 @@
+//! Hostile clients of all kinds together, and honest ones beside them that must not notice.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::attackers::{Attacker, FORGED, Kind};
+use crate::chat::Member;
+use crate::engine::{Actor, Engine, Stage};
+use crate::harness::{Server, memory, message};
+use crate::honest::Honest;
+use crate::measure::{Footprint, MIB, PATIENCE, Times, address, alone, seconds, seed, start};
+
+const HONEST: usize = 50;
+const MEMBERS: usize = 10;
+/// How long an honest client waits between two messages.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The attackers of the echo, and how many of each there are at any time.
+const ATTACKERS: &[(Kind, usize)] = &[
+    (Kind::Idle, 1000),
+    (Kind::NeverReads, 20),
+    (Kind::SlowReader, 20),
+    (Kind::SlowWriter, 50),
+    (Kind::Resetter, 20),
+    (Kind::HalfOpen, 4),
+    (Kind::ConnectAndClose, 4),
+    (Kind::Urgent, 10),
+    (Kind::Forger, 10),
+];
+
+/// Those of the room.
+const ROOM_ATTACKERS: &[(Kind, usize)] =
+    &[(Kind::EndlessLine, 5), (Kind::Idle, 20), (Kind::SlowWriter, 10), (Kind::Resetter, 2), (Kind::Forger, 2)];
+
+/// Attacks the server on `port` until it is told to stop. Who leaves is followed by another of the same kind.
+pub(crate) fn attack(port: u16, attackers: &[(Kind, usize)], seed: u64, stop: &AtomicBool) -> u64 {
+    let mut engine = Engine::new(seed);
+    let mut number = 0;
+    for (group, (kind, count)) in attackers.iter().enumerate() {
+        for _ in 0..*count {
+            number += 1;
+            let attacker = Attacker::new(*kind, &mut engine.stage);
+            engine.connect(group, address(port, number), Box::new(attacker));
+        }
+    }
+    while !stop.load(Ordering::Relaxed) {
+        engine.run(Instant::now() + Duration::from_millis(50), PATIENCE, &mut |group, stage| {
+            number += 1;
+            let attacker: Box<dyn Actor> = Box::new(Attacker::new(attackers[group].0, stage));
+            Some((address(port, number), attacker))
+        });
+    }
+    number as u64
+}
+
+/// Tells them to stop also where a proof fails.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Lets honest clients talk for so long; returns the times of their round trips.
+pub(crate) fn talk(server: &Server, seed: u64, count: usize, pause: Duration, period: Duration) -> Times {
+    let mut engine = Engine::new(seed);
+    for number in 0..count {
+        let honest = Honest::lasting(&mut engine.stage, pause);
+        engine.connect(0, address(server.port, number), Box::new(honest));
+    }
+    let nobody = &mut |_: usize, _: &mut Stage| None;
+    engine.run(Instant::now() + period, PATIENCE, nobody);
+    assert_eq!(engine.len(), count, "somebody left early");
+    engine.stage.is_over = true;
+    engine.run_to_end(PATIENCE);
+    Times::of(engine.stage.times)
+}
+
+#[test]
+#[ignore = "takes 75 s"]
+fn honest_clients_do_not_notice_hostile_ones() {
+    let _alone = alone();
+    let (seed, period) = (seed(), seconds("PROOF_HOSTILE_SECONDS", 60));
+    let server = start(&["--max-memory", "64MiB"]);
+    let at_first = Footprint::warm(&server);
+    let before = talk(&server, seed, HONEST, PAUSE, period / 6);
+
+    let (port, stop) = (server.port, AtomicBool::new(false));
+    let (during, attackers) = thread::scope(|scope| {
+        let attack = scope.spawn(|| attack(port, ATTACKERS, seed ^ 1, &stop));
+        let _stop = StopOnDrop(&stop);
+        let during = talk(&server, seed ^ 2, HONEST, PAUSE, period);
+        stop.store(true, Ordering::Relaxed);
+        (during, attack.join().expect("no panic"))
+    });
+    let most = memory(server.process.pid(), "VmHWM");
+    let at_last = Footprint::settled(&server, at_first.descriptors);
+    println!("hostile: {HONEST} honest clients alone: {before}");
+    println!("hostile: beside {attackers} hostile ones in {period:?}: {during}");
+    println!("hostile: {at_first} before, at most {} MiB, {at_last} after", most / MIB);
+    // Every line is the server's own: those that a forger wrote are inside of one.
+    let lines = server.stop_by(Signal::TERM);
+    let is_dropped = |line: &String| line.ends_with(" log lines dropped") || line.ends_with(" log line dropped");
+    let dropped = lines.iter().filter(|line| is_dropped(line)).count();
+    for line in lines.iter().filter(|line| !is_dropped(line)) {
+        assert_ne!(line, FORGED);
+        message(line);
+    }
+    println!("hostile: {} lines of the log are whole, {dropped} of them tell of lines dropped", lines.len());
+
+    assert!(during.per_mille(999) < Duration::from_secs(1), "honest clients waited");
+    // The limit, 64 KiB for each of some 1,200 clients, the log that waits, and what it needs for itself.
+    assert!(most < (64 + 75 + 4 + 32) * MIB, "{} MiB were held", most / MIB);
+    assert!(at_last.memory < at_first.memory + 16 * MIB, "{} MiB are left", at_last.memory / MIB);
+}
+
+#[test]
+#[ignore = "takes 30 s"]
+fn a_room_goes_on_beside_hostile_clients() {
+    let _alone = alone();
+    let (seed, period) = (seed(), seconds("PROOF_HOSTILE_SECONDS", 60) / 2);
+    let server = start(&["--chat", "--quiet", "--stall-timeout", "1s"]);
+    let mut engine = Engine::new(seed);
+    for number in 0..MEMBERS {
+        let member = Member::new(number, MEMBERS, PAUSE);
+        engine.connect(0, address(server.port, number), Box::new(member));
+    }
+    engine.run_to_end(PATIENCE);
+    engine.next_round();
+    let (port, stop) = (server.port, AtomicBool::new(false));
+    let attackers = thread::scope(|scope| {
+        let attack = scope.spawn(|| attack(port, ROOM_ATTACKERS, seed ^ 1, &stop));
+        let _stop = StopOnDrop(&stop);
+        engine.run(Instant::now() + period, PATIENCE, &mut |_, _| None);
+        assert_eq!(engine.len(), MEMBERS, "somebody left early");
+        engine.stage.is_over = true;
+        engine.run_to_end(PATIENCE);
+        stop.store(true, Ordering::Relaxed);
+        attack.join().expect("no panic")
+    });
+    let lines = engine.stage.checked;
+    println!(
+        "hostile: {lines} lines arrived in the room in {period:?}, whole and in order, beside {attackers} hostile clients"
+    );
+    assert!(lines > 1000);
+    server.stop_by(Signal::TERM);
+}
