@@ -144,7 +144,7 @@ impl<S: Stream> Connection<S> {
         self.outbox.own_len()
     }
 
-    /// How many bytes have come from the peer.
+    /// How many bytes have been taken in from the peer.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -193,7 +193,10 @@ impl<S: Stream> Connection<S> {
                 if count < limit && !self.read_closed {
                     self.readable = false;
                 }
-                self.received += count as u64;
+                // What comes after the end that we decided on is thrown away.
+                if self.takes_input() {
+                    self.received += count as u64;
+                }
                 if let Phase::Stopping(unread) = &mut self.phase {
                     *unread -= count;
                 }

@@ -49,7 +49,7 @@ pub struct Counters {
     pub connections_refused: u64,
     /// Messages that were echoed, or lines that were relayed.
     pub messages: u64,
-    /// Bytes that came from clients.
+    /// Bytes that were taken in from clients.
     pub bytes_in: u64,
     /// Bytes that were handed to clients' sockets.
     pub bytes_out: u64,

@@ -61,7 +61,7 @@ pub enum Event<'a> {
         peer: SocketAddr,
         /// Why.
         close: Close,
-        /// How many bytes came from the client.
+        /// How many bytes were taken in from the client.
         received: u64,
         /// How many bytes were handed to the client's socket.
         sent: u64,
@@ -122,7 +122,7 @@ enum Timer {
 /// How many bytes have gone, and in how many messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes that came from clients.
+    /// Bytes that were taken in from clients.
     pub received: u64,
     /// Bytes that were handed to clients' sockets.
     pub sent: u64,

@@ -110,7 +110,7 @@ impl Ledger {
         let (who, record) = (self.address, self.record());
         assert_eq!(self.closed.replace(close), None, "{who}: closed twice");
         assert!(!record.is_dropped, "{who}: dropped before it was told");
-        assert_eq!(received as usize, record.taken + record.discarded, "{who}: bytes received");
+        assert_eq!(received as usize, record.taken, "{who}: bytes received");
         assert_eq!(sent as usize, record.given, "{who}: bytes sent");
         assert_eq!(self.told, record.taken, "{who}: closed before its messages were told");
         match close {
