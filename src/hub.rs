@@ -488,9 +488,13 @@ impl<S: Stream> Hub<S> {
         }
         if self.most_peers > KEPT_ENTRIES && self.peers.len() < self.most_peers / 4 {
             self.most_peers = self.peers.len().max(KEPT_ENTRIES);
+            // As far as nobody is behind the free places.
             self.peers.shrink_to_fit();
             self.work.shrink_to(KEPT_ENTRIES);
             self.settled.shrink_to(KEPT_ENTRIES);
+        }
+        if self.peers.is_empty() && self.peers.capacity() > 2 * KEPT_ENTRIES {
+            self.peers = Slab::new();
         }
     }
 
