@@ -18,6 +18,8 @@ pub(crate) struct Member {
     pause: Duration,
     speaks_at: Instant,
     said: u32,
+    /// Whether the server has welcomed it.
+    has_joined: bool,
     /// What is still to be sent.
     outgoing: Vec<u8>,
     has_said_all: bool,
@@ -35,6 +37,7 @@ impl Member {
             pause,
             speaks_at: Instant::now(),
             said: 0,
+            has_joined: false,
             outgoing: Vec::new(),
             has_said_all: false,
             incoming: Vec::new(),
@@ -49,6 +52,7 @@ impl Member {
     }
 
     fn hear(&mut self, line: &str) -> bool {
+        self.has_joined |= line.starts_with("* welcome, ");
         // <user7> member 3 17 on abc
         let said = line.split_once("> ").filter(|_| line.starts_with('<')).map(|(_, said)| said);
         let Some(said) = said.and_then(|said| said.strip_prefix(MARK)) else { return false };
@@ -100,8 +104,8 @@ impl Actor for Member {
                 None => break,
             }
         }
-        if stage.round == 1 && self.said == 0 {
-            return Ok(Next::Rest);
+        if stage.round == 1 {
+            return Ok(if self.has_joined { Next::Rest } else { Next::Wait });
         }
         let has_heard_all = self.heard.len() == self.members - 1 && self.heard.values().all(|(_, is_last)| *is_last);
         Ok(match self.has_said_all {

@@ -1,13 +1,14 @@
 //! What the proofs measure, and how they are kept apart.
 
 use std::fmt;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use crate::harness::{DEADLINE, Server, descriptor_flags, memory, round_trip};
+use crate::harness::{DEADLINE, Server, memory, round_trip};
 
 pub(crate) const KIB: usize = 1 << 10;
 pub(crate) const MIB: usize = 1 << 20;
@@ -59,7 +60,8 @@ pub(crate) struct Footprint {
 
 impl Footprint {
     pub(crate) fn of(pid: Pid) -> Self {
-        Self { memory: memory(pid, "VmRSS"), descriptors: descriptor_flags(pid).len() }
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+        Self { memory: memory(pid, "VmRSS"), descriptors: descriptors.expect("procfs").count() }
     }
 
     /// That of a server which has nothing to do, once it has no more descriptors than `least`.
