@@ -4,10 +4,10 @@
 //! No test uses a fixed port or waits for time to pass where it can wait for an event. Random content comes
 //! from a printed seed, and `E2E_SEED` replays it.
 
+mod access;
 mod chat;
 mod chat_ends;
 mod chat_slow;
-mod access;
 mod client;
 mod client_failures;
 mod console;
