@@ -107,14 +107,15 @@ impl Lines {
     /// greatest length of a line in bytes.
     pub fn next<'line, 'input: 'line>(&'line mut self, input: &mut &'input [u8], limit: usize) -> Option<Line<'line>> {
         self.forget_spent();
+        // One byte more, because the last may be the CR of the line ending.
+        let longest = limit.saturating_add(1);
         loop {
             let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
                 let rest = mem::take(input);
                 if self.is_skipping {
                     return None;
                 }
-                // One byte more, because the last may be the CR of the line ending.
-                if self.partial.len() + rest.len() > limit.saturating_add(1) {
+                if self.partial.len() + rest.len() > longest {
                     self.partial = Vec::new();
                     self.is_skipping = true;
                     return Some(Line::TooLong);
@@ -131,7 +132,7 @@ impl Lines {
                 return Some(line(piece, limit));
             }
             self.is_spent = true;
-            if self.partial.len() + piece.len() > limit.saturating_add(1) {
+            if self.partial.len() + piece.len() > longest {
                 return Some(Line::TooLong);
             }
             self.partial.extend_from_slice(piece);
@@ -204,8 +205,8 @@ mod tests {
         assert_eq!((unfinished.text(), unfinished.length()), (&b"ab"[..], 9));
     }
 
-    /// All lines of a stream that comes in `pieces`, `!` for one that is too long.
-    fn lines(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+    /// All lines of a stream that comes in `pieces`, `!` for one that is longer than `limit`.
+    fn lines(pieces: &[&[u8]], limit: usize) -> Vec<Vec<u8>> {
         let mut lines = Lines::default();
         let mut all = Vec::new();
         let own = |line: Line<'_>| match line {
@@ -214,11 +215,11 @@ mod tests {
         };
         for piece in pieces {
             let mut input = *piece;
-            while let Some(line) = lines.next(&mut input, 5) {
+            while let Some(line) = lines.next(&mut input, limit) {
                 all.push(own(line));
             }
         }
-        all.extend(lines.last(5).map(own));
+        all.extend(lines.last(limit).map(own));
         all
     }
 
@@ -229,9 +230,14 @@ mod tests {
         for first in 0..=stream.len() {
             for second in first..=stream.len() {
                 let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
-                assert_eq!(lines(&pieces), expected[..7], "cut at {first} and {second}");
+                assert_eq!(lines(&pieces, 5), expected[..7], "cut at {first} and {second}");
             }
         }
+    }
+
+    #[test]
+    fn there_need_not_be_a_limit() {
+        assert_eq!(lines(&[b"on", b"e\ntw", b"o"], usize::MAX), [b"one", b"two"]);
     }
 
     #[test]
