@@ -1,0 +1,238 @@
+//! Whatever the members of a room say, names stay unmistakable, nobody speaks for another, and every line that
+//! is told is one line.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use sockets::chat::{Hall, MAX_NAME, Reaction, Room};
+
+use crate::{any, for_all};
+
+/// How many names a list shows.
+const NAMES_SHOWN: usize = 20;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join,
+    /// One of those who are there leaves, for a reason or without.
+    Leave(usize, bool),
+    /// One of those who are there sends a line.
+    Hear(usize, Vec<u8>),
+    /// The line of one of them was too long.
+    Refuse(usize, usize),
+}
+
+#[test]
+fn a_room_stays_in_order_whatever_is_said() {
+    let member = || 0..30_usize;
+    let step = prop_oneof![
+        5 => Just(Step::Join),
+        2 => (member(), any::<bool>()).prop_map(|(member, has_reason)| Step::Leave(member, has_reason)),
+        20 => (member(), line()).prop_map(|(member, line)| Step::Hear(member, line)),
+        1 => (member(), any::<usize>()).prop_map(|(member, limit)| Step::Refuse(member, limit)),
+    ];
+    for_all(vec(step, 0..50), |steps| {
+        let mut room = Room::new();
+        let mut model = Model::default();
+        for step in steps {
+            let ids: Vec<u32> = model.names.keys().copied().collect();
+            let of = |at: usize| ids.get(at % ids.len().max(1)).copied();
+            let mut hall = Record::default();
+            match step {
+                Step::Join => {
+                    let id = model.joined + 1;
+                    room.join(id, &mut hall);
+                    model.join(id, &hall)?;
+                }
+                Step::Leave(at, has_reason) => {
+                    let Some(id) = of(at) else { continue };
+                    room.leave(id, has_reason.then_some("too slow"), &mut hall);
+                    let name = model.names.remove(&id).expect("was there");
+                    let reason = if has_reason { " (too slow)" } else { "" };
+                    hall.expect_public(id, &format!("* {name} left{reason}"))?;
+                    prop_assert!(hall.told.is_empty());
+                }
+                Step::Hear(at, line) => {
+                    let Some(id) = of(at) else { continue };
+                    let reaction = room.hear(id, &line, &mut hall);
+                    model.hear(id, &line, reaction, &hall)?;
+                }
+                Step::Refuse(at, limit) => {
+                    let Some(id) = of(at) else { continue };
+                    room.refuse_line(id, limit, &mut hall);
+                    prop_assert!(hall.public.is_empty() && hall.shown.is_empty());
+                    prop_assert_eq!(hall.told.len(), 1);
+                    prop_assert_eq!(hall.told[0].0, id);
+                }
+            }
+            hall.check()?;
+            model.check()?;
+        }
+        Ok(())
+    });
+}
+
+/// Lines that may do something: commands in all stages of decay, names that are nearly alike, anything.
+fn line() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop_oneof![
+        3 => select(vec![
+            "anna", "ANNA", "Ａｎｎａ", "a\u{301}", "á", "Á", "user1", "user3", "USER2", "user７", "user²", "user", "ﬁ", "fi",
+            "ſ", "s", "K", "K", "İ", "i\u{307}", "ß", "ẞ", "ss", "ꙓ\u{200d}", "\u{3164}", "नमस्ते", "-", "_", "user1 ",
+        ]).prop_map(str::to_owned),
+        2 => "[a-zA-Z0-9_-]{1,34}",
+        1 => "\\PC{1,34}",
+        1 => any::<String>(),
+    ];
+    let rest = prop_oneof![
+        name.clone().prop_map(String::into_bytes),
+        any::line(),
+        (name, any::line()).prop_map(|(name, text)| [name.as_bytes(), b" ", &text].concat()),
+    ];
+    let command = select(vec!["/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/help", "/quit", "//", "/", ""]);
+    let line = (command, rest).prop_map(|(command, rest)| [command.as_bytes(), &rest].concat());
+    prop_oneof![4 => line, 1 => any::line()].prop_map(|mut line| {
+        line.retain(|byte| *byte != b'\n');
+        line
+    })
+}
+
+/// What the room told in one step.
+#[derive(Default)]
+struct Record {
+    /// To all but one.
+    public: Vec<(u32, String)>,
+    /// To one.
+    told: Vec<(u32, String)>,
+    /// To the operator.
+    shown: Vec<String>,
+}
+
+impl Hall<u32> for Record {
+    fn tell_others(&mut self, except: u32, line: &str) {
+        self.public.push((except, line.to_owned()));
+    }
+
+    fn tell(&mut self, member: u32, line: &str) {
+        self.told.push((member, line.to_owned()));
+    }
+
+    fn show(&mut self, line: &str) {
+        self.shown.push(line.to_owned());
+    }
+}
+
+impl Record {
+    /// Every line is one line, and can do nothing to a terminal.
+    fn check(&self) -> Result<(), TestCaseError> {
+        for (_, line) in self.public.iter().chain(&self.told) {
+            let text = line.strip_suffix('\n');
+            prop_assert!(text.is_some_and(|text| !text.contains(|c: char| c.is_control() && c != '\t')), "{:?}", line);
+            prop_assert!(line.starts_with("* ") || line.starts_with('<') && line.contains("> "), "{:?}", line);
+            prop_assert!(!line.contains(['\u{202e}', '\u{2066}', '\u{2028}', '\u{feff}', '\u{61c}']), "{:?}", line);
+        }
+        // The operator sees what all see, and nothing else.
+        let public: Vec<&str> = self.public.iter().map(|(_, line)| line.trim_end_matches('\n')).collect();
+        prop_assert_eq!(&self.shown, &public);
+        Ok(())
+    }
+
+    /// Exactly this was told to all but `id`.
+    fn expect_public(&self, id: u32, line: &str) -> Result<(), TestCaseError> {
+        prop_assert_eq!(&self.public, &[(id, format!("{line}\n"))]);
+        Ok(())
+    }
+
+    /// Exactly this was told to `id` alone, and nothing to anybody else.
+    fn expect_private(&self, id: u32, line: &str) -> Result<(), TestCaseError> {
+        prop_assert_eq!(&self.told, &[(id, format!("{line}\n"))]);
+        prop_assert!(self.public.is_empty());
+        Ok(())
+    }
+}
+
+/// Who is in the room, as far as those outside can know.
+#[derive(Default)]
+struct Model {
+    joined: u32,
+    names: BTreeMap<u32, String>,
+}
+
+impl Model {
+    fn join(&mut self, id: u32, hall: &Record) -> Result<(), TestCaseError> {
+        self.joined = id;
+        let name = format!("user{id}");
+        let here = if self.names.is_empty() { "nobody else is here".to_owned() } else { format!("here: {}", self.list()) };
+        prop_assert_eq!(&hall.told, &[(id, format!("* welcome, {name}; {here}\n"))]);
+        hall.expect_public(id, &format!("* {name} joined"))?;
+        self.names.insert(id, name);
+        Ok(())
+    }
+
+    /// A line may say something, ask something, or change the name of who said it, and nothing else.
+    fn hear(&mut self, id: u32, line: &[u8], reaction: Reaction, hall: &Record) -> Result<(), TestCaseError> {
+        let name = self.names[&id].clone();
+        let word = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        // Blanks before a command's word are forgiven.
+        let is_spaced = line.strip_prefix(b"/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_whitespace));
+        prop_assert!(reaction == Reaction::Stay || word == b"/quit" || is_spaced);
+        if line.is_empty() || reaction == Reaction::Leave {
+            prop_assert!(hall.public.is_empty() && hall.told.is_empty());
+        } else if line[0] != b'/' || line.starts_with(b"//") {
+            prop_assert!(hall.told.is_empty());
+            prop_assert_eq!(hall.public.len(), 1);
+            prop_assert_eq!(hall.public[0].0, id);
+            let said = hall.public[0].1.strip_prefix(&format!("<{name}> "));
+            let text = line.strip_prefix(b"/").unwrap_or(line);
+            if let Ok(text) = str::from_utf8(text)
+                && text.chars().all(|c| c.is_alphanumeric() || c.is_ascii_graphic())
+            {
+                prop_assert_eq!(said, Some(&*format!("{text}\n")));
+            }
+            prop_assert!(said.is_some(), "{:?} from {}", hall.public, name);
+        } else if let Some((_, line)) = hall.public.first() {
+            // Only a new name is told to all.
+            let new = line.strip_prefix(&format!("* {name} is now ")).and_then(|rest| rest.strip_suffix('\n'));
+            let new = new.map(str::to_owned);
+            prop_assert!(new.is_some() && (word == b"/name" || is_spaced), "{:?}", line);
+            let new = new.unwrap_or_default();
+            hall.expect_public(id, &format!("* {name} is now {new}"))?;
+            prop_assert_eq!(&hall.told, &[(id, format!("* {name} is now {new}\n"))]);
+            prop_assert!((1..=MAX_NAME).contains(&new.chars().count()), "{:?}", new);
+            prop_assert!(!new.contains(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"-_".contains(c)));
+            self.names.insert(id, new);
+        } else {
+            prop_assert_eq!(hall.told.len(), 1, "an answer to {:?}", line);
+            let (hearer, answer) = &hall.told[0];
+            if word == b"/who" {
+                hall.expect_private(id, &format!("* here: {}", self.list()))?;
+            } else if answer.starts_with('<') {
+                let receiver = &self.names[hearer];
+                prop_assert!(answer.starts_with(&format!("<{name} -> {receiver}> ")), "{:?}", answer);
+                prop_assert!(word == b"/msg" || is_spaced);
+            } else {
+                prop_assert_eq!(*hearer, id);
+            }
+        }
+        Ok(())
+    }
+
+    /// No two members can be taken for each other.
+    fn check(&self) -> Result<(), TestCaseError> {
+        let mut names: Vec<String> = self.names.values().map(|name| name.to_lowercase()).collect();
+        names.sort();
+        prop_assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", names);
+        // The next one who joins gets a name that nobody has.
+        let next = format!("user{}", self.joined + 1);
+        prop_assert!(names.iter().all(|name| *name != next), "{:?}", names);
+        Ok(())
+    }
+
+    fn list(&self) -> String {
+        let names: Vec<&str> = self.names.values().map(String::as_str).collect();
+        let more = names.len().saturating_sub(NAMES_SHOWN);
+        let shown = names[..names.len() - more].join(", ");
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
+    }
+}

@@ -1,0 +1,189 @@
+//! What is owed comes out as it went in, and then nothing is left of it.
+
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use sockets::feed::Feed;
+use sockets::outbox::Outbox;
+
+use crate::for_all;
+
+/// How many peers there are.
+const PEERS: usize = 3;
+
+/// The most that an idle feed keeps: one block, to be written again.
+const BLOCK: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// So many bytes are owed to one peer alone.
+    Push(usize, usize),
+    /// So many bytes are said, a part of which is for the peers of these bits.
+    Say(usize, u8),
+    /// One peer takes so many bytes.
+    Write(usize, usize),
+    /// One peer takes nothing.
+    Refuse(usize),
+    Detach(usize),
+    Clear(usize),
+    Trim,
+}
+
+#[test]
+fn bytes_come_out_as_they_went_in_and_nothing_stays() {
+    let peer = 0..PEERS;
+    let size = || prop_oneof![4 => 0..100_usize, 4 => 65_000..66_000_usize, 1 => 0..200_000_usize];
+    let step = prop_oneof![
+        4 => (peer.clone(), size()).prop_map(|(peer, size)| Step::Push(peer, size)),
+        6 => (size(), any::<u8>()).prop_map(|(size, peers)| Step::Say(size, peers)),
+        6 => (peer.clone(), size()).prop_map(|(peer, size)| Step::Write(peer, size)),
+        1 => peer.clone().prop_map(Step::Refuse),
+        1 => peer.clone().prop_map(Step::Detach),
+        1 => peer.prop_map(Step::Clear),
+        2 => Just(Step::Trim),
+    ];
+    for_all((vec(step, 0..40), any::<bool>()), |(steps, is_cleared)| {
+        let mut feed = Feed::default();
+        let mut peers: Vec<Peer> = (0..PEERS).map(|_| Peer::default()).collect();
+        for (number, step) in steps.into_iter().enumerate() {
+            let bytes = |count: usize| (0..count).map(|at| (at * 7 + at / 251 + number) as u8).collect::<Vec<u8>>();
+            match step {
+                Step::Push(peer, count) => peers[peer].push(&bytes(count)),
+                Step::Say(count, bits) => {
+                    let bytes = bytes(count);
+                    let range = feed.push(&bytes);
+                    prop_assert_eq!((range.end, range.end - range.start), (feed.end(), count as u64));
+                    for (at, peer) in peers.iter_mut().enumerate().filter(|(at, _)| bits & (1 << at) != 0) {
+                        // Some are not to hear the beginning, as if they had said it.
+                        let skipped = if bits & (8 << at) != 0 { count / 3 } else { 0 };
+                        peer.owed.push((bytes[skipped..].to_vec(), Some(range.start + skipped as u64)));
+                        peer.outbox.push_shared(range.start + skipped as u64..range.end, &mut feed);
+                    }
+                }
+                Step::Write(peer, count) => peers[peer].write(count, &mut feed)?,
+                Step::Refuse(peer) => {
+                    let peer = &mut peers[peer];
+                    let is_refused = peer.outbox.write_to(&mut Refusing, &mut feed).is_err();
+                    prop_assert_eq!(is_refused, !peer.outbox.is_empty());
+                }
+                Step::Detach(peer) => {
+                    peers[peer].outbox.detach(&mut feed);
+                    for (_, position) in &mut peers[peer].owed {
+                        *position = None;
+                    }
+                }
+                Step::Clear(peer) => {
+                    peers[peer].outbox.clear(&mut feed);
+                    peers[peer].owed.clear();
+                }
+                Step::Trim => feed.trim(),
+            }
+            for peer in &mut peers {
+                peer.check()?;
+            }
+        }
+        for peer in &mut peers {
+            if is_cleared {
+                peer.outbox.clear(&mut feed);
+                peer.owed.clear();
+            }
+            while !peer.outbox.is_empty() {
+                peer.write(100_000, &mut feed)?;
+            }
+            peer.check()?;
+        }
+        feed.trim();
+        prop_assert!(feed.held() <= BLOCK, "{} bytes stay", feed.held());
+        let next = feed.push(b"more");
+        prop_assert_eq!(feed.slice(next), b"more");
+        Ok(())
+    });
+}
+
+#[derive(Default)]
+struct Peer {
+    outbox: Outbox,
+    /// What it is owed, with the position in the feed of what is there.
+    owed: Vec<(Vec<u8>, Option<u64>)>,
+}
+
+impl Peer {
+    fn push(&mut self, bytes: &[u8]) {
+        self.outbox.push(bytes);
+        self.owed.push((bytes.to_vec(), None));
+    }
+
+    /// Takes at most `width` bytes, which must be those that it is owed.
+    fn write(&mut self, width: usize, feed: &mut Feed) -> Result<(), TestCaseError> {
+        if width == 0 {
+            return Ok(());
+        }
+        let mut narrow = Narrow { taken: Vec::new(), width };
+        let (written, offered) = self.outbox.write_to(&mut narrow, feed).expect("it takes some");
+        prop_assert_eq!(written, narrow.taken.len());
+        prop_assert_eq!(written, offered.min(width));
+        let mut taken = &narrow.taken[..];
+        while !taken.is_empty() {
+            prop_assert!(!self.owed.is_empty(), "more came than was owed");
+            let (bytes, position) = &mut self.owed[0];
+            let count = bytes.len().min(taken.len());
+            prop_assert!(bytes[..count] == taken[..count], "other bytes came than were owed");
+            bytes.drain(..count);
+            *position = position.map(|position| position + count as u64);
+            taken = &taken[count..];
+            if bytes.is_empty() {
+                self.owed.remove(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), TestCaseError> {
+        self.owed.retain(|(bytes, _)| !bytes.is_empty());
+        let len = |is_own: fn(&(Vec<u8>, Option<u64>)) -> bool| {
+            self.owed.iter().filter(|owed| is_own(owed)).map(|(bytes, _)| bytes.len()).sum::<usize>()
+        };
+        prop_assert_eq!(self.outbox.len(), len(|_| true));
+        prop_assert_eq!(self.outbox.own_len(), len(|(_, position)| position.is_none()));
+        prop_assert_eq!(self.outbox.is_empty(), self.owed.is_empty());
+        prop_assert_eq!(self.outbox.first_shared(), self.owed.iter().find_map(|(_, position)| *position));
+        Ok(())
+    }
+}
+
+/// Takes at most so many bytes of a write.
+struct Narrow {
+    taken: Vec<u8>,
+    width: usize,
+}
+
+impl Write for Narrow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        for slice in slices {
+            let room = self.width - self.taken.len();
+            self.taken.extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        Ok(self.taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Refusing;
+
+impl Write for Refusing {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
