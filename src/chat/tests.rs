@@ -47,7 +47,7 @@ impl Scene {
         for (id, name) in (1..).zip(names) {
             scene.join(id);
             if *name != format!("user{id}") {
-                scene.says(id, &format!("/name {name}"));
+                scene.says(id, format!("/name {name}"));
                 assert_eq!(scene.room.names[&id], *name);
             }
         }

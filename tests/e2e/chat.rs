@@ -28,12 +28,12 @@ fn a_room_lives() {
     ann.is_answered("/name Аня", "* ann is now Аня");
     let eve = Member::join(&server, "user3", "Аня, bob");
     eve.say("/msg BOB psst\n//help\n\n/quit\nnot heard\n");
-    eve.is_let_go();
+    eve.let_go();
     bob.hears(&["* ann is now Аня", "* user3 joined", "<user3 -> bob> psst", "<user3> /help", "* user3 left"]);
     ann.hears(&["* user3 joined", "<user3> /help", "* user3 left"]);
     ann.is_answered("/who", "* here: Аня, bob");
     ann.half_close();
-    ann.is_let_go();
+    ann.let_go();
     bob.hears(&["* Аня left"]);
     drop(bob);
     server.wait_for_lines(11);
@@ -79,7 +79,7 @@ fn a_line_waits_for_its_end() {
     bob.say("the rest");
     bob.half_close();
     ann.hears(&["<bob> the rest", "* bob left"]);
-    bob.is_let_go();
+    bob.let_go();
     server.stop();
 }
 
@@ -105,7 +105,7 @@ fn a_line_too_long_is_skipped() {
 fn nothing_can_be_forged() {
     let server = Server::start(&["--chat"]);
     let (mut ann, bob) = ann_and_bob(&server);
-    let lines = server.console.wait_until(|lines| (lines.len() > 4).then(|| lines.len()));
+    let lines = server.console.wait_until(|lines| (lines.len() > 4).then_some(lines.len()));
     bob.say(b"* ann left\none\r<ann> two\n\x1b[2J\x1b]0;title\x07\n\xe2\x80\xae\xff\tback\\slash\n\0\n");
     let heard = [
         "<bob> * ann left",

@@ -100,6 +100,7 @@ fn a_terminal_held_with_ctrl_s_does_not_stop_the_echo() {
     command.stdout(terminal.stdio());
     let server = Server::watch(Process::spawn(command), terminal.screen());
     terminal.type_in(CTRL_S);
+    terminal.wait_until_held();
     expect_echo_while_stalled(server.port, || {
         assert_eq!(server.console.wait_until(|lines| Some(lines.len())), 1, "the terminal was not held");
         terminal.type_in(CTRL_Q);

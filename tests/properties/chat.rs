@@ -90,7 +90,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         any::line(),
         (name, any::line()).prop_map(|(name, text)| [name.as_bytes(), b" ", &text].concat()),
     ];
-    let command = select(vec!["/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/help", "/quit", "//", "/", ""]);
+    let command =
+        select(vec!["/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/help", "/quit", "//", "/", ""]);
     let line = (command, rest).prop_map(|(command, rest)| [command.as_bytes(), &rest].concat());
     prop_oneof![4 => line, 1 => any::line()].prop_map(|mut line| {
         line.retain(|byte| *byte != b'\n');
@@ -163,7 +164,8 @@ impl Model {
     fn join(&mut self, id: u32, hall: &Record) -> Result<(), TestCaseError> {
         self.joined = id;
         let name = format!("user{id}");
-        let here = if self.names.is_empty() { "nobody else is here".to_owned() } else { format!("here: {}", self.list()) };
+        let here =
+            if self.names.is_empty() { "nobody else is here".to_owned() } else { format!("here: {}", self.list()) };
         prop_assert_eq!(&hall.told, &[(id, format!("* welcome, {name}; {here}\n"))]);
         hall.expect_public(id, &format!("* {name} joined"))?;
         self.names.insert(id, name);

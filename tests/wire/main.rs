@@ -31,7 +31,8 @@ struct Scene {
 impl Scene {
     /// Starts a server with these options; `None` where there can be no wire.
     fn new(options: &[&str]) -> Option<Self> {
-        let seed = std::env::var("WIRE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
+        let seed =
+            std::env::var("WIRE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
         let wire = match Wire::new(seed) {
             Ok(wire) => wire,
             Err(error) if std::env::var_os("CI").is_some() => panic!("no wire can be laid: {error}"),

@@ -7,9 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::DEADLINE;
 
 /// Both ends of a pseudo-terminal.
 pub(crate) struct Pty {
@@ -39,6 +43,17 @@ impl Pty {
     /// What is shown. It ends when the last program has closed the terminal and `programs` is dropped.
     pub(crate) fn screen(&self) -> File {
         self.person.try_clone().expect("a duplicate")
+    }
+
+    /// Waits until the terminal takes nothing more from programs: what is typed arrives when the system finds
+    /// time for it.
+    pub(crate) fn wait_until_held(&self) {
+        let begin = Instant::now();
+        let no_time = Timespec::default();
+        while poll(&mut [PollFd::new(&self.programs, PollFlags::OUT)], Some(&no_time)).expect("asked") > 0 {
+            assert!(begin.elapsed() < DEADLINE, "the terminal is not held");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn type_in(&mut self, keys: &[u8]) {
