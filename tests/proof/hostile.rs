@@ -120,6 +120,7 @@ fn honest_clients_do_not_notice_hostile_ones() {
     }
     println!("hostile: {} lines of the log are whole, {dropped} of them tell of lines dropped", lines.len());
 
+    // Some tens of milliseconds on a machine of its own; this is for one that others use too.
     assert!(during.per_mille(999) < Duration::from_secs(1), "honest clients waited");
     // The limit, 64 KiB for each of some 1,200 clients, the log that waits, and what it needs for itself.
     assert!(most < (64 + 75 + 4 + 32) * MIB, "{} MiB were held", most / MIB);

@@ -80,7 +80,7 @@ fn memory_and_descriptors_stay_flat() {
     let _alone = alone();
     let (seed, period) = (seed(), seconds("PROOF_SOAK_SECONDS", 120));
     let server =
-        start(&["--max-memory", "64MiB", "--max-pending", "4MiB", "--idle-timeout", "1h", "--stall-timeout", "3s"]);
+        start(&["--max-memory", "16MiB", "--max-pending", "4MiB", "--idle-timeout", "1h", "--stall-timeout", "3s"]);
     let at_first = Footprint::warm(&server);
     let (port, stop) = (server.port, AtomicBool::new(false));
     let mut random = Rng::with_seed(seed ^ 1);

@@ -44,7 +44,8 @@ fn honest_clients_do_not_notice_that_others_hold_all_the_memory() {
     println!("memory: {at_first} before, at most {} MiB more, {at_last} after", most / MIB);
     // 64 KiB for each, those that are gone but not noticed yet included, and what the allocator wastes.
     assert!(most < (8 + 2 * 14 + 8) * MIB, "{} MiB were held", most / MIB);
-    assert!(during.per_mille(999) < Duration::from_secs(1), "honest clients waited");
+    // Some milliseconds on a machine of its own; this is for one that others use too.
+    assert!(during.per_mille(999) < Duration::from_secs(3), "honest clients waited");
     server.stop_by(Signal::TERM);
 }
 
@@ -130,11 +131,12 @@ fn a_server_that_is_told_to_stop_answers_all_it_had_taken_in() {
     let mut engine = Engine::new(seed());
     let answered = Rc::<RefCell<HashMap<SocketAddr, u64>>>::default();
     const SENDERS: usize = 40;
-    for number in 0..SENDERS {
+    for _ in 0..SENDERS {
         let content = Content(engine.stage.random.u64(..));
         let pace = engine.stage.random.usize(32 << 10..128 << 10);
         let sender = Sender { content, sent: 0, checked: 0, pace, answered: Rc::clone(&answered) };
-        engine.connect(0, address(server.port, number), Box::new(sender));
+        // All to one address: the log tells them apart by their own alone.
+        engine.connect(0, server.address(), Box::new(sender));
     }
     engine.run(Instant::now() + Duration::from_secs(3), PATIENCE, &mut |_, _| None);
     server.process.signal(Signal::TERM);
