@@ -22,6 +22,8 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Door {
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
+    /// The listener whose turn it is: while there is room for few, no listener may take all of it.
+    turn: usize,
     access: Access,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
@@ -51,7 +53,7 @@ impl Door {
             listeners.push(Listener { socket, is_owed: false });
         }
         let access = Access::new(config);
-        Ok(Self { listeners, addresses, access, retry_at: None, refused: 0, untold: None, tell_at: None })
+        Ok(Self { listeners, addresses, turn: 0, access, retry_at: None, refused: 0, untold: None, tell_at: None })
     }
 
     /// All addresses it listens on.
@@ -95,10 +97,15 @@ impl Door {
         if self.retry_at.is_some() {
             return None;
         }
-        for listener in &mut self.listeners {
+        let count = self.listeners.len();
+        for at in self.turn..self.turn + count {
+            let listener = &mut self.listeners[at % count];
             while listener.is_owed {
                 match listener.socket.accept() {
-                    Ok(connection) => return Some(connection),
+                    Ok(connection) => {
+                        self.turn = (at + 1) % count;
+                        return Some(connection);
+                    }
                     Err(error) => match error.kind() {
                         ErrorKind::WouldBlock => listener.is_owed = false,
                         // That client is gone; others may wait behind it.

@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    DEADLINE, LIMITED, Server, clean_command, cpu_time, expect_end, has_ipv6, parse_time, reset, round_trip, run,
-    server_command, server_command_under,
+    DEADLINE, LIMITED, Server, clean_command, connect, cpu_time, expect_end, has_ipv6, parse_time, reset, round_trip,
+    run, server_command, server_command_under,
 };
 
 /// A client with a source address of its own; on Linux all of 127.0.0.0/8 is this machine.
@@ -81,6 +81,22 @@ fn above_the_limit_clients_wait_at_no_cost_and_are_served_in_turn() {
     }
     clients.into_iter().for_each(leave);
     server.stop();
+}
+
+/// However many wait at one address, those of another have their turn.
+#[test]
+fn addresses_are_served_by_turns() {
+    let server = Server::start(&["--quiet", "--max-connections", "1", "--bind", "127.0.0.1", "--bind", "127.0.0.2"]);
+    let mut first = server.connect();
+    expect_served(&mut first);
+    let mut waiting: Vec<TcpStream> = (0..10).map(|_| server.connect()).collect();
+    let mut other = connect(([127, 0, 0, 2], server.port).into());
+    other.write_all(b"x").expect("sent");
+    leave(first);
+    // One of the many may have been before it.
+    waiting.drain(..2).for_each(leave);
+    other.read_exact(&mut [0]).expect("the echo");
+    server.stop_by(Signal::TERM);
 }
 
 #[test]
