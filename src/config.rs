@@ -66,6 +66,9 @@ pub struct Config {
 /// How long a client may hold a room up, unless [`Config::stall_timeout`] says otherwise.
 pub const CHAT_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is longer is taken for so long, a hundred years: a clock cannot be set ahead by every [`Duration`].
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// What every connection may hold, in bytes, whatever the others hold: this keeps honest clients going while
 /// others sit on all of [`Config::max_memory`].
 pub const RESERVE: usize = 64 << 10;

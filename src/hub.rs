@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::config::{Config, Log, RESERVE};
+use crate::config::{Config, FOREVER, Log, RESERVE};
 use crate::connection::{Close, Connection, Phase, Stream};
 use crate::feed::Feed;
 use crate::message::{PAUSE, Unfinished};
@@ -187,9 +187,9 @@ impl<S: Stream> Hub<S> {
                 max_text: if shows_messages { config.log_max.saturating_add("\r\n".len()) } else { 0 },
             },
             timeouts: Timeouts {
-                idle: config.idle_timeout,
+                idle: config.idle_timeout.map(|timeout| timeout.min(FOREVER)),
                 // A room has a rule of its own for those who take nothing.
-                stall: config.stall_timeout.filter(|_| !config.chat),
+                stall: config.stall_timeout.filter(|_| !config.chat).map(|timeout| timeout.min(FOREVER)),
             },
             past: Traffic::default(),
             relay: config.chat.then(|| Relay::new(config)),

@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 use socket2::SockRef;
 
-use crate::config::Config;
+use crate::config::{Config, FOREVER};
 use crate::connection::Stream;
 use crate::console::{Console, Counters};
 use crate::hub::{Event, Hub};
@@ -148,7 +148,7 @@ impl Server {
             started: Instant::now(),
             max_connections: config.max_connections,
             is_chat: config.chat,
-            grace: config.grace,
+            grace: config.grace.min(FOREVER),
             now: Instant::now(),
             stopping: None,
             poll,

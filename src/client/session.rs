@@ -29,6 +29,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use super::{End, Error, Peer};
 use crate::cli::ClientArgs;
+use crate::config::FOREVER;
 use editor::{Action, Editor};
 use incoming::{Incoming, Look};
 use keys::Decoder;
@@ -81,7 +82,7 @@ pub(super) fn run(peer: Peer<TcpStream>, args: &ClientArgs, ends_at_once: &Atomi
         has_said_goodbye: false,
         frame: Vec::new(),
     };
-    let close = session.run(peer.timeout);
+    let close = session.run(peer.timeout.min(FOREVER));
     session.leave_screen();
     drop(session);
 

@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::{Event, Outlook, Peer, Ticket};
 use crate::chat::{Hall, Reaction, Room};
-use crate::config::{CHAT_STALL_TIMEOUT, Config, RESERVE};
+use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received, Stream};
 use crate::feed::Feed;
 use crate::message::{Line, Lines};
@@ -144,7 +144,7 @@ impl Relay {
             max_line: config.max_line,
             max_queue: config.max_queue,
             max_memory: config.max_memory,
-            stall_timeout: config.stall_timeout.unwrap_or(CHAT_STALL_TIMEOUT),
+            stall_timeout: config.stall_timeout.map_or(CHAT_STALL_TIMEOUT, |timeout| timeout.min(FOREVER)),
         }
     }
 

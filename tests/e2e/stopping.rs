@@ -63,6 +63,16 @@ fn idle_clients_do_not_delay_it() {
     idle.iter_mut().for_each(expect_end);
 }
 
+/// A time that the parser of durations takes, but no clock.
+#[test]
+fn a_grace_may_be_endless() {
+    let server = Server::start(&["--grace", "400000000000years", "--idle-timeout", "400000000000years"]);
+    let mut stream = server.connect();
+    round_trip(&mut stream, b"hello");
+    expect_to_stop_soon(server, Signal::TERM);
+    expect_end(&mut stream);
+}
+
 #[test]
 fn what_is_owed_is_delivered() {
     let server = Server::start(LONG_GRACE);

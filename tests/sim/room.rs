@@ -137,6 +137,20 @@ fn who_holds_the_room_up_is_closed_in_time_and_not_before() {
 }
 
 #[test]
+fn timeouts_may_be_endless() {
+    let endless = Some(Duration::MAX);
+    let (mut room, [mut ann, mut bob, _eve]) =
+        held_up(Config { stall_timeout: endless, idle_timeout: endless, ..Config::default() });
+    room.world.pass(Duration::from_secs(1 << 30));
+    room.settle();
+    assert_eq!(ann.hears(), "");
+    while ann.hears().is_empty() {
+        bob.hears();
+        room.settle();
+    }
+}
+
+#[test]
 fn who_holds_the_room_up_and_reads_again_loses_nothing() {
     let (mut room, [mut ann, mut bob, _eve]) = held_up(Config::default());
     let mut heard = String::new();
