@@ -20,7 +20,7 @@ const SHARED_COST: usize = 2 * 2 * size_of::<Piece>();
 
 /// A queue of bytes that are owed to one peer, in the order in which they are to be sent.
 ///
-/// Memory is taken for what is queued, at most [`PIECE`] more, and given back as the queue drains; an empty
+/// Memory is taken for what is queued, at most 64 KiB more, and given back as the queue drains; an empty
 /// outbox owns none. What many peers are owed stays in the [`Feed`]. Taking from the front never moves what is
 /// behind it, so a backlog of any size is sent in linear time.
 #[derive(Debug, Default)]
