@@ -8,6 +8,7 @@
 
 mod echo;
 mod life;
+mod peer;
 mod relay;
 
 use std::cmp::Reverse;
@@ -21,9 +22,10 @@ use slab::Slab;
 use crate::config::{Config, FOREVER, Log, RESERVE};
 use crate::connection::{Close, Connection, Phase, Stream};
 use crate::feed::Feed;
-use crate::message::{PAUSE, Unfinished};
+use crate::message::PAUSE;
 use life::{Life, Timeouts};
-use relay::{Hearing, Relay};
+use peer::{Limits, Outlook, Peer, Ticket, Timer, find};
+use relay::Relay;
 
 /// The size of the one buffer that all reads share, in bytes. It bounds what one peer may move in a turn.
 const READ_BUFFER: usize = 256 << 10;
@@ -100,25 +102,6 @@ pub struct Hub<S> {
     relay: Option<Relay>,
 }
 
-/// Names a peer that may have left meanwhile: its key may be another's by then, its serial never.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Ticket {
-    serial: u64,
-    key: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// Its message may have ended in silence.
-    Pause,
-    /// It has not ended its side of a connection that we ended.
-    Linger,
-    /// Nothing may have come or gone for too long.
-    Idle,
-    /// It may not have taken anything for too long.
-    Stall,
-}
-
 /// How many bytes have gone, and in how many messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -128,41 +111,6 @@ pub struct Traffic {
     pub sent: u64,
     /// How many connections there were.
     pub connections: u64,
-}
-
-#[derive(Debug)]
-struct Limits {
-    /// The most bytes held for all peers, what is within each one's [`RESERVE`] not counted.
-    max_memory: usize,
-    /// The most bytes held for one peer.
-    max_pending: usize,
-    /// The most bytes kept of the text of a message: what the log shows of it and its line ending.
-    max_text: usize,
-}
-
-#[derive(Debug)]
-struct Peer<S> {
-    connection: Connection<S>,
-    address: SocketAddr,
-    serial: u64,
-    /// The message that it is in the middle of, if it is echoed.
-    unfinished: Option<Box<Unfinished>>,
-    /// What it is about to say, if it is relayed.
-    hearing: Option<Box<Hearing>>,
-    /// When it last gave a sign of life, if some timeout asks for it.
-    life: Option<Box<Life>>,
-    /// Whether it counts in [`Hub::turned_away`].
-    is_turned_away: bool,
-    /// Whether it is in [`Hub::work`].
-    is_working: bool,
-    /// Whether it is in [`Hub::settled`]: then it may not get any more work.
-    is_settled: bool,
-    /// Whether it has a [`Timer::Pause`] in [`Hub::timers`].
-    is_timed: bool,
-    /// Whether it is in [`Hub::starved`].
-    is_starved: bool,
-    /// Whether it holds the room up.
-    is_slow: bool,
 }
 
 impl<S: Stream> Hub<S> {
@@ -515,47 +463,5 @@ impl<S: Stream> Hub<S> {
                 free -= RESERVE;
             }
         }
-    }
-}
-
-fn find<S>(peers: &mut Slab<Peer<S>>, ticket: Ticket) -> Option<&mut Peer<S>> {
-    peers.get_mut(ticket.key).filter(|peer| peer.serial == ticket.serial)
-}
-
-impl Limits {
-    /// How many bytes more may be held for a peer for which `own` are held, with `others` for all others.
-    fn room(&self, own: usize, others: usize) -> usize {
-        let shared = self.max_memory.saturating_sub(others + own).min(self.max_pending.saturating_sub(own));
-        shared.max(RESERVE.saturating_sub(own))
-    }
-}
-
-/// What reading more from a peer depends on.
-enum Outlook {
-    /// On nothing: it can be served again at once.
-    Busy,
-    /// On memory that others hold.
-    Starved,
-    /// On its stream.
-    Waiting,
-}
-
-impl<S: Stream> Peer<S> {
-    /// How many bytes are held for it alone.
-    fn held(&self) -> usize {
-        let text = self.unfinished.as_ref().map_or(0, |unfinished| unfinished.text().len());
-        let said = self.hearing.as_ref().map_or(0, |hearing| hearing.held());
-        self.connection.held() + text + said
-    }
-
-    fn schedule(&mut self, key: usize, work: &mut Vec<usize>) {
-        if !self.is_settled && !mem::replace(&mut self.is_working, true) {
-            work.push(key);
-        }
-    }
-
-    fn tell_closed(&self, close: Close, on_event: &mut impl FnMut(Event<'_>)) {
-        let (received, sent) = (self.connection.received(), self.connection.sent());
-        on_event(Event::Closed { peer: self.address, close, received, sent });
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Event, Limits, Outlook, Peer};
+use super::Event;
+use super::peer::{Limits, Outlook, Peer};
 use crate::config::RESERVE;
 use crate::connection::{Close, Phase, Received, Stream};
 use crate::message::{self, PAUSE, Unfinished};

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Peer, Timer};
+use super::peer::{Peer, Timer};
 use crate::connection::{Close, Phase, Stream};
 
 /// How long a peer may be without a sign of life.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::{Event, Outlook, Peer, Ticket};
+use super::Event;
+use super::peer::{Outlook, Peer, Ticket, find};
 use crate::chat::{Hall, Reaction, Room};
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received, Stream};
@@ -368,7 +369,7 @@ impl Relay {
         let enough = if self.has_memory(held) { self.max_queue / 2 } else { 0 };
         let progress = (self.max_queue as u64 / 16).max(1);
         self.slow.retain_mut(|slow| {
-            let Some(peer) = super::find(peers, slow.ticket) else { return false };
+            let Some(peer) = find(peers, slow.ticket) else { return false };
             // What a broken connection is owed waits only for the end of the turn.
             peer.is_slow = peer.connection.owed() > enough && !matches!(peer.connection.phase(), Phase::Closed(_));
             if !peer.is_slow {
