@@ -12,6 +12,7 @@ use crate::config::RESERVE;
 use crate::connection::{Close, Connection, Stream};
 use crate::message::Unfinished;
 
+/// One client, by the hub's books.
 #[derive(Debug)]
 pub(super) struct Peer<S> {
     pub(super) connection: Connection<S>,
@@ -23,15 +24,15 @@ pub(super) struct Peer<S> {
     pub(super) hearing: Option<Box<Hearing>>,
     /// When it last gave a sign of life, if some timeout asks for it.
     pub(super) life: Option<Box<Life>>,
-    /// Whether it counts in [`Hub::turned_away`].
+    /// Whether it counts in `Hub::turned_away`.
     pub(super) is_turned_away: bool,
-    /// Whether it is in [`Hub::work`].
+    /// Whether it is in `Hub::work`.
     pub(super) is_working: bool,
-    /// Whether it is in [`Hub::settled`]: then it may not get any more work.
+    /// Whether it is in `Hub::settled`: then it may not get any more work.
     pub(super) is_settled: bool,
-    /// Whether it has a [`Timer::Pause`] in [`Hub::timers`].
+    /// Whether it has a [`Timer::Pause`] in `Hub::timers`.
     pub(super) is_timed: bool,
-    /// Whether it is in [`Hub::starved`].
+    /// Whether it is in `Hub::starved`.
     pub(super) is_starved: bool,
     /// Whether it holds the room up.
     pub(super) is_slow: bool,
@@ -44,6 +45,7 @@ pub(super) struct Ticket {
     pub(super) key: usize,
 }
 
+/// What to look for at a peer when its time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// Its message may have ended in silence.
@@ -56,6 +58,7 @@ pub(super) enum Timer {
     Stall,
 }
 
+/// What may be held for peers, in bytes.
 #[derive(Debug)]
 pub(super) struct Limits {
     /// The most bytes held for all peers, what is within each one's [`RESERVE`] not counted.
@@ -66,6 +69,7 @@ pub(super) struct Limits {
     pub(super) max_text: usize,
 }
 
+/// The peer of a ticket, if it is still there.
 pub(super) fn find<S>(peers: &mut Slab<Peer<S>>, ticket: Ticket) -> Option<&mut Peer<S>> {
     peers.get_mut(ticket.key).filter(|peer| peer.serial == ticket.serial)
 }
