@@ -28,12 +28,12 @@ fn a_room_lives() {
     ann.is_answered("/name Аня", "* ann is now Аня");
     let eve = Member::join(&server, "user3", "Аня, bob");
     eve.say("/msg BOB psst\n//help\n\n/quit\nnot heard\n");
-    eve.let_go();
+    eve.leaves();
     bob.hears(&["* ann is now Аня", "* user3 joined", "<user3 -> bob> psst", "<user3> /help", "* user3 left"]);
     ann.hears(&["* user3 joined", "<user3> /help", "* user3 left"]);
     ann.is_answered("/who", "* here: Аня, bob");
     ann.half_close();
-    ann.let_go();
+    ann.leaves();
     bob.hears(&["* Аня left"]);
     drop(bob);
     server.wait_for_lines(11);
@@ -79,7 +79,7 @@ fn a_line_waits_for_its_end() {
     bob.say("the rest");
     bob.half_close();
     ann.hears(&["<bob> the rest", "* bob left"]);
-    bob.let_go();
+    bob.leaves();
     server.stop();
 }
 

@@ -20,8 +20,8 @@ fn all_are_told_that_the_server_is_stopping() {
     for member in [&mut ann, &mut bob] {
         member.hears(&["* server is stopping"]);
     }
-    ann.let_go();
-    bob.let_go();
+    ann.leaves();
+    bob.leaves();
     assert_eq!(shown(&server.expect_stopped()), ["* user1 joined", "* user2 joined"]);
 }
 
@@ -54,20 +54,20 @@ fn what_had_arrived_before_the_stop_is_relayed() {
     // Where eve's end was seen before the stop, she has left too.
     heard.retain(|line| line != "* user3 left");
     assert_eq!(heard, ["* user4 joined", "<user2> last words", "<user3> a tail", "<user4> just in time"]);
-    ann.let_go();
+    ann.leaves();
     assert!(late.line().starts_with("* welcome, user4; here: "));
     drop((bob, eve, late));
     server.expect_stopped();
 }
 
 #[test]
-fn who_talks_on_during_the_stop_let_go_in_order() {
+fn who_talks_on_during_the_stop_is_let_go_in_order() {
     let server = Server::start(LONG_GRACE);
     let mut ann = Member::join(&server, "user1", "");
     server.process.signal(Signal::TERM);
     ann.hears(&["* server is stopping"]);
     ann.say("too late\n");
-    ann.let_go();
+    ann.leaves();
     server.expect_stopped();
 }
 
@@ -82,15 +82,15 @@ fn a_full_room_says_so_and_has_room_again() {
         member.hears(&["* server is full"]);
     }
     bob.half_close();
-    bob.let_go();
+    bob.leaves();
     ann.hears(&["* user2 left"]);
     // That the others were turned away and are still connected is not in the way.
     let eve = Member::join(&server, "user3", "user1");
     ann.hears(&["* user3 joined"]);
-    refused.into_iter().for_each(Member::let_go);
+    refused.into_iter().for_each(Member::leaves);
     let mut another = Member::over(server.connect());
     another.hears(&["* server is full"]);
-    another.let_go();
+    another.leaves();
     drop(eve);
     ann.hears(&["* user3 left"]);
     let lines = server.stop_by(Signal::TERM);

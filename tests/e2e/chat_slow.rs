@@ -84,7 +84,7 @@ fn expect_nothing_to_be_held(server: &Server) {
 }
 
 #[test]
-fn a_file_reaches_who_reads_slowly_and_who_never_reads_let_go() {
+fn a_file_reaches_who_reads_slowly_and_who_never_reads_is_let_go() {
     let server = room(&[]);
     let at_first = memory(server.process.pid(), "VmRSS");
     let mut slower = Member::join(&server, "user1", "");
@@ -141,7 +141,7 @@ fn who_half_closes_and_reads_late_gets_all_until_then_and_holds_up_nobody() {
         assert!(hear_file(&mut ann, "<user2> ", &second, Duration::ZERO).is_empty());
     });
     assert!(hear_file(&mut late, "<user2> ", &first, Duration::ZERO).is_empty());
-    late.let_go();
+    late.leaves();
     server.stop();
 }
 

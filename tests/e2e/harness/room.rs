@@ -60,7 +60,7 @@ impl Member {
 
     /// Expects the end of the connection, and nothing before it.
     #[track_caller]
-    pub(crate) fn let_go(mut self) {
+    pub(crate) fn leaves(mut self) {
         let mut rest = Vec::new();
         let outcome = self.input.read_until(b'\n', &mut rest);
         assert_eq!(rest.escape_ascii().to_string(), "");
