@@ -16,7 +16,7 @@ const SLICES: usize = 16;
 
 /// What a shared piece costs, in bytes: itself and the piece of our own that it keeps apart from the next, in a
 /// queue that may be half empty. Where lines for all and lines for one alternate, this is more than the lines.
-const SHARED_COST: usize = 2 * 2 * size_of::<Piece>();
+pub const SHARED_COST: usize = 2 * 2 * size_of::<Piece>();
 
 /// A queue of bytes that are owed to one peer, in the order in which they are to be sent.
 ///
