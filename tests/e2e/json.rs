@@ -117,7 +117,7 @@ fn a_long_message_is_cut_between_two_characters_and_says_so() {
         round_trip(&mut stream, message);
         stream.shutdown(Shutdown::Write).expect("half-closed");
         expect_end(&mut stream);
-        let line = program.wait_for("echoed", 1).pop().expect("a line");
+        let line = program.wait_for("echoed", at + 1).swap_remove(at);
         assert_eq!(line["message"], shown);
         assert_eq!((&line["cut"], &line["invalid_utf8"]), (&true.into(), &is_invalid.into()));
         assert_eq!(line["bytes"], message.len());
