@@ -33,6 +33,9 @@ pub(crate) enum Kind {
     Forger,
 }
 
+/// What the system holds for an attacker at its own end, in bytes and each direction.
+const BUFFER: usize = 64 << 10;
+
 /// What a forger would like to see in the log.
 pub(crate) const FORGED: &str = "[12:43:10 29/01/2018] Echoed: 'forged'";
 
@@ -92,6 +95,13 @@ impl Attacker {
 }
 
 impl Actor for Attacker {
+    /// It does not spend memory of its own: what the system holds is the server's. Clients on the same machine
+    /// would have the system short of memory for all connections (`tcp_mem`), whatever the server does.
+    fn prepare(&self, socket: &SockRef<'_>) {
+        _ = socket.set_recv_buffer_size(BUFFER);
+        _ = socket.set_send_buffer_size(BUFFER);
+    }
+
     fn act(&mut self, stream: &mut TcpStream, stage: &mut Stage) -> io::Result<Next> {
         if stage.now >= self.until || stage.is_over {
             let resets = matches!(self.kind, Kind::Resetter | Kind::HalfOpen) || stage.random.bool();

@@ -19,6 +19,9 @@ pub(crate) trait Actor {
     /// with every event, and when the time has come that it asked for.
     fn act(&mut self, stream: &mut TcpStream, stage: &mut Stage) -> io::Result<Next>;
 
+    /// Sets what it wants of its socket, which is about to connect.
+    fn prepare(&self, _socket: &SockRef<'_>) {}
+
     /// The connection could not be made, or broke. Those who do not mind say nothing.
     fn on_error(&mut self, error: io::Error) -> Result<(), String> {
         Err(error.to_string())
@@ -114,6 +117,7 @@ impl Engine {
     pub(crate) fn connect(&mut self, group: usize, address: SocketAddr, actor: Box<dyn Actor>) {
         let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         _ = stream.set_nodelay(true);
+        actor.prepare(&SockRef::from(&stream));
         let entry = self.clients.vacant_entry();
         let interests = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(entry.key()), interests).expect("registered");

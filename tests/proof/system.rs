@@ -127,7 +127,7 @@ impl Actor for Sender {
 #[ignore = "takes 10 s"]
 fn a_server_that_is_told_to_stop_answers_all_it_had_taken_in() {
     let _alone = alone();
-    let server = start(&["--verbose", "--log-max", "0", "--max-pending", "2MiB", "--grace", "15s"]);
+    let server = start(&["--verbose", "--log-max", "0", "--max-pending", "2MiB", "--grace", "60s"]);
     let mut engine = Engine::new(seed());
     let answered = Rc::<RefCell<HashMap<SocketAddr, u64>>>::default();
     const SENDERS: usize = 40;
