@@ -103,6 +103,9 @@ pub struct Connection<S> {
     /// too (tcp(7), `SO_OOBINLINE`). No further event will come for what is behind, so from now on a short
     /// read does not mean that the stream is drained.
     read_closed: bool,
+    /// An event had said so before the peer was no longer to be listened to: a read of what had arrived by then
+    /// should find the end behind it.
+    ends_with_stop: bool,
     received: u64,
     sent: u64,
 }
@@ -117,6 +120,7 @@ impl<S: Stream> Connection<S> {
             readable: false,
             writable: true,
             read_closed: false,
+            ends_with_stop: false,
             received: 0,
             sent: 0,
         }
@@ -159,17 +163,12 @@ impl<S: Stream> Connection<S> {
         matches!(self.phase, Phase::Open | Phase::Stopping(_))
     }
 
-    /// Whether a read may bring something: input, or while [lingering](Phase::Lingering) the end of it.
+    /// Whether a read may bring something: input, or the end of it where that is still of interest.
     pub fn can_receive(&self) -> bool {
-        self.readable && matches!(self.phase, Phase::Open | Phase::Stopping(1..) | Phase::Lingering(_))
-    }
-
-    /// Whether the peer has ended its side and everything before that has been read, or all that is taken in.
-    pub fn is_exhausted(&self) -> bool {
         match self.phase {
-            Phase::Draining(close) => close == Close::Finished,
-            Phase::Stopping(0) => self.read_closed,
-            _ => false,
+            Phase::Open | Phase::Stopping(1..) | Phase::Lingering(_) => self.readable,
+            Phase::Stopping(0) => self.readable && self.ends_with_stop,
+            Phase::Draining(_) | Phase::Closed(_) => false,
         }
     }
 
@@ -184,7 +183,7 @@ impl<S: Stream> Connection<S> {
     /// is a new event (epoll(7), questions and answers), so no second read is needed to find that out.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let limit = match self.phase {
-            Phase::Stopping(unread) => unread.min(buffer.len()),
+            Phase::Stopping(unread) => unread.clamp(1, buffer.len()),
             _ => buffer.len(),
         };
         match self.stream.read(&mut buffer[..limit]) {
@@ -193,12 +192,18 @@ impl<S: Stream> Connection<S> {
                 if count < limit && !self.read_closed {
                     self.readable = false;
                 }
+                match &mut self.phase {
+                    // There was no end, whatever the event said, and what came is too late.
+                    Phase::Stopping(0) => {
+                        self.ends_with_stop = false;
+                        return Received::Nothing;
+                    }
+                    Phase::Stopping(unread) => *unread -= count,
+                    _ => {}
+                }
                 // What comes after the end that we decided on is thrown away.
                 if self.takes_input() {
                     self.received += count as u64;
-                }
-                if let Phase::Stopping(unread) = &mut self.phase {
-                    *unread -= count;
                 }
                 Received::Bytes(count)
             }
@@ -313,6 +318,7 @@ impl<S: Stream> Connection<S> {
         if self.phase == Phase::Open {
             let unread = self.stream.unread().unwrap_or(0);
             self.phase = Phase::Stopping(unread);
+            self.ends_with_stop = self.read_closed;
             self.readable |= unread > 0;
         }
     }

@@ -307,6 +307,7 @@ impl<S: Stream> Hub<S> {
             peer.tell_closed(close, &mut on_event);
         }
         (self.held, self.turned_away) = (0, 0);
+        self.feed.trim();
     }
 
     /// What has gone through all connections, those of now and those that are over.

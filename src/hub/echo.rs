@@ -18,7 +18,7 @@ impl<S: Stream> Peer<S> {
         now: Instant,
         on_event: &mut impl FnMut(Event<'_>),
     ) {
-        if self.connection.can_receive() {
+        if self.connection.can_receive() && self.connection.phase() != Phase::Stopping(0) {
             let room = self.room_for_echo(limits, held_by_others).min(buffer.len());
             if room > 0 {
                 self.echo_once(&mut buffer[..room], limits, held_by_others, now, on_event);

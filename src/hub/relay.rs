@@ -224,8 +224,7 @@ impl Relay {
             {
                 reaction = hear_line(&mut self.room, ticket, line, max_line, &mut voice);
             }
-            if input.is_empty()
-                && peer.connection.is_exhausted()
+            if let Phase::Draining(Close::Finished) = peer.connection.phase()
                 && let Some(line) = hearing.lines.last(max_line)
             {
                 reaction = hear_line(&mut self.room, ticket, line, max_line, &mut voice);
@@ -402,8 +401,7 @@ impl<S: Stream> Peer<S> {
     /// Whether the end of the room has to wait for it.
     fn has_more_to_say(&self) -> bool {
         let Some(hearing) = &self.hearing else { return false };
-        let has_tail = self.connection.is_exhausted() && hearing.lines.held() > 0;
-        let has_input = self.connection.can_receive() || !hearing.backlog.is_empty() || has_tail;
+        let has_input = self.connection.can_receive() || !hearing.backlog.is_empty();
         hearing.standing == Standing::New || (self.connection.takes_input() && has_input)
     }
 }
