@@ -12,6 +12,7 @@
 //! edge-triggered poll, the clock, and the order of a turn. [`script`], [`ledger`] and [`echo`] are the
 //! clients of the echo and what they were promised; [`cuts`] tries every way to cut a short input.
 
+mod crowd;
 mod cuts;
 mod echo;
 mod ledger;
@@ -20,26 +21,35 @@ mod script;
 mod socket;
 mod world;
 
+use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fastrand::Rng;
-
-use crate::echo::Plan;
 
 /// How many seeds are played unless `SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 400;
 
 #[test]
 fn every_client_is_served_as_promised() {
+    play(SEEDS, echo::Plan::draw, echo::simulate);
+}
+
+#[test]
+fn every_member_is_told_as_promised() {
+    play(SEEDS, crowd::Plan::draw, crowd::simulate);
+}
+
+/// Plays one seed after the other, and says which one failed.
+fn play<P: Clone + Debug>(seeds: u64, draw: fn(&mut Rng) -> P, simulate: fn(P, Rng)) {
     let number = |name| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("SIM_SEEDS").unwrap_or(seeds),
     };
     for seed in seeds {
         let mut random = Rng::with_seed(seed);
-        let plan = Plan::draw(&mut random);
-        let outcome = catch_unwind(AssertUnwindSafe(|| echo::simulate(plan.clone(), random)));
+        let plan = draw(&mut random);
+        let outcome = catch_unwind(AssertUnwindSafe(|| simulate(plan.clone(), random)));
         if let Err(panic) = outcome {
             eprintln!("{plan:#?}\nfailed; once more: SIM_SEED={seed} cargo test --test sim");
             resume_unwind(panic);

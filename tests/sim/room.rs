@@ -294,7 +294,7 @@ fn all_are_told_of_the_stop_though_somebody_holds_the_room_up() {
     room.settle();
     room.world.hub.drain();
     room.settle();
-    assert_eq!(ann.hears(), "<user3> the last word\n<user3> and this\n* server is stopping\n");
+    assert_eq!(ann.hears(), "<user3> the last word\n<user3> and this\n* user3 left\n* server is stopping\n");
     assert_eq!(ann.client.reply_end(), Some(ReplyEnd::Clean));
 }
 

@@ -200,6 +200,13 @@ impl Client {
         self.0.borrow().arrived.len()
     }
 
+    /// The last bytes that the hub wrote, as many of the last `count` as the client has not read.
+    pub(crate) fn latest(&self, count: usize) -> Vec<u8> {
+        let wire = self.0.borrow();
+        let start = wire.underway.len().saturating_sub(count);
+        wire.underway.range(start..).copied().collect()
+    }
+
     pub(crate) fn has_fin(&self) -> bool {
         self.0.borrow().has_fin
     }

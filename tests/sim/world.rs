@@ -62,6 +62,17 @@ impl World {
         (address, client)
     }
 
+    /// Accepts a client only to send it away with `notice`.
+    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (SocketAddr, Client) {
+        let key = self.hub.next_key();
+        self.arrivals += 1;
+        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
+        let (socket, client) = socket::connection(nature);
+        self.hub.turn_away(socket, address, notice, self.now);
+        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
+        (address, client)
+    }
+
     /// Waits as the server does, but never longer than not at all, and tells the hub what became ready.
     /// Returns whether there is a reason for a turn: a turn without one would hide work that was forgotten.
     pub(crate) fn poll(&mut self) -> bool {
@@ -91,15 +102,19 @@ impl World {
     }
 
     /// A turn and the reaping after it.
-    pub(crate) fn turn(&mut self, on_event: impl FnMut(Event<'_>)) {
+    pub(crate) fn turn(&mut self, mut on_event: impl FnMut(Event<'_>)) {
         let has_work = self.hub.has_work();
         let before = self.deeds();
-        self.hub.turn(self.now, on_event);
+        let mut has_told = false;
+        self.hub.turn(self.now, |event| {
+            has_told = true;
+            on_event(event);
+        });
         for (client, old) in self.clients.values().zip(&before) {
             assert!(client.record().reads <= old.0 + 1, "one peer was read from twice in a turn");
         }
         self.hub.reap(self.now);
-        let is_fruitless = self.deeds().iter().zip(&before).all(|(new, old)| new.1 == old.1);
+        let is_fruitless = !has_told && self.deeds().iter().zip(&before).all(|(new, old)| new.1 == old.1);
         self.fruitless_turns = if has_work && is_fruitless { self.fruitless_turns + 1 } else { 0 };
         assert!(self.fruitless_turns <= FRUITLESS_TURNS + self.clients.len(), "the hub spins");
         let deadline = self.hub.deadline();

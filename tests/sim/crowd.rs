@@ -1,0 +1,468 @@
+//! A room full of members of all kinds, with everything that chance can vary drawn from one seed.
+//!
+//! [`speech`] is what a member sends, [`member`] how it does that and when it reads, [`minutes`] what the operator
+//! was shown, in order; [`ear`] holds what a member was told, line by line, against the minutes, and [`books`] what
+//! the hub did for it against what it may and must do.
+
+mod books;
+mod ear;
+mod member;
+mod minutes;
+mod speech;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use sockets::Config;
+use sockets::config::RESERVE;
+use sockets::connection::Close;
+use sockets::hub::Event;
+
+use self::books::Books;
+use self::member::Member;
+use self::minutes::{Deed, Minutes};
+use self::speech::{Manner, Speech};
+use crate::socket::{Client, Nature, ReplyEnd};
+use crate::world::{Poll, World};
+
+/// After so many rounds a simulation is taken to be stuck in a circle.
+const MOST_ROUNDS: usize = 50_000;
+
+/// What one feed keeps when nobody needs it any more.
+const BLOCK: usize = 64 << 10;
+
+/// A timeout that only runs out where the clients wait for it.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+const FULL: &str = "* server is full\n";
+
+/// Everything that is drawn once for a simulation.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    rules: Rules,
+    poll: Poll,
+    /// How many members come in all, and how many are there at once.
+    members: (usize, usize),
+    /// About how many bytes one member sends at most.
+    most: usize,
+    /// How likely a member only listens, in 1 of 8.
+    listeners: u8,
+    /// Whether all of them do what clients can do to be told everything.
+    is_fair: bool,
+    /// In which round the hub is told to stop.
+    drain_in: Option<usize>,
+    /// After how many more rounds it gives up those that are left. Without it all members read on.
+    grace: Option<usize>,
+    /// Whether signals interrupt reads and writes.
+    has_interrupts: bool,
+    /// How likely a member is to act in a round, in 1 of 256.
+    pace: u8,
+}
+
+/// What bears on the judgement of each member.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) config: Config,
+    /// Whether events may tell of an end that has not come.
+    pub(crate) has_wrong_events: bool,
+}
+
+impl Plan {
+    pub(crate) fn draw(random: &mut Rng) -> Self {
+        let most = [100, 2000, 2000, 20_000, 200_000][random.usize(..5)];
+        // The more they say, the fewer they are.
+        let crowd = match most {
+            0..=2000 => 40,
+            20_000 => 15,
+            _ => 6,
+        };
+        let max_line = match random.u8(..8) {
+            0 => random.usize(..40),
+            1..4 => random.usize(40..2000),
+            4 => 200_000,
+            _ => RESERVE,
+        };
+        let max_queue = match random.u8(..8) {
+            0 => 1 << 20,
+            1 => random.usize(..300),
+            2..5 => random.usize(300..5000),
+            _ => random.usize(5000..300_000),
+        };
+        let max_memory = match random.u8(..4) {
+            0 => random.usize(..2 << 20),
+            1 => random.usize(2 << 20..8 << 20),
+            _ => 1 << 30,
+        };
+        let stall_timeout = [Some(Duration::from_millis(50)), Some(Duration::from_secs(1)), None, Some(PATIENCE)];
+        let config = Config {
+            chat: true,
+            max_line,
+            max_queue,
+            max_memory,
+            stall_timeout: stall_timeout[random.usize(..4)],
+            ..Config::default()
+        };
+        let poll = [Poll::Genuine, Poll::Genuine, Poll::Late, Poll::Spurious][random.usize(..4)];
+        Self {
+            rules: Rules { config, has_wrong_events: poll == Poll::Spurious },
+            poll,
+            members: (random.usize(1..=2 * crowd), random.usize(1..=crowd)),
+            most,
+            listeners: random.u8(..8),
+            is_fair: random.u8(..4) == 0,
+            drain_in: (random.u8(..3) == 0).then(|| random.usize(..200)),
+            grace: (random.u8(..3) == 0).then(|| random.usize(..30)),
+            has_interrupts: random.u8(..3) == 0,
+            pace: random.u8(50..),
+        }
+    }
+}
+
+struct Peer {
+    address: SocketAddr,
+    member: Member,
+    books: Books,
+}
+
+/// A client that found no place.
+struct Refused {
+    client: Client,
+    heard: Vec<u8>,
+    is_closed: bool,
+}
+
+struct Crowd {
+    plan: Plan,
+    world: World,
+    random: Rng,
+    minutes: Minutes,
+    /// The members that are not done, or that the hub still holds.
+    peers: BTreeMap<SocketAddr, Peer>,
+    refused: BTreeMap<SocketAddr, Refused>,
+    /// How many bytes the hub has taken of each member.
+    taken: Vec<usize>,
+    /// How many members are still to come.
+    coming: usize,
+    is_stopping: bool,
+    /// When the last turn was.
+    last_turn: Instant,
+    /// How many bytes of the minutes nobody had said.
+    announced: usize,
+}
+
+/// Plays the simulation of one seed, and panics where a promise is broken.
+pub(crate) fn simulate(plan: Plan, mut random: Rng) {
+    let world = World::new(&plan.rules.config, plan.poll, random.fork());
+    let mut crowd = Crowd {
+        world,
+        random,
+        minutes: Minutes::new(plan.rules.config.max_line > RESERVE),
+        peers: BTreeMap::new(),
+        refused: BTreeMap::new(),
+        taken: Vec::new(),
+        coming: plan.members.0,
+        is_stopping: false,
+        last_turn: Instant::now(),
+        announced: 0,
+        plan,
+    };
+    crowd.play();
+    crowd.end();
+}
+
+impl Crowd {
+    /// Plays until all members have left.
+    fn play(&mut self) {
+        let mut was_quiet = false;
+        for round in 0..MOST_ROUNDS {
+            let has_acted = self.act(was_quiet);
+            let is_woken = self.world.poll();
+            let must_stop = self.plan.drain_in == Some(round);
+            let grace = self.plan.drain_in.zip(self.plan.grace).map(|(stop, grace)| stop..stop + grace);
+            if must_stop {
+                self.stop();
+            } else if is_woken {
+                self.turn();
+            }
+            let is_abandoning = grace.as_ref().is_some_and(|grace| grace.end == round);
+            if is_abandoning {
+                self.abandon();
+            }
+            self.retire();
+            let has_come = self.accept(was_quiet);
+
+            let is_quiet = !has_acted && !has_come && !must_stop && !is_abandoning && self.world.is_idle();
+            let is_stuck = is_quiet && was_quiet;
+            if is_quiet {
+                self.check_idle();
+            }
+            was_quiet = is_quiet;
+            if !is_quiet {
+                self.pass();
+            }
+            if !is_stuck {
+                continue;
+            }
+            if self.peers.is_empty() && self.refused.is_empty() {
+                return;
+            }
+            let is_waiting = grace.is_some_and(|grace| grace.contains(&round));
+            if (is_waiting || self.random.bool() || !self.relent()) && !self.world.sleep() && !is_waiting {
+                assert!(self.relent(), "the hub keeps what nobody needs: {:?}", self.lines());
+            }
+        }
+        panic!("no end after {MOST_ROUNDS} rounds");
+    }
+
+    /// Lets members act: all of them if nothing happens otherwise. Returns whether one did something.
+    fn act(&mut self, all: bool) -> bool {
+        let mut has_acted = false;
+        for Peer { member, books, .. } in self.peers.values_mut() {
+            if all || self.random.u8(..) < self.plan.pace {
+                let speech = &self.minutes.attendances[books.id].speech.bytes;
+                has_acted |= member.act(&books.client, speech, all, &mut self.random);
+            }
+        }
+        for refused in self.refused.values_mut() {
+            let bytes = refused.client.receive(usize::MAX);
+            has_acted |= !bytes.is_empty();
+            refused.heard.extend(bytes);
+            if refused.client.reply_end().is_some() && !refused.client.has_fin() {
+                refused.client.close();
+                has_acted = true;
+            }
+        }
+        has_acted
+    }
+
+    fn turn(&mut self) {
+        let mark = self.plan.rules.config.max_queue;
+        let is_too_much = |peer: &&Peer| !self.is_stopping && peer.books.owed(&self.minutes) > mark;
+        let slow: Vec<SocketAddr> = self.peers.values().filter(is_too_much).map(|peer| peer.address).collect();
+        let before = self.minutes.entries.len();
+
+        let Self { world, peers, minutes, refused, plan, last_turn, .. } = self;
+        world.turn(|event| match event {
+            Event::Room { line } => {
+                let author = minutes.enter(line);
+                if let Some(peer) = peers.values().find(|peer| peer.books.id == author) {
+                    peer.books.check_leave(minutes);
+                }
+            }
+            Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
+                Some(Peer { member, books, .. }) => {
+                    books.closed(close, received, sent, *last_turn, &plan.rules);
+                    let is_hasty = close == Close::TooSlow && plan.rules.config.stall_timeout == Some(PATIENCE);
+                    assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", books.id);
+                }
+                None => {
+                    let refused = refused.get_mut(&peer).expect("a client that is there");
+                    assert!(close == Close::Full || matches!(close, Close::Broken(_)) && refused.client.is_reset());
+                    refused.is_closed = true;
+                }
+            },
+            Event::Message { .. } => panic!("an echo in a room"),
+        });
+        *last_turn = world.now;
+
+        let new = &self.minutes.entries[before..];
+        let said = new.iter().find(|entry| entry.deed == Deed::Said);
+        // Who is closed in this turn is waited for no more.
+        let slow = slow.iter().find(|address| self.peers[address].books.closed.is_none());
+        assert!(slow.is_none() || said.is_none(), "{said:?} is said while {slow:?} is owed too much");
+        let announced = new.iter().filter(|entry| !matches!(entry.deed, Deed::Said));
+        self.announced += announced.map(|entry| entry.line.len() + 1).sum::<usize>();
+        self.check_turn();
+    }
+
+    /// The turn in which the hub learns that it has to stop: after the events, before the work.
+    fn stop(&mut self) {
+        self.coming = 0;
+        self.is_stopping = true;
+        for Peer { books, .. } in self.peers.values_mut() {
+            books.stop();
+        }
+        self.world.hub.drain();
+        self.turn();
+        for Peer { member, .. } in self.peers.values_mut() {
+            if self.plan.grace.is_none() || self.random.bool() {
+                member.relent(false);
+            }
+        }
+    }
+
+    /// Accepts new members, at least one if nothing happens otherwise. Returns whether one came.
+    fn accept(&mut self, all: bool) -> bool {
+        let here = self.peers.values().filter(|peer| peer.books.is_there()).count();
+        if self.coming == 0 || (!all && self.random.bool()) {
+            return false;
+        }
+        let nature = self.nature();
+        if here >= self.plan.members.1 {
+            if !all && self.random.u8(..32) == 0 {
+                self.coming -= 1;
+                let (address, client) = self.world.turn_away(nature, FULL);
+                self.refused.insert(address, Refused { client, heard: Vec::new(), is_closed: false });
+                return true;
+            }
+            return false;
+        }
+        self.coming -= 1;
+        let random = &mut self.random;
+        let manner = match random.u8(..8) {
+            0..3 => Manner::Talk,
+            3..6 => Manner::Mixed,
+            6 => Manner::Pester,
+            _ => Manner::Flood,
+        };
+        let manner = if random.u8(..8) < self.plan.listeners { Manner::Nothing } else { manner };
+        let most = if manner == Manner::Flood { self.plan.most.min(4000) } else { self.plan.most };
+        let length = random.usize(..=most);
+        let id = self.minutes.attendances.len();
+        let speech = Speech::draw(random, id, manner, length, self.plan.rules.config.max_line);
+        let told = self.plan.most * here.max(1);
+        let member = Member::draw(random, speech.bytes.len(), told, self.plan.is_fair);
+        let (address, client) = self.world.accept(nature);
+        assert_eq!(self.minutes.expect(speech), id);
+        self.taken.push(0);
+        let books = Books::new(id, client, self.world.now);
+        self.peers.insert(address, Peer { address, member, books });
+        true
+    }
+
+    fn nature(&mut self) -> Nature {
+        let all = self.plan.most * self.plan.members.1;
+        let random = &mut self.random;
+        let mut size = || match random.u8(..8) {
+            0 => random.usize(1 + all / 1000..10 + all / 500),
+            1..4 => random.usize(1 + all / 500..5000),
+            _ => random.usize(5000..200_000),
+        };
+        let (receive_buffer, send_buffer) = (size(), size());
+        Nature {
+            receive_buffer,
+            send_buffer,
+            wakes_at: if random.bool() { 1 } else { send_buffer.div_ceil(3) },
+            interrupts: if self.plan.has_interrupts { random.usize(2..20) } else { 0 },
+            reset_keeps_arrived: random.bool(),
+            seed: random.u64(..),
+        }
+    }
+
+    fn pass(&mut self) {
+        let longest = [0, 0, 0, 0, 1, 20, 60][self.random.usize(..7)];
+        self.world.pass(Duration::from_millis(self.random.u64(..=longest)));
+    }
+
+    /// Nothing happens any more: one member that stands in the way gives up. Returns whether there was one.
+    fn relent(&mut self) -> bool {
+        let minutes = &self.minutes;
+        let stubborn = self.peers.values_mut().filter(|Peer { member, books, .. }| {
+            let length = minutes.attendances[books.id].speech.bytes.len();
+            !member.is_over() && member.is_stuck_by_choice(length)
+        });
+        let mut stubborn: Vec<&mut Peer> = stubborn.collect();
+        if stubborn.is_empty() {
+            return false;
+        }
+        let at = self.random.usize(..stubborn.len());
+        stubborn[at].member.relent(self.random.bool());
+        true
+    }
+
+    /// The hub gives up the members that do not read on.
+    fn abandon(&mut self) {
+        for Peer { books, .. } in self.peers.values_mut() {
+            books.give_up();
+        }
+        let Self { world, peers, refused, plan, .. } = self;
+        let now = world.now;
+        world.abandon(|event| match event {
+            Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
+                Some(Peer { books, .. }) => books.closed(close, received, sent, now, &plan.rules),
+                None => refused.get_mut(&peer).expect("a client that is there").is_closed = true,
+            },
+            other => panic!("{other:?} at the very end"),
+        });
+        for Peer { member, books, .. } in peers.values_mut() {
+            assert!(!books.is_there(), "given up, but not dropped");
+            member.relent(false);
+        }
+    }
+
+    fn check_turn(&mut self) {
+        let config = &self.plan.rules.config;
+        let mut here = self.refused.values().filter(|refused| !refused.client.record().is_dropped).count();
+        for Peer { books, .. } in self.peers.values_mut() {
+            books.check_turn(self.world.now, &mut self.minutes, &self.plan.rules);
+            self.taken[books.id] = books.record().taken;
+            here += usize::from(books.is_there());
+        }
+        let longest = 6 * config.max_line.min(self.plan.most.max(200)) + 200;
+        for Peer { books, .. } in self.peers.values().filter(|_| !self.is_stopping) {
+            books.check_bound(&self.minutes, longest, self.announced, config);
+        }
+        let held = self.world.hub.held();
+        let limit = config.max_memory + here * RESERVE + BLOCK;
+        assert!(held <= limit, "{held} bytes are held, {limit} may be");
+    }
+
+    fn check_idle(&mut self) {
+        let config = &self.plan.rules.config;
+        let held = self.world.hub.held();
+        // Where memory may be short, everybody who is owed anything can be in the way.
+        let mark = if held > config.max_memory / 2 { 0 } else { config.max_queue / 2 };
+        let (minutes, taken) = (&self.minutes, &self.taken);
+        let is_in_the_way = |Peer { books, .. }: &Peer| {
+            let least = books.owed(minutes);
+            let may_be_owed = || least + minutes.unaccounted(books.id, |id| taken[id], books.ear.answered);
+            books.is_there() && books.client.wants_room() && (least > mark || may_be_owed() > mark)
+        };
+        let is_unheard = |Peer { books, .. }: &Peer| books.is_there() && books.is_unheard(minutes);
+        let is_held_up = self.peers.values().any(is_unheard) && self.peers.values().any(is_in_the_way);
+        let mut unheard = 0;
+        for Peer { books, .. } in self.peers.values_mut() {
+            books.check_idle(is_held_up, &mut self.minutes);
+            unheard += if books.is_there() { books.unheard(&self.minutes) } else { 0 };
+        }
+        let is_owed = |peer: &Peer| peer.books.is_there() && peer.books.client.wants_room();
+        let is_taking_leave = self.refused.values().any(|refused| refused.client.wants_room());
+        if !is_held_up && !is_taking_leave && !self.peers.values().any(is_owed) {
+            assert!(held <= BLOCK + unheard, "{held} bytes are held for nobody, {unheard} without an end");
+        }
+    }
+
+    /// Closes the books on the members that have left: those that were honest were told all that they are owed.
+    fn retire(&mut self) {
+        let is_done = |peer: &Peer| peer.member.is_over() && !peer.books.is_there();
+        for (_, Peer { member, mut books, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
+            if member.is_honest() && member.end == Some(ReplyEnd::Clean) {
+                books.check_end(member.got, &mut self.minutes);
+            }
+            let is_lost = member.end == Some(ReplyEnd::Broken) && books.closed != Some(Close::TooSlow);
+            assert!(!is_lost || !member.is_honest() || self.plan.grace.is_some(), "broken: {member:?} {books:?}");
+        }
+        let is_done = |refused: &Refused| refused.client.record().is_dropped;
+        for (_, refused) in self.refused.extract_if(.., |_, refused| is_done(refused)) {
+            assert!(refused.is_closed, "turned away without a word to the operator");
+            let told = [&refused.heard[..], &refused.client.latest(usize::MAX)].concat();
+            assert!(told == FULL.as_bytes() || self.plan.grace.is_some(), "{:?}", String::from_utf8_lossy(&told));
+        }
+    }
+
+    /// All members have left: nothing is left of them, and the room works as on the first day.
+    fn end(mut self) {
+        assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
+        assert!(self.world.hub.held() <= BLOCK, "{} bytes are kept for nobody", self.world.hub.held());
+        assert!(self.is_stopping || self.minutes.names.list().is_empty(), "somebody is in the room who is not there");
+        while self.world.sleep() {
+            self.world.turn(|event| panic!("{event:?} with nobody there"));
+        }
+    }
+
+    fn lines(&self) -> Vec<&str> {
+        self.minutes.entries.iter().rev().take(5).map(|entry| entry.line.as_str()).collect()
+    }
+}

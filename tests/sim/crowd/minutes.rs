@@ -1,0 +1,271 @@
+//! The minutes of the room: all that was said and done in it, in the order in which the operator was shown it.
+
+use std::collections::BTreeMap;
+
+use sockets::config::RESERVE;
+
+use super::speech::{Kind, Speech, identity};
+
+/// What was said or done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Said,
+    Joined(String),
+    Renamed(String),
+    /// Why, if it was told.
+    Left(Option<String>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) line: String,
+    pub(crate) author: usize,
+    pub(crate) deed: Deed,
+    /// Which of its author's phrases it is.
+    pub(crate) phrase: Option<usize>,
+}
+
+/// Who is in the room under which name, at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names(BTreeMap<usize, String>);
+
+impl Names {
+    pub(crate) fn of(&self, member: usize) -> Option<&str> {
+        self.0.get(&member).map(String::as_str)
+    }
+
+    pub(crate) fn holder(&self, name: &str) -> Option<usize> {
+        self.0.iter().find(|(_, held)| *held == name).map(|(member, _)| *member)
+    }
+
+    /// Who has a name that people would take for this one.
+    pub(crate) fn holder_alike(&self, name: &str) -> Option<usize> {
+        let wanted = identity(name);
+        self.0.iter().find(|(_, held)| identity(held) == wanted).map(|(member, _)| *member)
+    }
+
+    /// The names as the room lists them, those who are there longest first.
+    pub(crate) fn list(&self) -> String {
+        let shown: Vec<&str> = self.0.values().take(20).map(String::as_str).collect();
+        match self.0.len() - shown.len() {
+            0 => shown.join(", "),
+            more => format!("{} and {more} more", shown.join(", ")),
+        }
+    }
+
+    pub(crate) fn greeting(&self, name: &str) -> String {
+        match &self.0 {
+            others if others.is_empty() => format!("* welcome, {name}; nobody else is here"),
+            _ => format!("* welcome, {name}; here: {}", self.list()),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, entry: &Entry) {
+        match &entry.deed {
+            Deed::Said => {}
+            Deed::Joined(name) | Deed::Renamed(name) => {
+                let alike = self.holder_alike(name);
+                assert!(alike.is_none_or(|holder| holder == entry.author), "two are called {name}");
+                self.0.insert(entry.author, name.clone());
+            }
+            Deed::Left(_) => assert!(self.0.remove(&entry.author).is_some(), "left twice"),
+        }
+    }
+}
+
+/// How long a member had a name: after the entry before `from`, until the entry at `until`.
+#[derive(Clone, Debug)]
+struct Tenure {
+    member: usize,
+    identity: String,
+    from: usize,
+    until: usize,
+}
+
+/// What the minutes know of one member.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attendance {
+    pub(crate) speech: Speech,
+    /// How many of its phrases are in the minutes, or have to be answered instead.
+    spoken: usize,
+    /// Which entries are that it joined, and that it left.
+    pub(crate) joined: Option<usize>,
+    pub(crate) left: Option<usize>,
+    /// Who was in the room when it joined.
+    pub(crate) others: Names,
+    /// How many bytes of the minutes are its own.
+    own: usize,
+    /// The private lines that it has to get: whose, and which of that member's phrases.
+    pub(crate) due: Vec<(usize, usize)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Minutes {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) names: Names,
+    pub(crate) attendances: Vec<Attendance>,
+    /// How many bytes all entries before an entry have.
+    totals: Vec<usize>,
+    tenures: Vec<Tenure>,
+    /// How many of the members have joined: they do in the order in which they came.
+    arrived: usize,
+    /// Whether long lines may be refused because memory is short.
+    may_refuse_huge: bool,
+}
+
+impl Minutes {
+    pub(crate) fn new(may_refuse_huge: bool) -> Self {
+        Self { may_refuse_huge, ..Self::default() }
+    }
+
+    /// A new member, which will join after all those before it.
+    pub(crate) fn expect(&mut self, speech: Speech) -> usize {
+        self.attendances.push(Attendance { speech, ..Attendance::default() });
+        self.attendances.len() - 1
+    }
+
+    /// Enters what the operator was shown, and returns who did it.
+    pub(crate) fn enter(&mut self, line: &str) -> usize {
+        let (author, deed) = self.parse(line);
+        let at = self.entries.len();
+        if let Deed::Joined(_) = deed {
+            self.attendances[author].joined = Some(at);
+            self.attendances[author].others = self.names.clone();
+        }
+        let phrase = self.spoken(author, line, &deed);
+        if let Some(phrase) = phrase {
+            self.attendances[author].speech.phrases[phrase].entry = Some(at);
+        }
+        if deed != Deed::Said {
+            let old = self.tenures.iter_mut().rfind(|tenure| tenure.member == author);
+            if let Some(old) = old {
+                old.until = at;
+            }
+        }
+        if let Deed::Joined(name) | Deed::Renamed(name) = &deed {
+            let identity = identity(name);
+            self.tenures.push(Tenure { member: author, identity, from: at + 1, until: usize::MAX });
+        }
+        if let Deed::Left(_) = deed {
+            self.attendances[author].left = Some(at);
+        }
+        let entry = Entry { line: line.to_owned(), author, deed, phrase };
+        self.names.apply(&entry);
+        self.totals.push(self.total());
+        self.attendances[author].own += line.len() + 1;
+        self.entries.push(entry);
+        author
+    }
+
+    /// Who did what.
+    fn parse(&mut self, line: &str) -> (usize, Deed) {
+        let holder = |name| self.names.holder(name).unwrap_or_else(|| panic!("{line:?}, but there is no {name}"));
+        if let Some((name, _)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) {
+            return (holder(name), Deed::Said);
+        }
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["*", name, "joined"] => {
+                self.arrived += 1;
+                assert_eq!(name, format!("user{}", self.arrived), "not the next name");
+                (self.arrived - 1, Deed::Joined(name.to_owned()))
+            }
+            ["*", old, "is", "now", new] => (holder(old), Deed::Renamed(new.to_owned())),
+            ["*", name, "left"] => (holder(name), Deed::Left(None)),
+            ["*", name, "left", "(too", "slow)"] => (holder(name), Deed::Left(Some("too slow".to_owned()))),
+            _ => panic!("{line:?} is nothing that happens in a room"),
+        }
+    }
+
+    /// Which phrase of `author` a line is: the next that is said aloud. One that has to be said is not left out.
+    fn spoken(&mut self, author: usize, line: &str, deed: &Deed) -> Option<usize> {
+        let may_refuse_huge = self.may_refuse_huge;
+        let attendance = &mut self.attendances[author];
+        while !matches!(deed, Deed::Joined(_) | Deed::Left(_)) {
+            let at = attendance.spoken;
+            let phrase = attendance.speech.phrases.get(at).unwrap_or_else(|| panic!("{line:?} was not sent"));
+            attendance.spoken += 1;
+            match (&phrase.kind, deed) {
+                (Kind::Say(text), Deed::Said) if line.split_once("> ").is_some_and(|(_, said)| said == text) => {
+                    return Some(at);
+                }
+                (Kind::Say(_), _) if phrase.is_huge() && may_refuse_huge => {}
+                (Kind::Say(text), _) => panic!("{line:?} instead of {text:?}"),
+                (Kind::Name(Some(wish)), Deed::Renamed(new)) if wish == new => return Some(at),
+                (Kind::Quit, _) => panic!("{line:?} after a /quit"),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Whether all that `author` wants to say aloud in its first phrases is in the minutes.
+    pub(crate) fn has_said(&self, author: usize, phrases: usize) -> bool {
+        let Attendance { speech, spoken, .. } = &self.attendances[author];
+        let rest = speech.phrases[..phrases].iter().skip(*spoken);
+        let must_be_said = |phrase: &super::speech::Phrase| {
+            matches!(phrase.kind, Kind::Say(_)) && !(phrase.is_huge() && self.may_refuse_huge)
+        };
+        !rest.into_iter().any(must_be_said)
+    }
+
+    /// How many bytes of the minutes are for a member: what others said and did while it was there.
+    pub(crate) fn bytes_for(&self, member: usize) -> usize {
+        let Attendance { joined, left, own, .. } = &self.attendances[member];
+        let Some(joined) = joined else { return 0 };
+        let end = left.map_or_else(|| self.total(), |left| self.totals[left]);
+        let own_end = left.map_or(0, |left| self.entries[left].line.len() + 1);
+        end - self.totals[*joined] - (own - own_end)
+    }
+
+    fn total(&self) -> usize {
+        let last = self.totals.last().zip(self.entries.last());
+        last.map_or(0, |(before, entry)| before + entry.line.len() + 1)
+    }
+
+    /// A private line that was sent after the entries before `from` and before the entry at `to`, at the latest, and
+    /// not refused: whoever had the name all the time is the addressee.
+    pub(crate) fn owe_whisper(&mut self, sender: usize, phrase: usize, from: usize, to: usize) {
+        let Kind::Whisper { to: name, text } = &self.attendances[sender].speech.phrases[phrase].kind else { return };
+        let wanted = identity(name);
+        let is_there = |tenure: &&Tenure| tenure.identity == wanted && tenure.from <= to && tenure.until >= from;
+        let mut holders = self.tenures.iter().filter(is_there);
+        let Some(holder) = holders.next() else {
+            panic!("nobody is called {name}, but {sender} was not told when it sent {text:?}");
+        };
+        if holders.next().is_none() && holder.from <= from && holder.until >= to {
+            self.attendances[holder.member].due.push((sender, phrase));
+        }
+    }
+
+    /// A private line has reached `member`, under the name `from` of its sender.
+    pub(crate) fn whispered(&mut self, member: usize, sender: usize, text: &str) -> usize {
+        let wish = |kind: &Kind| matches!(kind, Kind::Whisper { text: sent, .. } if sent == text);
+        let phrases = &mut self.attendances[sender].speech.phrases;
+        // Its first word says about where.
+        let hint = text.split_once(' ').and_then(|(tag, _)| tag.split_once('.')?.1.parse().ok()).unwrap_or(0);
+        let at = (hint..phrases.len()).find(|at| wish(&phrases[*at].kind));
+        let at = at.unwrap_or_else(|| panic!("{member} was told {text:?}, which {sender} did not send"));
+        assert_eq!(phrases[at].reached.replace(member), None, "{text:?} was told twice");
+        at
+    }
+
+    /// Has everything that is due to `member` reached it?
+    pub(crate) fn check_due(&mut self, member: usize) {
+        for (sender, phrase) in std::mem::take(&mut self.attendances[member].due) {
+            let phrase = &self.attendances[sender].speech.phrases[phrase];
+            assert_eq!(phrase.reached, Some(member), "{member} was not told {:?} of {sender}", phrase.kind);
+        }
+    }
+
+    /// How many bytes of private lines may be underway for a member that nobody can account for yet, where the hub has
+    /// taken so many bytes of each.
+    pub(crate) fn unaccounted(&self, member: usize, taken: impl Fn(usize) -> usize, answered: usize) -> usize {
+        let names = 20 * 130 + 100;
+        let speeches = self.attendances.iter().map(|attendance| &attendance.speech).enumerate();
+        let whispers = speeches.flat_map(|(id, speech)| speech.whispers(taken(id)));
+        let whispers = whispers.filter(|phrase| phrase.reached.is_none());
+        let own = &self.attendances[member].speech.phrases[answered..];
+        let answers = own.iter().take_while(|phrase| phrase.start < taken(member)).count() * names;
+        whispers.map(|phrase| 6 * (phrase.end - phrase.start) + RESERVE / 64).sum::<usize>() + answers + names
+    }
+}
