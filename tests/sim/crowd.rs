@@ -209,7 +209,9 @@ impl Crowd {
                 return;
             }
             let is_waiting = grace.is_some_and(|grace| grace.contains(&round));
-            if (is_waiting || self.random.bool() || !self.relent()) && !self.world.sleep() && !is_waiting {
+            let must_sleep = is_waiting || self.random.bool() || !self.relent();
+            let is_stuck = must_sleep && !self.world.sleep();
+            if is_stuck && !is_waiting {
                 assert!(self.relent(), "the hub keeps what nobody needs: {:?}", self.lines());
             }
         }

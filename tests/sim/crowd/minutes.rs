@@ -180,7 +180,10 @@ impl Minutes {
     fn spoken(&mut self, author: usize, line: &str, deed: &Deed) -> Option<usize> {
         let may_refuse_huge = self.may_refuse_huge;
         let attendance = &mut self.attendances[author];
-        while !matches!(deed, Deed::Joined(_) | Deed::Left(_)) {
+        if matches!(deed, Deed::Joined(_) | Deed::Left(_)) {
+            return None;
+        }
+        loop {
             let at = attendance.spoken;
             let phrase = attendance.speech.phrases.get(at).unwrap_or_else(|| panic!("{line:?} was not sent"));
             attendance.spoken += 1;
@@ -195,7 +198,6 @@ impl Minutes {
                 _ => {}
             }
         }
-        None
     }
 
     /// Whether all that `author` wants to say aloud in its first phrases is in the minutes.
