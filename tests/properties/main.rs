@@ -8,8 +8,11 @@ mod any;
 mod boundaries;
 mod chat;
 mod escape;
+mod hub;
 mod lines;
 mod outbox;
+#[path = "../fuzz/play.rs"]
+mod play;
 #[path = "../sim/socket.rs"]
 #[allow(dead_code)]
 mod socket;

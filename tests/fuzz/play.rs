@@ -1,0 +1,345 @@
+//! A hub and its clients, driven by bytes: every few of them are a setting, or something that a client, the
+//! network, the clock or the operator does. No bytes are refused, so chance and a fuzzer can write them.
+//!
+//! Whatever is played, it ends with everybody reading on, ending their side and having time, and then nobody
+//! may be left, every echo be whole, and everybody have heard what was said in the room while they were there.
+//! [`World`] watches the turns: no spin, no wake-up in the past, nothing read twice.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fastrand::Rng;
+use sockets::Config;
+use sockets::config::{Log, RESERVE};
+use sockets::connection::Close;
+use sockets::hub::Event;
+
+use crate::socket::{Client, Nature, ReplyEnd};
+use crate::world::{Poll, World};
+
+/// The most clients that come.
+const MOST_CLIENTS: usize = 12;
+
+/// After so many turns in which nobody gets anything they are taken to go round in a circle.
+const MOST_TURNS: usize = 500;
+
+/// In how many steps the network takes what somebody says at once.
+const STEPS: usize = 500;
+
+/// Plays what `bytes` say, and panics where a promise is broken.
+pub(crate) fn play(bytes: &[u8]) {
+    let mut tape = Tape(bytes);
+    let config = config(&mut tape);
+    let poll = [Poll::Genuine, Poll::Late, Poll::Spurious][tape.below(3)];
+    let world = World::new(&config, poll, Rng::with_seed(tape.byte().into()));
+    let books = Books { echoes: !config.chat, guests: BTreeMap::new(), said: Vec::new() };
+    let mut stage = Stage { world, config, books, narrowest: 1 << 20, is_stopping: false };
+    while !tape.0.is_empty() {
+        stage.step(&mut tape);
+    }
+    stage.end();
+}
+
+/// What is left of the script.
+struct Tape<'a>(&'a [u8]);
+
+impl<'a> Tape<'a> {
+    /// The next byte; 0 where there is none.
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::from(self.byte()) % limit
+    }
+
+    fn one_of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())]
+    }
+
+    fn bytes(&mut self, count: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        bytes
+    }
+}
+
+fn config(tape: &mut Tape<'_>) -> Config {
+    const SIZES: &[usize] = &[1 << 20, 0, 1, 20, 1000, 64 << 10, 100_000, 300_000, usize::MAX];
+    const TIMES: &[Option<Duration>] =
+        &[None, None, Some(Duration::from_millis(30)), Some(Duration::from_secs(5)), Some(Duration::MAX)];
+    Config {
+        chat: tape.below(2) == 1,
+        log: tape.one_of(&[Log::Messages, Log::Verbose, Log::Quiet]),
+        log_max: tape.one_of(SIZES),
+        max_pending: tape.one_of(SIZES),
+        max_memory: tape.one_of(SIZES),
+        max_line: tape.one_of(SIZES),
+        max_queue: tape.one_of(SIZES),
+        idle_timeout: tape.one_of(TIMES),
+        stall_timeout: tape.one_of(TIMES),
+        ..Config::default()
+    }
+}
+
+struct Stage {
+    world: World,
+    config: Config,
+    books: Books,
+    /// How many bytes are on the way at once where the network is narrowest.
+    narrowest: usize,
+    is_stopping: bool,
+}
+
+/// What is known of the clients, and what was told of them.
+struct Books {
+    echoes: bool,
+    guests: BTreeMap<SocketAddr, Guest>,
+    /// What the operator was shown of the room.
+    said: Vec<String>,
+}
+
+struct Guest {
+    client: Client,
+    number: usize,
+    sent: Vec<u8>,
+    got: Vec<u8>,
+    /// How many of its bytes were told in messages.
+    told: usize,
+    close: Option<Close>,
+    /// Whether it broke the connection, or closed it without reading on.
+    has_broken: bool,
+}
+
+impl Stage {
+    fn step(&mut self, tape: &mut Tape<'_>) {
+        let command = tape.byte();
+        let present: Vec<SocketAddr> = self.books.guests.keys().copied().collect();
+        if command.is_multiple_of(16) || present.is_empty() {
+            return self.accept(tape);
+        }
+        let who = present[tape.below(present.len())];
+        let guest = self.books.guests.get_mut(&who).expect("it is there");
+        match command % 16 {
+            1..=3 => {
+                let count = tape.below(40);
+                guest.send(tape.bytes(count));
+            }
+            4 => guest.send(tape.one_of(&LINES)),
+            5 => {
+                let byte = tape.one_of(b"x\n\xc3\x80 /");
+                let count = tape.one_of(&[1000, 1023, 20_000, 65_536, 65_537, 300_000]);
+                guest.send(&vec![byte; count.min(self.narrowest * STEPS)]);
+            }
+            6 => guest.receive(tape.one_of(&[1, 100, 5000, 1 << 20])),
+            7 => guest.client.finish(),
+            8 => {
+                guest.has_broken = true;
+                if tape.below(2) == 0 { guest.client.reset() } else { guest.client.close() }
+            }
+            9 | 10 => self.world.pass(Duration::from_millis([1, 49, 50, 1000, 10_000, 0][tape.below(6)])),
+            11 if tape.below(8) == 0 && !self.is_stopping => {
+                self.is_stopping = true;
+                self.world.hub.drain();
+                self.turn();
+            }
+            _ => {
+                if self.world.poll() {
+                    self.turn();
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, tape: &mut Tape<'_>) {
+        if self.books.guests.len() >= MOST_CLIENTS || self.is_stopping {
+            return;
+        }
+        let sizes = [1 << 20, 1, 7, 100, 5000, 70_000];
+        let send_buffer = tape.one_of(&sizes);
+        let receive_buffer = tape.one_of(&sizes);
+        self.narrowest = self.narrowest.min(send_buffer).min(receive_buffer);
+        let nature = Nature {
+            receive_buffer,
+            send_buffer,
+            wakes_at: if tape.below(2) == 0 { 1 } else { send_buffer.div_ceil(3) },
+            interrupts: tape.one_of(&[0, 0, 2, 9]),
+            reset_keeps_arrived: tape.below(2) == 0,
+            seed: tape.byte().into(),
+        };
+        let (address, client) = self.world.accept(nature);
+        let number = self.books.guests.len() + 1;
+        let guest = Guest { client, number, sent: vec![], got: vec![], told: 0, close: None, has_broken: false };
+        self.books.guests.insert(address, guest);
+    }
+
+    fn turn(&mut self) {
+        let Self { world, books, .. } = self;
+        world.turn(|event| books.note(event));
+        let held = self.world.hub.held();
+        // What is said in one turn is held, whatever there is: it is delivered before more is taken in.
+        let said = if self.config.chat { 2 * RESERVE } else { 0 };
+        let limit = self.config.max_memory.saturating_add(self.world.hub.len() * RESERVE + said);
+        assert!(held <= limit, "{held} bytes are held, {limit} may be");
+        for guest in self.books.guests.values() {
+            guest.check_turn();
+        }
+    }
+
+    /// Everybody reads on and ends their side, and all that can happen does.
+    fn end(mut self) {
+        let (mut naps, mut turns) = (0, 0);
+        while turns < MOST_TURNS {
+            let mut has_read = false;
+            for guest in self.books.guests.values_mut() {
+                let before = guest.got.len();
+                guest.receive(1 << 20);
+                guest.client.finish();
+                has_read |= guest.got.len() > before;
+            }
+            turns = if has_read { 0 } else { turns + 1 };
+            if self.world.poll() {
+                self.turn();
+            } else if !has_read && self.world.is_idle() {
+                // Who has been sent everything is not waited for.
+                if naps > 100 || !self.world.sleep() {
+                    return self.judge();
+                }
+                naps += 1;
+            }
+        }
+        panic!("{MOST_TURNS} turns brought nothing");
+    }
+
+    fn judge(&mut self) {
+        let World { hub, .. } = &self.world;
+        assert!(hub.is_empty() && !hub.has_work(), "somebody is left");
+        assert!(hub.held() <= RESERVE, "{} bytes are held for nobody", hub.held());
+        for guest in self.books.guests.values() {
+            let is_whole = !guest.has_broken && guest.close == Some(Close::Finished);
+            if is_whole {
+                assert_eq!(guest.client.reply_end(), Some(ReplyEnd::Clean), "{}: the reply broke off", guest.number);
+            }
+            if self.books.echoes {
+                assert!(!is_whole || guest.got == guest.sent, "{}: the echo is not whole", guest.number);
+            } else {
+                guest.check_heard(&self.books.said, is_whole);
+            }
+        }
+    }
+}
+
+impl Books {
+    fn note(&mut self, event: Event<'_>) {
+        match event {
+            Event::Message { peer, text, length } => {
+                assert!(self.echoes);
+                let guest = self.guests.get_mut(&peer).expect("a client that came");
+                let message = &guest.sent[guest.told..][..length as usize];
+                assert!(!message.is_empty() && message.starts_with(text));
+                guest.told += message.len();
+                assert_eq!(guest.told, guest.client.record().taken, "the messages are not all that was taken in");
+            }
+            Event::Closed { peer, close, received, sent } => {
+                let guest = self.guests.get_mut(&peer).expect("a client that came");
+                let record = guest.client.record();
+                assert_eq!(guest.close.replace(close), None, "closed twice");
+                assert_eq!((received as usize, sent as usize), (record.taken, record.given));
+                assert!(!self.echoes || guest.told == record.taken, "closed before its messages were told");
+            }
+            Event::Room { line } => {
+                assert!(!self.echoes && !line.contains('\n'));
+                self.said.push(line.to_owned());
+            }
+        }
+    }
+}
+
+impl Guest {
+    fn send(&mut self, bytes: &[u8]) {
+        let count = self.client.send(bytes);
+        self.sent.extend_from_slice(&bytes[..count]);
+    }
+
+    fn receive(&mut self, limit: usize) {
+        self.got.extend(self.client.receive(limit));
+    }
+
+    fn check_turn(&self) {
+        let record = self.client.record();
+        assert_eq!(record.is_dropped, self.close.is_some(), "dropped without a word, or told but not dropped");
+    }
+
+    /// What it was told is what was said while it was there, in that order, less what it said itself, and
+    /// beside that only what is for it alone.
+    fn check_heard(&self, said: &[String], is_whole: bool) {
+        let heard = str::from_utf8(&self.got).unwrap_or_else(|error| str::from_utf8(&self.got[..error.valid_up_to()]).expect("valid"));
+        let mut lines: Vec<&str> = heard.split('\n').collect();
+        let rest = lines.pop().expect("at least one");
+        assert!(!is_whole || rest.is_empty(), "the last line has no end: {rest:?}");
+        let Some((welcome, lines)) = lines.split_first() else { return };
+        let name = welcome.strip_prefix("* welcome, ").and_then(|rest| rest.split_once(';')).expect("a welcome").0;
+        let mut name = name.to_owned();
+        let joined = said.iter().position(|line| *line == format!("* {name} joined")).expect("it was announced");
+        let mut public = said[joined + 1..].iter().peekable();
+        for line in lines {
+            if is_private(line, &name) {
+                continue;
+            }
+            let own = format!("<{name}> ");
+            while public.next_if(|line| line.starts_with(&own)).is_some() {}
+            assert_eq!(public.next().map(String::as_str), Some(*line), "heard by {name}");
+            if let Some(new) = line.strip_prefix(&format!("* {name} is now ")) {
+                name = new.to_owned();
+            }
+        }
+        // It may have said more, and left.
+        let own = format!("<{name}> ");
+        while public.next_if(|line| line.starts_with(&own)).is_some() {}
+        let missed = public.next().filter(|line| **line != format!("* {name} left"));
+        assert!(!is_whole || missed.is_none(), "{name} did not hear {missed:?}");
+    }
+}
+
+/// Whether a line that `name` heard was for it alone. Its own new name is not: all others hear the same.
+fn is_private(line: &str, name: &str) -> bool {
+    const BEGINNINGS: [&str; 9] = [
+        "* here: ",
+        "* /name NEW, ",
+        "* /msg NAME",
+        "* no such command: ",
+        "* line too long ",
+        "* a name has 1 ",
+        "* you are ",
+        "* nobody is called ",
+        "* server is stopping",
+    ];
+    let words: Vec<&str> = line.split(' ').collect();
+    let is_whisper = line.starts_with('<') && words[1] == "->" && words[2] == format!("{name}>");
+    is_whisper
+        || BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
+        || matches!(words[..], ["*", _, "is", "taken"])
+}
+
+/// What is said in rooms.
+const LINES: [&[u8]; 16] = [
+    b"hello\n",
+    b"hello\r\n",
+    b"no end",
+    b"/name ann\n",
+    b"/name bob\r\n",
+    b"/name ANN\n",
+    b"/name user2\n",
+    b"/who\n",
+    b"/help\n",
+    b"/quit\n",
+    b"/msg ann psst\n",
+    b"/msg user1 psst\n",
+    b"/msg user2 \xff\n",
+    b"//quit\n",
+    "/name é\n".as_bytes(),
+    b"\n\n",
+];
