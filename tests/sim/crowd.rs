@@ -1,13 +1,14 @@
 //! A room full of members of all kinds, with everything that chance can vary drawn from one seed.
 //!
-//! [`speech`] is what a member sends, [`member`] how it does that and when it reads, [`minutes`] what the operator
-//! was shown, in order; [`ear`] holds what a member was told, line by line, against the minutes, and [`books`] what
-//! the hub did for it against what it may and must do.
+//! [`plan`] is what is drawn, [`speech`] what a member sends, [`member`] how it does that and when it reads,
+//! [`minutes`] what the operator was shown, in order; [`ear`] holds what a member was told, line by line, against
+//! the minutes, and [`books`] what the hub did for it against what it may and must do.
 
 mod books;
 mod ear;
 mod member;
 mod minutes;
+mod plan;
 mod speech;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use sockets::Config;
 use sockets::config::RESERVE;
 use sockets::connection::Close;
 use sockets::hub::Event;
@@ -23,9 +23,10 @@ use sockets::hub::Event;
 use self::books::Books;
 use self::member::Member;
 use self::minutes::{Deed, Minutes};
-use self::speech::{Manner, Speech};
+use self::plan::PATIENCE;
+pub(crate) use self::plan::Plan;
 use crate::socket::{Client, Nature, ReplyEnd};
-use crate::world::{Poll, World};
+use crate::world::World;
 
 /// After so many rounds a simulation is taken to be stuck in a circle.
 const MOST_ROUNDS: usize = 50_000;
@@ -33,92 +34,7 @@ const MOST_ROUNDS: usize = 50_000;
 /// What one feed keeps when nobody needs it any more.
 const BLOCK: usize = 64 << 10;
 
-/// A timeout that only runs out where the clients wait for it.
-const PATIENCE: Duration = Duration::from_secs(3600);
-
 const FULL: &str = "* server is full\n";
-
-/// Everything that is drawn once for a simulation.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    rules: Rules,
-    poll: Poll,
-    /// How many members come in all, and how many are there at once.
-    members: (usize, usize),
-    /// About how many bytes one member sends at most.
-    most: usize,
-    /// How likely a member only listens, in 1 of 8.
-    listeners: u8,
-    /// Whether all of them do what clients can do to be told everything.
-    is_fair: bool,
-    /// In which round the hub is told to stop.
-    drain_in: Option<usize>,
-    /// After how many more rounds it gives up those that are left. Without it all members read on.
-    grace: Option<usize>,
-    /// Whether signals interrupt reads and writes.
-    has_interrupts: bool,
-    /// How likely a member is to act in a round, in 1 of 256.
-    pace: u8,
-}
-
-/// What bears on the judgement of each member.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) config: Config,
-    /// Whether events may tell of an end that has not come.
-    pub(crate) has_wrong_events: bool,
-}
-
-impl Plan {
-    pub(crate) fn draw(random: &mut Rng) -> Self {
-        let most = [100, 2000, 2000, 20_000, 200_000][random.usize(..5)];
-        // The more they say, the fewer they are.
-        let crowd = match most {
-            0..=2000 => 40,
-            20_000 => 15,
-            _ => 6,
-        };
-        let max_line = match random.u8(..8) {
-            0 => random.usize(..40),
-            1..4 => random.usize(40..2000),
-            4 => 200_000,
-            _ => RESERVE,
-        };
-        let max_queue = match random.u8(..8) {
-            0 => 1 << 20,
-            1 => random.usize(..300),
-            2..5 => random.usize(300..5000),
-            _ => random.usize(5000..300_000),
-        };
-        let max_memory = match random.u8(..4) {
-            0 => random.usize(..2 << 20),
-            1 => random.usize(2 << 20..8 << 20),
-            _ => 1 << 30,
-        };
-        let stall_timeout = [Some(Duration::from_millis(50)), Some(Duration::from_secs(1)), None, Some(PATIENCE)];
-        let config = Config {
-            chat: true,
-            max_line,
-            max_queue,
-            max_memory,
-            stall_timeout: stall_timeout[random.usize(..4)],
-            ..Config::default()
-        };
-        let poll = [Poll::Genuine, Poll::Genuine, Poll::Late, Poll::Spurious][random.usize(..4)];
-        Self {
-            rules: Rules { config, has_wrong_events: poll == Poll::Spurious },
-            poll,
-            members: (random.usize(1..=2 * crowd), random.usize(1..=crowd)),
-            most,
-            listeners: random.u8(..8),
-            is_fair: random.u8(..4) == 0,
-            drain_in: (random.u8(..3) == 0).then(|| random.usize(..200)),
-            grace: (random.u8(..3) == 0).then(|| random.usize(..30)),
-            has_interrupts: random.u8(..3) == 0,
-            pace: random.u8(50..),
-        }
-    }
-}
 
 struct Peer {
     address: SocketAddr,
@@ -209,9 +125,8 @@ impl Crowd {
                 return;
             }
             let is_waiting = grace.is_some_and(|grace| grace.contains(&round));
-            let must_sleep = is_waiting || self.random.bool() || !self.relent();
-            let is_stuck = must_sleep && !self.world.sleep();
-            if is_stuck && !is_waiting {
+            let has_relented = !is_waiting && self.random.bool() && self.relent();
+            if !has_relented && !self.world.sleep() && !is_waiting {
                 assert!(self.relent(), "the hub keeps what nobody needs: {:?}", self.lines());
             }
         }
@@ -301,7 +216,7 @@ impl Crowd {
         if self.coming == 0 || (!all && self.random.bool()) {
             return false;
         }
-        let nature = self.nature();
+        let nature = self.plan.nature(&mut self.random);
         if here >= self.plan.members.1 {
             if !all && self.random.u8(..32) == 0 {
                 self.coming -= 1;
@@ -312,45 +227,14 @@ impl Crowd {
             return false;
         }
         self.coming -= 1;
-        let random = &mut self.random;
-        let manner = match random.u8(..8) {
-            0..3 => Manner::Talk,
-            3..6 => Manner::Mixed,
-            6 => Manner::Pester,
-            _ => Manner::Flood,
-        };
-        let manner = if random.u8(..8) < self.plan.listeners { Manner::Nothing } else { manner };
-        let most = if manner == Manner::Flood { self.plan.most.min(4000) } else { self.plan.most };
-        let length = random.usize(..=most);
         let id = self.minutes.attendances.len();
-        let speech = Speech::draw(random, id, manner, length, self.plan.rules.config.max_line);
-        let told = self.plan.most * here.max(1);
-        let member = Member::draw(random, speech.bytes.len(), told, self.plan.is_fair);
+        let (member, speech) = self.plan.member(id, here, &mut self.random);
         let (address, client) = self.world.accept(nature);
         assert_eq!(self.minutes.expect(speech), id);
         self.taken.push(0);
         let books = Books::new(id, client, self.world.now);
         self.peers.insert(address, Peer { address, member, books });
         true
-    }
-
-    fn nature(&mut self) -> Nature {
-        let all = self.plan.most * self.plan.members.1;
-        let random = &mut self.random;
-        let mut size = || match random.u8(..8) {
-            0 => random.usize(1 + all / 1000..10 + all / 500),
-            1..4 => random.usize(1 + all / 500..5000),
-            _ => random.usize(5000..200_000),
-        };
-        let (receive_buffer, send_buffer) = (size(), size());
-        Nature {
-            receive_buffer,
-            send_buffer,
-            wakes_at: if random.bool() { 1 } else { send_buffer.div_ceil(3) },
-            interrupts: if self.plan.has_interrupts { random.usize(2..20) } else { 0 },
-            reset_keeps_arrived: random.bool(),
-            seed: random.u64(..),
-        }
     }
 
     fn pass(&mut self) {
@@ -423,15 +307,16 @@ impl Crowd {
             books.is_there() && books.client.wants_room() && (least > mark || may_be_owed() > mark)
         };
         let is_unheard = |Peer { books, .. }: &Peer| books.is_there() && books.is_unheard(minutes);
-        let is_held_up = self.peers.values().any(is_unheard) && self.peers.values().any(is_in_the_way);
+        let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
+        let is_any_in_the_way = || self.peers.values().any(is_in_the_way) || (is_leaving && mark < FULL.len());
+        let is_held_up = self.peers.values().any(is_unheard) && is_any_in_the_way();
         let mut unheard = 0;
         for Peer { books, .. } in self.peers.values_mut() {
             books.check_idle(is_held_up, &mut self.minutes);
             unheard += if books.is_there() { books.unheard(&self.minutes) } else { 0 };
         }
         let is_owed = |peer: &Peer| peer.books.is_there() && peer.books.client.wants_room();
-        let is_taking_leave = self.refused.values().any(|refused| refused.client.wants_room());
-        if !is_held_up && !is_taking_leave && !self.peers.values().any(is_owed) {
+        if !is_held_up && !is_leaving && !self.peers.values().any(is_owed) {
             assert!(held <= BLOCK + unheard, "{held} bytes are held for nobody, {unheard} without an end");
         }
     }
@@ -454,14 +339,55 @@ impl Crowd {
         }
     }
 
-    /// All members have left: nothing is left of them, and the room works as on the first day.
+    /// All members have left: nothing is left of them.
     fn end(mut self) {
         assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
-        assert!(self.world.hub.held() <= BLOCK, "{} bytes are kept for nobody", self.world.hub.held());
+        self.check_memory();
         assert!(self.is_stopping || self.minutes.names.list().is_empty(), "somebody is in the room who is not there");
         while self.world.sleep() {
             self.world.turn(|event| panic!("{event:?} with nobody there"));
         }
+        if !self.is_stopping {
+            self.play_epilogue();
+        }
+    }
+
+    /// The room works as on the first day. What its members may have left behind in the feed would keep this too.
+    fn play_epilogue(&mut self) {
+        const ROOMY: usize = 1 << 20;
+        let nature = Nature {
+            receive_buffer: ROOMY,
+            send_buffer: ROOMY,
+            wakes_at: 1,
+            interrupts: 0,
+            reset_keeps_arrived: true,
+            seed: 0,
+        };
+        let clients = [self.world.accept(nature.clone()).1, self.world.accept(nature).1];
+        let length = self.plan.rules.config.max_line.min(1000);
+        let line = [&vec![b'.'; length], &b"\n"[..]].concat();
+        let count = BLOCK.checked_div(length).map_or(0, |count| count + 1);
+        let mut heard = 0;
+        for step in 0..3 {
+            match step {
+                0 => {}
+                1 => assert!(clients[0].send(&line.repeat(count)) == count * line.len()),
+                _ => clients.iter().for_each(Client::finish),
+            }
+            while !self.world.is_idle() {
+                if self.world.poll() {
+                    self.world.turn(|_| {});
+                }
+                heard += clients[1].receive(ROOMY).iter().filter(|byte| **byte == b'\n').count();
+            }
+        }
+        assert!(self.world.hub.is_empty() && heard > count, "the room is not what it was");
+        self.check_memory();
+    }
+
+    fn check_memory(&self) {
+        let held = self.world.hub.held();
+        assert!(held <= BLOCK, "{held} bytes are kept for nobody");
     }
 
     fn lines(&self) -> Vec<&str> {

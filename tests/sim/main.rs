@@ -10,13 +10,16 @@
 //!
 //! [`socket`] and [`world`] are the ground for any kind of client: streams with the readiness of an
 //! edge-triggered poll, the clock, and the order of a turn. [`script`], [`ledger`] and [`echo`] are the
-//! clients of the echo and what they were promised; [`cuts`] tries every way to cut a short input.
+//! clients of the echo and what they were promised; [`cuts`] tries every way to cut a short input. [`crowd`]
+//! are the members of a room, all kinds of them at once, [`room`] those in situations that are rare, and
+//! [`room_cuts`] tries every way to cut a short script.
 
 mod crowd;
 mod cuts;
 mod echo;
 mod ledger;
 mod room;
+mod room_cuts;
 mod script;
 mod socket;
 mod world;
@@ -26,17 +29,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fastrand::Rng;
 
-/// How many seeds are played unless `SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 400;
+/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, and so many rooms.
+const SEEDS: (u64, u64) = (400, 250);
 
 #[test]
 fn every_client_is_served_as_promised() {
-    play(SEEDS, echo::Plan::draw, echo::simulate);
+    play(SEEDS.0, echo::Plan::draw, echo::simulate);
 }
 
 #[test]
 fn every_member_is_told_as_promised() {
-    play(SEEDS, crowd::Plan::draw, crowd::simulate);
+    play(SEEDS.1, crowd::Plan::draw, crowd::simulate);
 }
 
 /// Plays one seed after the other, and says which one failed.

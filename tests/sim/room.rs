@@ -298,6 +298,25 @@ fn all_are_told_of_the_stop_though_somebody_holds_the_room_up() {
     assert_eq!(ann.client.reply_end(), Some(ReplyEnd::Clean));
 }
 
+/// They have been read when the stop comes, but that they are a line is known only by the end that follows them.
+#[test]
+fn the_last_words_are_heard_though_the_room_is_held_up() {
+    let mut room = Room::open(Config { max_memory: 0, ..Config::default() });
+    let (mut ann, mut bob) = (room.join(ROOMY), room.knock(10));
+    bob.say("the last words");
+    bob.client.finish();
+    // In one turn he joins and speaks; that he has ended would be found in the next.
+    assert!(room.world.poll());
+    room.world.turn(|_| {});
+    room.world.hub.drain();
+    room.settle();
+    assert!(ann.hears().ends_with("* user2 joined\n"), "nobody holds the room up");
+    while !bob.hears().is_empty() {
+        room.settle();
+    }
+    assert_eq!(ann.hears(), "<user2> the last words\n* user2 left\n* server is stopping\n");
+}
+
 /// What comes after the signal is too late, but it is not the end of who sends it.
 #[test]
 fn who_talks_on_while_the_server_stops_is_told_so() {

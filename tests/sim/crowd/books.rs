@@ -9,6 +9,7 @@ use sockets::connection::Close;
 
 use super::ear::Ear;
 use super::minutes::{Deed, Minutes};
+use super::plan::Rules;
 use super::speech::Kind;
 use crate::socket::{Client, Record};
 
@@ -80,7 +81,7 @@ impl Books {
             Some(_) => self.had_ended,
             None => record.has_told_end && !self.client.is_reset(),
         };
-        minutes.attendances[self.id].speech.complete(record.taken, knows_end)
+        minutes.attendances[self.id].speech.complete(record.taken.min(self.stop_at.unwrap_or(usize::MAX)), knows_end)
     }
 
     /// How many bytes it is owed at least: private lines may come on top.
@@ -92,7 +93,7 @@ impl Books {
     }
 
     /// A turn ended at `now`: what was it told, and are all promises kept that do not wait for anything?
-    pub(crate) fn check_turn(&mut self, now: Instant, minutes: &mut Minutes, rules: &super::Rules) {
+    pub(crate) fn check_turn(&mut self, now: Instant, minutes: &mut Minutes, rules: &Rules) {
         let config = &rules.config;
         let record = self.record();
         let new = self.client.latest(record.given - self.seen);
@@ -141,7 +142,7 @@ impl Books {
     }
 
     /// The end of the connection was told. `looked` is when the hub last looked who was slow.
-    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64, looked: Instant, rules: &super::Rules) {
+    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64, looked: Instant, rules: &Rules) {
         let (who, record) = (self.id, self.record());
         assert_eq!(self.closed.replace(close), None, "{who}: closed twice");
         assert!(!record.is_dropped, "{who}: dropped before it was told");
@@ -159,7 +160,7 @@ impl Books {
     }
 
     /// Only who takes less than a sixteenth of the mark within the timeout is too slow.
-    fn check_slowness(&self, looked: Instant, rules: &super::Rules) {
+    fn check_slowness(&self, looked: Instant, rules: &Rules) {
         let given = self.record().given;
         let timeout = stall_timeout(&rules.config);
         let before = self.progress.iter().rfind(|(at, _)| *at + timeout <= looked);

@@ -215,18 +215,29 @@ impl Ear {
                 Kind::Answered(answer) => answer.clone(),
                 Kind::TooLong if is_huge && line == too_long(max_line.min(RESERVE)) => line.to_owned(),
                 Kind::TooLong => too_long(max_line),
-                Kind::Name(wish) => self.answer_to_wish(wish.as_deref(), entry.is_some()),
+                Kind::Name(wish) => {
+                    let is_granted = self.is_granted(wish.as_deref(), line, minutes);
+                    assert_eq!(line, self.answer_to_wish(wish.as_deref(), is_granted), "{who} got a wrong answer");
+                    self.answer(at, minutes);
+                    if is_granted {
+                        self.pass_entry(minutes);
+                    }
+                    return;
+                }
             };
             assert_eq!(line, answer, "{who} got a wrong answer");
-            if let Some(entry) = entry {
-                self.pass_to(entry, line, minutes);
-            }
             self.answer(at, minutes);
-            if entry.is_some() {
-                self.pass_entry(minutes);
-            }
             return;
         }
+    }
+
+    /// Whether `line` says that the wish is granted; that is what comes next in the minutes then.
+    fn is_granted(&self, wish: Option<&str>, line: &str, minutes: &Minutes) -> bool {
+        let own = self.names.of(self.member).expect("it is in the room");
+        let Some(wish) = wish.filter(|wish| line == format!("* {own} is now {wish}")) else { return false };
+        let next = minutes.entries.get(self.cursor).map(|entry| (entry.author, &entry.deed));
+        assert_eq!(next, Some((self.member, &Deed::Renamed(wish.to_owned()))), "{line:?} comes too early");
+        true
     }
 
     fn answer_to_wish(&self, wish: Option<&str>, is_granted: bool) -> String {

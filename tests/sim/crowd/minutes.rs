@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     pub(crate) line: String,
     pub(crate) author: usize,
     pub(crate) deed: Deed,
-    /// Which of its author's phrases it is.
+    /// Which of its author's phrases it is, if it was said.
     pub(crate) phrase: Option<usize>,
 }
 
@@ -193,7 +193,8 @@ impl Minutes {
                 }
                 (Kind::Say(_), _) if phrase.is_huge() && may_refuse_huge => {}
                 (Kind::Say(text), _) => panic!("{line:?} instead of {text:?}"),
-                (Kind::Name(Some(wish)), Deed::Renamed(new)) if wish == new => return Some(at),
+                // Or one that is just like it and comes later: its author knows.
+                (Kind::Name(Some(wish)), Deed::Renamed(new)) if wish == new => return None,
                 (Kind::Quit, _) => panic!("{line:?} after a /quit"),
                 _ => {}
             }
