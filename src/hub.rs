@@ -274,6 +274,9 @@ impl<S: Stream> Hub<S> {
         }
         // Not before: those that are dropped give memory back too.
         self.feed.trim();
+        if let Some(relay) = &mut self.relay {
+            relay.watch_slow(&mut self.peers, self.held + self.feed.held(), &mut self.work, now);
+        }
         self.feed_starved();
         has_dropped
     }
@@ -406,12 +409,11 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Brings what was said in the room to its members, and sees to those who hold the others up.
+    /// Brings what was said in the room to its members, and notes who holds the others up.
     fn relay(&mut self, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
         let Some(relay) = &mut self.relay else { return };
         let is_over = relay.announce_end(&self.peers, &mut self.feed, on_event);
         relay.deliver(&mut self.peers, &mut self.feed, &mut self.held, &mut self.work, now);
-        relay.watch_slow(&mut self.peers, self.held + self.feed.held(), &mut self.work, now);
         if is_over {
             for (key, peer) in &mut self.peers {
                 peer.connection.end(Close::Stopping);
