@@ -324,7 +324,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// How many bytes are held for all peers: what they are owed, and what is kept of unfinished messages.
-    /// At most [`Config::max_memory`] plus [`RESERVE`] for each peer.
+    /// At most [`Config::max_memory`] plus [`RESERVE`] for each peer. In a room, what is said in one turn comes on
+    /// top where that is less than sixteen of its longest lines, or 1 MiB.
     pub fn held(&self) -> usize {
         self.held + self.feed.held()
     }

@@ -276,7 +276,8 @@ impl Guest {
     /// What it was told is what was said while it was there, in that order, less what it said itself, and
     /// beside that only what is for it alone.
     fn check_heard(&self, said: &[String], is_whole: bool) {
-        let heard = str::from_utf8(&self.got).unwrap_or_else(|error| str::from_utf8(&self.got[..error.valid_up_to()]).expect("valid"));
+        let heard = str::from_utf8(&self.got)
+            .unwrap_or_else(|error| str::from_utf8(&self.got[..error.valid_up_to()]).expect("valid"));
         let mut lines: Vec<&str> = heard.split('\n').collect();
         let rest = lines.pop().expect("at least one");
         assert!(!is_whole || rest.is_empty(), "the last line has no end: {rest:?}");
