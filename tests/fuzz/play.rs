@@ -21,6 +21,9 @@ use crate::world::{Poll, World};
 /// The most clients that come.
 const MOST_CLIENTS: usize = 12;
 
+/// The most bytes that a client sends at once.
+const MOST_AT_ONCE: usize = 300_000;
+
 /// After so many turns in which nobody gets anything they are taken to go round in a circle.
 const MOST_TURNS: usize = 500;
 
@@ -131,7 +134,7 @@ impl Stage {
             4 => guest.send(tape.one_of(&LINES)),
             5 => {
                 let byte = tape.one_of(b"x\n\xc3\x80 /");
-                let count = tape.one_of(&[1000, 1023, 20_000, 65_536, 65_537, 300_000]);
+                let count = tape.one_of(&[1000, 1023, 20_000, 65_536, 65_537, MOST_AT_ONCE]);
                 guest.send(&vec![byte; count.min(self.narrowest * STEPS)]);
             }
             6 => guest.receive(tape.one_of(&[1, 100, 5000, 1 << 20])),
@@ -180,8 +183,9 @@ impl Stage {
         let Self { world, books, .. } = self;
         world.turn(|event| books.note(event));
         let held = self.world.hub.held();
-        // What is said in one turn is held, whatever there is: it is delivered before more is taken in.
-        let said = if self.config.chat { 2 * RESERVE } else { 0 };
+        // What is said in one turn is held, whatever there is: a batch or a line, every byte of it as `\u{1b}`.
+        let longest = self.config.max_line.clamp(RESERVE, MOST_AT_ONCE);
+        let said = if self.config.chat { 8 * longest } else { 0 };
         let limit = self.config.max_memory.saturating_add(self.world.hub.len() * RESERVE + said);
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
         for guest in self.books.guests.values() {

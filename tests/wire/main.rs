@@ -22,6 +22,11 @@ use std::process::Command;
 use crate::harness::{Process, Server, clean_command, server_command};
 use crate::wire::{SERVER, Wire};
 
+/// How long both programs are told to wait for the other. When the wire has been cut for five seconds, TCP may try
+/// again as late as five seconds after that; where this try or its answer is lost, after twice as long, and so on.
+/// Those who cannot wait so long have given up by then, and rightly so.
+const PATIENCE: &str = "2m";
+
 /// A wire with a server at its far end.
 struct Scene {
     wire: Wire,
@@ -54,7 +59,7 @@ impl Scene {
     /// Starts an echo-client at the near end of the wire.
     fn start_client(&self, prepare: impl FnOnce(&mut Command) + Send) -> Process {
         let mut command = clean_command(env!("CARGO_BIN_EXE_echo-client"));
-        command.args(["--host", SERVER, "--port", &self.server.port.to_string()]);
+        command.args(["--host", SERVER, "--port", &self.server.port.to_string(), "--timeout", PATIENCE]);
         prepare(&mut command);
         self.wire.client.inside(|| Process::spawn(command))
     }
