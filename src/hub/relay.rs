@@ -349,8 +349,8 @@ impl Relay {
     fn note_slow<S: Stream>(&mut self, peers: &mut Slab<Peer<S>>, held: usize, now: Instant) {
         let mark = if self.has_memory(held) { self.max_queue } else { 0 };
         for (key, peer) in peers {
-            let is_over = matches!(peer.connection.phase(), Phase::Closed(_));
-            if peer.connection.owed() > mark && !is_over && !mem::replace(&mut peer.is_slow, true) {
+            let counts = !peer.is_turned_away && !matches!(peer.connection.phase(), Phase::Closed(_));
+            if counts && peer.connection.owed() > mark && !mem::replace(&mut peer.is_slow, true) {
                 let ticket = Ticket { serial: peer.serial, key };
                 self.slow.push(Slow { ticket, since: now, sent: peer.connection.sent() });
             }

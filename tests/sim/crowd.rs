@@ -313,8 +313,7 @@ impl Crowd {
         };
         let is_unheard = |Peer { books, .. }: &Peer| books.is_there() && books.is_unheard(minutes);
         let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
-        let is_any_in_the_way = || self.peers.values().any(is_in_the_way) || (is_leaving && mark < FULL.len());
-        let is_held_up = self.peers.values().any(is_unheard) && is_any_in_the_way();
+        let is_held_up = self.peers.values().any(is_unheard) && self.peers.values().any(is_in_the_way);
         let mut unheard = 0;
         for Peer { books, .. } in self.peers.values_mut() {
             books.check_idle(is_held_up, &mut self.minutes);
