@@ -1,0 +1,171 @@
+//! Measures the daemon beside what people would use instead: `cargo bench`, or `cargo bench -- --quick`.
+//!
+//! Every server is a process of its own on one core, the load is this process on another, and all take turns in
+//! alternating rounds. [`servers`] starts them, [`accounting`] reads what they used, [`rounds`] alternates and does the
+//! statistics. Each scenario is a module and gives [`report::Cell`]s, which become files, plots and the table.
+
+mod accounting;
+mod chat;
+#[path = "../peers/mod.rs"]
+mod peers;
+mod plot;
+mod progress;
+mod report;
+mod rounds;
+mod servers;
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use peers::Role;
+use progress::Progress;
+use report::{Cell, Machine, Missing, Results};
+use servers::{Cores, Program, Server};
+
+/// What goes wrong ends the run and is printed; nothing is done about it by its kind.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Measures echo-server beside what people would use instead.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Args {
+    /// Only these [default: all]
+    #[arg(value_enum)]
+    scenarios: Vec<Scenario>,
+
+    /// Rough figures in less than a minute, written below the target folder
+    #[arg(long)]
+    quick: bool,
+
+    /// So many rounds of each, whatever the time
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// What this program does when it has started itself.
+#[derive(Subcommand)]
+enum Task {
+    /// Becomes a server to be measured
+    #[command(hide = true)]
+    Launch {
+        #[arg(long)]
+        core: Option<usize>,
+        #[arg(last = true)]
+        command_line: Vec<OsString>,
+    },
+    /// Is a server to compare with
+    #[command(hide = true, subcommand)]
+    Serve(Role),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// A room
+    Chat,
+}
+
+/// What all scenarios share.
+pub(crate) struct Bench {
+    pub(crate) quick: bool,
+    /// How many rounds there are to be, if somebody has said so.
+    pub(crate) rounds: Option<usize>,
+    pub(crate) cores: Option<Cores>,
+    pub(crate) progress: Progress,
+    missing: RefCell<Vec<Missing>>,
+}
+
+impl Bench {
+    /// Starts a server; `None` where its program is missing or does not start, which is noted for the report.
+    pub(crate) fn start(&self, program: &Program) -> Result<Option<Server>> {
+        let outcome = match program.is_installed() {
+            true => Server::start(program, self.cores).map_err(|error| error.to_string()),
+            false => Err("not installed".to_owned()),
+        };
+        match outcome {
+            Ok(server) => Ok(Some(server)),
+            Err(why) => {
+                self.note_missing(program.name, why);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(crate) fn note_missing(&self, name: &'static str, why: String) {
+        let mut missing = self.missing.borrow_mut();
+        if !missing.iter().any(|other| other.name == name) {
+            missing.push(Missing { name, why });
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match args.task {
+        Some(Task::Launch { core, command_line }) => servers::launch(core, &command_line),
+        Some(Task::Serve(role)) => peers::serve(role).map_err(Into::into),
+        None => compare(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(args: &Args) -> Result<()> {
+    servers::raise_descriptor_limit()?;
+    let cores = Cores::find()?;
+    match cores {
+        Some(cores) => servers::pin(cores.load)?,
+        None => eprintln!("There is only one core: servers and load share it, and the figures say little."),
+    }
+    let scenarios = if args.scenarios.is_empty() { Scenario::value_variants() } else { &args.scenarios };
+    let bench = Bench {
+        quick: args.quick,
+        rounds: args.rounds,
+        cores,
+        progress: Progress::new(scenarios.len()),
+        missing: RefCell::default(),
+    };
+    let mut cells = Vec::new();
+    for scenario in scenarios {
+        bench.progress.begin(&format!("{scenario:?}").to_lowercase());
+        cells.extend(scenario.run(&bench)?);
+        bench.progress.end();
+    }
+    bench.progress.finish();
+    let results = Results { machine: Machine::look(), quick: args.quick, cells, missing: bench.missing.take() };
+    let folder = folder_of_results(args.quick);
+    results.write(&folder)?;
+    plot::all(&results, &folder)
+}
+
+/// Where the files go: those of a quick run not over the good ones.
+fn folder_of_results(is_quick: bool) -> PathBuf {
+    match is_quick {
+        true => Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-results"),
+        false => Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results"),
+    }
+}
+
+impl Scenario {
+    fn run(self, bench: &Bench) -> Result<Vec<Cell>> {
+        match self {
+            Self::Chat => chat::run(bench),
+        }
+    }
+}

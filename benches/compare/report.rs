@@ -1,0 +1,141 @@
+//! What was measured, as it is written to the files of results.
+
+use std::fs;
+use std::path::Path;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::Result;
+use crate::rounds::{Figures, Spread};
+
+/// All that one run has measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    /// Whether it was a quick run, whose figures are rough.
+    pub(crate) quick: bool,
+    pub(crate) cells: Vec<Cell>,
+    /// Programs that were not there, and why.
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// Where and when it was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    pub(crate) date: String,
+    pub(crate) version: &'static str,
+}
+
+/// What one server did in one situation. What was not measured is absent.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Cell {
+    pub(crate) scenario: &'static str,
+    /// The situation, for people: `50 × 64 B`.
+    pub(crate) what: String,
+    pub(crate) server: &'static str,
+    /// Connections, streams, or receivers.
+    pub(crate) connections: usize,
+    /// Bytes of a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<usize>,
+    /// How many messages of one connection are on their way at the same time, in a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) depth: Option<usize>,
+    /// How many messages a second were sent, in an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) offered_per_second: Option<u64>,
+    /// What the figures count: messages, bytes, connections, deliveries.
+    pub(crate) unit: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    pub(crate) figures: Option<Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency_us: Option<Latency>,
+    /// Bytes of memory for each connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryPerConnection>,
+    /// How long the whole took: to start, or to connect all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) took_ms: Option<Spread>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) system_calls_per_message: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) binary_bytes: Option<u64>,
+    /// Why there are no figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) left_out: Option<String>,
+}
+
+/// How long messages took, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p90: f64,
+    pub(crate) p99: f64,
+    pub(crate) p99_9: f64,
+    pub(crate) max: f64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct MemoryPerConnection {
+    pub(crate) resident: Spread,
+    pub(crate) own: Spread,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Missing {
+    pub(crate) name: &'static str,
+    pub(crate) why: String,
+}
+
+impl Latency {
+    /// Of a histogram of nanoseconds.
+    pub(crate) fn of(times: &Histogram<u64>) -> Self {
+        let within = |share: f64| times.value_at_quantile(share) as f64 / 1e3;
+        Self {
+            p50: within(0.5),
+            p90: within(0.9),
+            p99: within(0.99),
+            p99_9: within(0.999),
+            max: times.max() as f64 / 1e3,
+        }
+    }
+}
+
+impl Machine {
+    pub(crate) fn look() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+        Self {
+            processor: model.map_or("unknown", |(_, name)| name).to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            date: chrono::Utc::now().format("%Y-%m-%d %H:%M UTC").to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+impl Results {
+    /// Writes a file for each scenario that was run.
+    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
+        #[derive(Serialize)]
+        struct File<'a> {
+            machine: &'a Machine,
+            quick: bool,
+            missing: &'a [Missing],
+            cells: &'a [&'a Cell],
+        }
+        fs::create_dir_all(folder)?;
+        for cells in self.cells.chunk_by(|one, next| one.scenario == next.scenario) {
+            let cells: Vec<&Cell> = cells.iter().collect();
+            let file = File { machine: &self.machine, quick: self.quick, missing: &self.missing, cells: &cells };
+            let path = folder.join(format!("{}.json", cells[0].scenario));
+            fs::write(path, serde_json::to_string_pretty(&file)? + "\n")?;
+        }
+        Ok(())
+    }
+}

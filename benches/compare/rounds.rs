@@ -1,0 +1,146 @@
+//! Alternating rounds, and what is made of them.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::servers::Server;
+use crate::{Bench, Result};
+
+/// A server in a comparison, with what puts load on it.
+pub(crate) struct Entrant<'a, L> {
+    pub(crate) server: &'a Server,
+    pub(crate) load: L,
+    /// Whether it takes part in every round: those do that a target compares. The others do in some.
+    pub(crate) is_central: bool,
+    /// What it did in each round.
+    samples: Vec<Option<Sample>>,
+}
+
+/// What a server did in its part of a round.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    cpu: Duration,
+    elapsed: Duration,
+    units: u64,
+}
+
+/// How often everybody has a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    /// Rounds of those that are central.
+    pub(crate) central: usize,
+    /// Rounds, spread over them, in which all take part.
+    pub(crate) all: usize,
+}
+
+impl<'a, L> Entrant<'a, L> {
+    pub(crate) fn new(server: &'a Server, load: L, is_central: bool) -> Self {
+        Self { server, load, is_central, samples: Vec::new() }
+    }
+
+    /// How many rounds it took part in.
+    pub(crate) fn rounds(&self) -> usize {
+        self.samples.iter().flatten().count()
+    }
+}
+
+/// Lets all take their turn, one after another, round by round, so that a machine that drifts touches all alike.
+/// `work` puts load on a server that is idle, returns when it is idle again, and says how many units (messages, bytes)
+/// it has done in between.
+pub(crate) fn alternate<L>(
+    bench: &Bench,
+    what: &str,
+    rounds: Rounds,
+    entrants: &mut [Entrant<'_, L>],
+    mut work: impl FnMut(&mut L) -> Result<u64>,
+) -> Result<()> {
+    let stride = (rounds.central / rounds.all.max(1)).max(1);
+    for round in 0..rounds.central {
+        bench.progress.show(&format!("{what}, round {} of {}", round + 1, rounds.central));
+        for entrant in &mut *entrants {
+            let takes_part = entrant.is_central || (round % stride == 0 && round / stride < rounds.all);
+            let sample = if takes_part { Some(entrant.take_turn(&mut work)?) } else { None };
+            entrant.samples.push(sample);
+        }
+    }
+    Ok(())
+}
+
+impl<L> Entrant<'_, L> {
+    fn take_turn(&mut self, work: &mut impl FnMut(&mut L) -> Result<u64>) -> Result<Sample> {
+        let failed = |error| format!("{}: {error}", self.server.name);
+        let cpu = self.server.cpu_time()?;
+        let begin = Instant::now();
+        let units = work(&mut self.load).map_err(failed)?;
+        let elapsed = begin.elapsed();
+        let cpu = self.server.cpu_time()?.saturating_sub(cpu);
+        Ok(Sample { cpu, elapsed, units })
+    }
+}
+
+/// The figures of one server.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) rounds: usize,
+    /// Processor time per unit in nanoseconds.
+    pub(crate) cpu_ns: Spread,
+    /// The same divided by that of the reference in the same round.
+    pub(crate) ratio: Spread,
+    pub(crate) units_per_second: Spread,
+}
+
+/// The figures of all, compared to the entrant with the index `reference`, which must be central.
+pub(crate) fn figures<L>(entrants: &[Entrant<'_, L>], reference: usize) -> Vec<Figures> {
+    let reference: Vec<f64> = entrants[reference].samples.iter().flatten().map(Sample::cpu_ns).collect();
+    let figures = |entrant: &Entrant<'_, L>| {
+        let samples = entrant.samples.iter().zip(&reference);
+        let samples: Vec<(&Sample, &f64)> =
+            samples.filter_map(|(sample, limit)| Some((sample.as_ref()?, limit))).collect();
+        Figures {
+            rounds: samples.len(),
+            cpu_ns: Spread::of(samples.iter().map(|(sample, _)| sample.cpu_ns())),
+            ratio: Spread::of(samples.iter().map(|(sample, limit)| sample.cpu_ns() / **limit)),
+            units_per_second: Spread::of(samples.iter().map(|(sample, _)| sample.units_per_second())),
+        }
+    };
+    entrants.iter().map(figures).collect()
+}
+
+impl Sample {
+    fn cpu_ns(&self) -> f64 {
+        self.cpu.as_nanos() as f64 / self.units.max(1) as f64
+    }
+
+    fn units_per_second(&self) -> f64 {
+        self.units as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// The median of some rounds, and the quartiles: half of the rounds were between them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) lower: f64,
+    pub(crate) upper: f64,
+}
+
+impl Spread {
+    /// Of at least one value; without any all is zero.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_unstable_by(f64::total_cmp);
+        Self { median: quantile(&values, 0.5), lower: quantile(&values, 0.25), upper: quantile(&values, 0.75) }
+    }
+}
+
+/// The value below which a share of the sorted values is, between two neighbours in proportion.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let position = share * sorted.len().saturating_sub(1) as f64;
+    let below = position as usize;
+    match sorted.get(below..) {
+        Some([low, high, ..]) => low + (high - low) * position.fract(),
+        Some([only]) => *only,
+        _ => 0.0,
+    }
+}

@@ -1,0 +1,285 @@
+//! Servers under measurement: each a process of its own, on a core of its own, ended when it is dropped.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+
+use crate::Result;
+use crate::accounting;
+
+/// How long a server may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Stands for the port in the command line of a program that must be told one.
+const PORT: &str = "{port}";
+
+/// A program that can be measured: its name in the tables, and its command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    words: Vec<OsString>,
+    /// Whether it has a process for each connection, whose time counts too.
+    forks: bool,
+}
+
+impl Program {
+    /// A program with this command line. Where a word has `{port}` in it, the program is told a port that was free
+    /// a moment ago; otherwise its first line on standard output says `port N`.
+    pub(crate) fn new<W: AsRef<OsStr>>(name: &'static str, words: impl IntoIterator<Item = W>) -> Self {
+        let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        Self { name, words, forks: false }
+    }
+
+    /// The daemon of this package.
+    pub(crate) fn daemon(name: &'static str, options: &[&str]) -> Self {
+        let always = [env!("CARGO_BIN_EXE_echo-server"), "--bind", "127.0.0.1", "--port", "0"];
+        Self::new(name, always.iter().chain(options))
+    }
+
+    /// This program in another role: see [`crate::peers::Role`].
+    pub(crate) fn own(name: &'static str, role: &[&str]) -> Self {
+        let mut program = Self::new(name, ["serve"].iter().chain(role));
+        program.words.insert(0, this_program());
+        program
+    }
+
+    pub(crate) fn forking(mut self) -> Self {
+        self.forks = true;
+        self
+    }
+
+    /// The same program run by another one, which replaces itself by it or stays out of its way.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.words.splice(0..0, wrapper.iter().map(OsString::from));
+        self
+    }
+
+    /// Its command line with this port, if it wants to be told one.
+    pub(crate) fn command_line(&self, port: u16) -> Vec<OsString> {
+        let told = |word: &OsString| match word.to_str() {
+            Some(text) => text.replace(PORT, &port.to_string()).into(),
+            None => word.clone(),
+        };
+        self.words.iter().map(told).collect()
+    }
+
+    fn is_told_its_port(&self) -> bool {
+        self.words.iter().any(|word| word.to_str().is_some_and(|text| text.contains(PORT)))
+    }
+
+    /// Whether its program is found, in the path or where its name says.
+    pub(crate) fn is_installed(&self) -> bool {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        // Joining an absolute path gives that path.
+        std::env::split_paths(&folders).any(|folder| folder.join(&self.words[0]).is_file())
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    child: Child,
+    forks: bool,
+    lines: Arc<AtomicU64>,
+}
+
+impl Server {
+    /// Starts the program on the servers' core, and waits until it listens.
+    pub(crate) fn start(program: &Program, cores: Option<Cores>) -> Result<Self> {
+        let port = if program.is_told_its_port() { Some(free_port()?) } else { None };
+        let mut command = Command::new(this_program());
+        command.arg("launch");
+        if let Some(cores) = cores {
+            command.args(["--core", &cores.servers.to_string()]);
+        }
+        command.arg("--").args(program.command_line(port.unwrap_or(0)));
+        without_settings(&mut command);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let stderr = child.stderr.take().ok_or("no standard error")?;
+        let lines = Arc::new(AtomicU64::new(0));
+        let first_line = watch(stdout, Arc::clone(&lines));
+        let complaint = collect(stderr);
+        let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(0)).into();
+        // From here on an early return ends the child.
+        let mut server = Self { name: program.name, address, child, forks: program.forks, lines };
+        let is_up = match port {
+            Some(port) => server.wait_until_listening(port)?,
+            None => match first_line.recv_timeout(PATIENCE).ok().as_deref().and_then(port_of) {
+                Some(port) => {
+                    server.address.set_port(port);
+                    true
+                }
+                None => false,
+            },
+        };
+        if !is_up {
+            _ = server.child.kill();
+            let complaint = complaint.recv_timeout(PATIENCE).unwrap_or_default();
+            return Err(format!("{} does not start: {}", program.name, complaint.trim()).into());
+        }
+        Ok(server)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The time it has spent on a processor, with its ended threads and its children.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let own = accounting::cpu_time(self.pid())?;
+        Ok(if self.forks { own + accounting::cpu_time_of_children(self.pid())? } else { own })
+    }
+
+    /// How many lines have come from its standard output.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines.load(Ordering::Acquire)
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM)?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Looks until somebody listens on the port; `false` if the program has ended. (To try connecting would not do:
+    /// it costs some a process, and where nobody listens, a socket may connect to itself.)
+    fn wait_until_listening(&mut self, port: u16) -> Result<bool> {
+        let begin = Instant::now();
+        while !is_listening(port)? {
+            if self.child.try_wait()?.is_some() || begin.elapsed() > PATIENCE {
+                return Ok(false);
+            }
+            thread::yield_now();
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Without effect where it has been waited for.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Which core is for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cores {
+    pub(crate) servers: usize,
+    pub(crate) load: usize,
+}
+
+impl Cores {
+    /// The first two cores that this process may use; `None` where there is only one.
+    pub(crate) fn find() -> Result<Option<Self>> {
+        let allowed = sched_getaffinity(Pid::from_raw(0))?;
+        let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
+        Ok(cores.next().zip(cores.next()).map(|(servers, load)| Self { servers, load }))
+    }
+}
+
+/// Keeps the calling thread, and those that it starts from now on, on one core.
+pub(crate) fn pin(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+}
+
+/// What a new process does first, in the place of the server that it is to become: takes the server's core and all
+/// descriptors it can get, and sees to it that the server ends when the benchmark does, however that ends.
+pub(crate) fn launch(core: Option<usize>, command_line: &[OsString]) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    raise_descriptor_limit()?;
+    if let Some(core) = core {
+        pin(core)?;
+    }
+    let (program, arguments) = command_line.split_first().ok_or("nothing to launch")?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(format!("{}: {error}", program.display()).into())
+}
+
+pub(crate) fn raise_descriptor_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+}
+
+/// Takes the variables away that would change what the daemon does.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ECHO_")) {
+        command.env_remove(name);
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn this_program() -> OsString {
+    std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into()
+}
+
+fn is_listening(port: u16) -> io::Result<bool> {
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string("/proc/net/tcp")?;
+    let port = format!(":{port:04X}");
+    let mut rows = table.lines().map(|row| row.split_whitespace());
+    Ok(rows.any(|mut row| row.nth(1).is_some_and(|local| local.ends_with(&port)) && row.nth(1) == Some(LISTEN)))
+}
+
+/// The number after the word `port`.
+fn port_of(line: &str) -> Option<u16> {
+    let (_, rest) = line.split_once("port ")?;
+    rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Reads a server's output to its end, in big pieces and without looking at it, so that it costs next to nothing:
+/// it is the load's core on which this runs. Hands out the first line, and counts all of them.
+fn watch(output: impl Read + Send + 'static, count: Arc<AtomicU64>) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut output = BufReader::with_capacity(1 << 16, output);
+        let mut first = String::new();
+        if output.read_line(&mut first).is_ok() {
+            _ = sender.send(first);
+            count.store(1, Ordering::Release);
+        }
+        while let Ok(bytes) = output.fill_buf()
+            && !bytes.is_empty()
+        {
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let length = bytes.len();
+            count.fetch_add(lines as u64, Ordering::Release);
+            output.consume(length);
+        }
+    });
+    receiver
+}
+
+/// Reads what a server complains about, to its end.
+fn collect(mut output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        _ = output.read_to_end(&mut bytes);
+        _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}

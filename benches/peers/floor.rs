@@ -1,0 +1,115 @@
+//! The floor: what any event loop must do to echo, and nothing else.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Ipv4Addr;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use socket2::{Domain, Socket, Type};
+
+const LISTENER: Token = Token(usize::MAX);
+
+/// As the daemon has it: the length of the kernel's queue decides how a burst of connections fares.
+pub(crate) const BACKLOG: i32 = 4096;
+
+/// One client, and what it has not taken yet.
+struct Client {
+    stream: TcpStream,
+    unsent: Vec<u8>,
+    is_ending: bool,
+}
+
+pub(crate) fn serve(read_size: usize) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut listener = listen()?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut clients: Slab<Client> = Slab::new();
+    let mut buffer = vec![0; read_size];
+    let mut events = Events::with_capacity(1024);
+    loop {
+        poll.poll(&mut events, None)?;
+        let mut is_anybody_there = false;
+        for event in &events {
+            if event.token() == LISTENER {
+                is_anybody_there = true;
+                continue;
+            }
+            let key = event.token().0;
+            let client = &mut clients[key];
+            let is_over = match client.serve(&mut buffer, event.is_read_closed()) {
+                Ok(()) => client.is_ending && client.unsent.is_empty(),
+                Err(_) => true,
+            };
+            if is_over {
+                clients.remove(key);
+            }
+        }
+        // Not before the events of old clients are through, whose keys may be used again.
+        while is_anybody_there {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    let entry = clients.vacant_entry();
+                    let interests = Interest::READABLE | Interest::WRITABLE;
+                    poll.registry().register(&mut stream, Token(entry.key()), interests)?;
+                    entry.insert(Client { stream, unsent: Vec::new(), is_ending: false });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => is_anybody_there = false,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Reads and writes back until there is nothing to read, or no room to write. The poll is edge-triggered: after a
+    /// read that fills less than the buffer nothing is left, unless the end has come already.
+    fn serve(&mut self, buffer: &mut [u8], is_read_closed: bool) -> io::Result<()> {
+        if !self.flush()? {
+            return Ok(());
+        }
+        while !self.is_ending {
+            let Some(count) = ready(self.stream.read(buffer))? else { break };
+            self.is_ending = count == 0;
+            let sent = ready(self.stream.write(&buffer[..count]))?.unwrap_or(0);
+            if sent < count {
+                // Room will be told by an event, which goes on here.
+                self.unsent.extend_from_slice(&buffer[sent..count]);
+                break;
+            }
+            if count < buffer.len() && !is_read_closed {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left to send.
+    fn flush(&mut self) -> io::Result<bool> {
+        while !self.unsent.is_empty() {
+            let Some(count) = ready(self.stream.write(&self.unsent))? else { return Ok(false) };
+            self.unsent.drain(..count);
+        }
+        Ok(true)
+    }
+}
+
+/// A listening socket of 127.0.0.1, whose port is printed. What it accepts has no delay.
+pub(crate) fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    let listener = std::net::TcpListener::from(socket);
+    println!("listening on port {}", listener.local_addr()?.port());
+    Ok(TcpListener::from_std(listener))
+}
+
+/// What a read or write did; `None` where it would have to wait.
+fn ready(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
