@@ -6,9 +6,15 @@
 
 mod accounting;
 mod chat;
+mod client;
+mod echo;
+mod flood;
+mod load;
+mod pattern;
 #[path = "../peers/mod.rs"]
 mod peers;
 mod plot;
+mod programs;
 mod progress;
 mod report;
 mod rounds;
@@ -72,6 +78,8 @@ enum Task {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
+    /// Messages that come back
+    Echo,
     /// A room
     Chat,
 }
@@ -165,6 +173,7 @@ fn folder_of_results(is_quick: bool) -> PathBuf {
 impl Scenario {
     fn run(self, bench: &Bench) -> Result<Vec<Cell>> {
         match self {
+            Self::Echo => echo::run(bench),
             Self::Chat => chat::run(bench),
         }
     }

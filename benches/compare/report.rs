@@ -91,6 +91,15 @@ pub(crate) struct Missing {
     pub(crate) why: String,
 }
 
+/// A size as people write it.
+pub(crate) fn bytes(count: usize) -> String {
+    match count {
+        _ if count >= 1 << 20 && count.is_multiple_of(1 << 20) => format!("{} MiB", count >> 20),
+        _ if count >= 1 << 10 && count.is_multiple_of(1 << 10) => format!("{} KiB", count >> 10),
+        _ => format!("{count} B"),
+    }
+}
+
 impl Latency {
     /// Of a histogram of nanoseconds.
     pub(crate) fn of(times: &Histogram<u64>) -> Self {

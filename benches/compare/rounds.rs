@@ -11,8 +11,6 @@ use crate::{Bench, Result};
 pub(crate) struct Entrant<'a, L> {
     pub(crate) server: &'a Server,
     pub(crate) load: L,
-    /// Whether it takes part in every round: those do that a target compares. The others do in some.
-    pub(crate) is_central: bool,
     /// What it did in each round.
     samples: Vec<Option<Sample>>,
 }
@@ -35,32 +33,28 @@ pub(crate) struct Rounds {
 }
 
 impl<'a, L> Entrant<'a, L> {
-    pub(crate) fn new(server: &'a Server, load: L, is_central: bool) -> Self {
-        Self { server, load, is_central, samples: Vec::new() }
-    }
-
-    /// How many rounds it took part in.
-    pub(crate) fn rounds(&self) -> usize {
-        self.samples.iter().flatten().count()
+    pub(crate) fn new(server: &'a Server, load: L) -> Self {
+        Self { server, load, samples: Vec::new() }
     }
 }
 
 /// Lets all take their turn, one after another, round by round, so that a machine that drifts touches all alike.
 /// `work` puts load on a server that is idle, returns when it is idle again, and says how many units (messages, bytes)
-/// it has done in between.
+/// it has done in between; `warm_up` does a little of the same before that.
 pub(crate) fn alternate<L>(
     bench: &Bench,
     what: &str,
     rounds: Rounds,
     entrants: &mut [Entrant<'_, L>],
+    mut warm_up: impl FnMut(&mut L) -> Result<u64>,
     mut work: impl FnMut(&mut L) -> Result<u64>,
 ) -> Result<()> {
     let stride = (rounds.central / rounds.all.max(1)).max(1);
     for round in 0..rounds.central {
         bench.progress.show(&format!("{what}, round {} of {}", round + 1, rounds.central));
         for entrant in &mut *entrants {
-            let takes_part = entrant.is_central || (round % stride == 0 && round / stride < rounds.all);
-            let sample = if takes_part { Some(entrant.take_turn(&mut work)?) } else { None };
+            let takes_part = entrant.server.is_central || (round % stride == 0 && round / stride < rounds.all);
+            let sample = if takes_part { Some(entrant.take_turn(&mut warm_up, &mut work)?) } else { None };
             entrant.samples.push(sample);
         }
     }
@@ -68,8 +62,13 @@ pub(crate) fn alternate<L>(
 }
 
 impl<L> Entrant<'_, L> {
-    fn take_turn(&mut self, work: &mut impl FnMut(&mut L) -> Result<u64>) -> Result<Sample> {
+    fn take_turn(
+        &mut self,
+        warm_up: &mut impl FnMut(&mut L) -> Result<u64>,
+        work: &mut impl FnMut(&mut L) -> Result<u64>,
+    ) -> Result<Sample> {
         let failed = |error| format!("{}: {error}", self.server.name);
+        warm_up(&mut self.load).map_err(failed)?;
         let cpu = self.server.cpu_time()?;
         let begin = Instant::now();
         let units = work(&mut self.load).map_err(failed)?;

@@ -32,6 +32,8 @@ pub(crate) struct Program {
     words: Vec<OsString>,
     /// Whether it has a process for each connection, whose time counts too.
     forks: bool,
+    /// Whether it takes part in every round: those do that a target compares. The others do in some.
+    is_central: bool,
 }
 
 impl Program {
@@ -39,7 +41,7 @@ impl Program {
     /// a moment ago; otherwise its first line on standard output says `port N`.
     pub(crate) fn new<W: AsRef<OsStr>>(name: &'static str, words: impl IntoIterator<Item = W>) -> Self {
         let words = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { name, words, forks: false }
+        Self { name, words, forks: false, is_central: false }
     }
 
     /// The daemon of this package.
@@ -53,6 +55,11 @@ impl Program {
         let mut program = Self::new(name, ["serve"].iter().chain(role));
         program.words.insert(0, this_program());
         program
+    }
+
+    pub(crate) fn central(mut self) -> Self {
+        self.is_central = true;
+        self
     }
 
     pub(crate) fn forking(mut self) -> Self {
@@ -91,8 +98,9 @@ impl Program {
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    pub(crate) forks: bool,
+    pub(crate) is_central: bool,
     child: Child,
-    forks: bool,
     lines: Arc<AtomicU64>,
 }
 
@@ -115,7 +123,8 @@ impl Server {
         let complaint = collect(stderr);
         let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(0)).into();
         // From here on an early return ends the child.
-        let mut server = Self { name: program.name, address, child, forks: program.forks, lines };
+        let Program { name, forks, is_central, .. } = *program;
+        let mut server = Self { name, address, forks, is_central, child, lines };
         let is_up = match port {
             Some(port) => server.wait_until_listening(port)?,
             None => match first_line.recv_timeout(PATIENCE).ok().as_deref().and_then(port_of) {

@@ -1,17 +1,12 @@
 //! The floor: what any event loop must do to echo, and nothing else.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::Ipv4Addr;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
 
 const LISTENER: Token = Token(usize::MAX);
-
-/// As the daemon has it: the length of the kernel's queue decides how a burst of connections fares.
-pub(crate) const BACKLOG: i32 = 4096;
 
 /// One client, and what it has not taken yet.
 struct Client {
@@ -22,7 +17,7 @@ struct Client {
 
 pub(crate) fn serve(read_size: usize) -> io::Result<()> {
     let mut poll = Poll::new()?;
-    let mut listener = listen()?;
+    let mut listener = TcpListener::from_std(super::listen()?);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut clients: Slab<Client> = Slab::new();
     let mut buffer = vec![0; read_size];
@@ -92,18 +87,6 @@ impl Client {
         }
         Ok(true)
     }
-}
-
-/// A listening socket of 127.0.0.1, whose port is printed. What it accepts has no delay.
-pub(crate) fn listen() -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    socket.listen(BACKLOG)?;
-    let listener = std::net::TcpListener::from(socket);
-    println!("listening on port {}", listener.local_addr()?.port());
-    Ok(TcpListener::from_std(listener))
 }
 
 /// What a read or write did; `None` where it would have to wait.

@@ -1,10 +1,21 @@
-//! Servers to compare with that are part of this program: it starts itself again to be one of them.
+//! Servers to compare with that are part of this program: it starts itself again to be one of them. (The others in this
+//! folder are for the languages that people use instead.)
 
 mod floor;
+mod threads;
+mod tokio;
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::Subcommand;
+use socket2::{Domain, Socket, Type};
+
+/// As the daemon has it: the length of the kernel's queue decides how a burst of connections fares.
+const BACKLOG: i32 = 4096;
+
+/// What those have for each connection that have a buffer for each: enough for most messages at once.
+const BUFFER: usize = 16 << 10;
 
 /// Which server to be. Each listens on a port of 127.0.0.1 that the system picks, prints it, and serves until it is
 /// killed.
@@ -16,10 +27,28 @@ pub(crate) enum Role {
         #[arg(long, default_value_t = 64 << 10)]
         read_size: usize,
     },
+    /// tokio, a task for each connection
+    Tokio,
+    /// The standard library, a thread for each connection
+    Threads,
 }
 
 pub(crate) fn serve(role: Role) -> io::Result<()> {
     match role {
         Role::Floor { read_size } => floor::serve(read_size),
+        Role::Tokio => tokio::serve(),
+        Role::Threads => threads::serve(),
     }
+}
+
+/// A listening socket, whose port is printed. It does not block, and what it accepts has no delay.
+fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
+    println!("listening on port {}", listener.local_addr()?.port());
+    Ok(listener)
 }
