@@ -52,6 +52,9 @@ pub(crate) struct Cell {
     pub(crate) unit: &'static str,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     pub(crate) figures: Option<Figures>,
+    /// In the room: the processor time divided by that of redis in the same round.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio_to_redis: Option<Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_us: Option<Latency>,
     /// Bytes of memory for each connection.

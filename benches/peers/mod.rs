@@ -2,6 +2,8 @@
 //! folder are for the languages that people use instead.)
 
 mod floor;
+mod room_floor;
+mod room_tokio;
 mod threads;
 mod tokio;
 
@@ -31,6 +33,10 @@ pub(crate) enum Role {
     Tokio,
     /// The standard library, a thread for each connection
     Threads,
+    /// The least that a chat room can do
+    RoomFloor,
+    /// A chat room on tokio's broadcast channel
+    RoomTokio,
 }
 
 pub(crate) fn serve(role: Role) -> io::Result<()> {
@@ -38,6 +44,8 @@ pub(crate) fn serve(role: Role) -> io::Result<()> {
         Role::Floor { read_size } => floor::serve(read_size),
         Role::Tokio => tokio::serve(),
         Role::Threads => threads::serve(),
+        Role::RoomFloor => room_floor::serve(),
+        Role::RoomTokio => room_tokio::serve(),
     }
 }
 

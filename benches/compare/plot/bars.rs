@@ -1,0 +1,90 @@
+//! Groups of bars, a bar in each for a server.
+
+use std::path::Path;
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::frame::{Axis, FONT, GRID, INK, Outcome, SIZE, Words, colour, frame, log_steps, number, steps};
+
+/// The bars of one server, one for each group; `None` where it was not measured.
+pub(crate) struct Bars<'a> {
+    pub(crate) server: &'a str,
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+/// How high a bar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Linear,
+    /// For what differs by orders of magnitude: each bar has its figure on it.
+    Logarithmic,
+}
+
+/// Of a group's width, what is left free between groups.
+const GAP: f64 = 0.2;
+
+/// Draws `bars` by `groups` into an SVG file.
+pub(crate) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Scale, bars: &[Bars<'_>]) -> Outcome {
+    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    let servers: Vec<&str> = bars.iter().map(|bars| bars.server).collect();
+    let area = frame(&root, words, &servers)?;
+    let values = || bars.iter().flat_map(|bars| bars.values.iter().flatten().copied());
+    let most = values().fold(0.0, f64::max);
+    let least = values().fold(f64::INFINITY, f64::min).min(most);
+    let marks = match scale {
+        Scale::Linear => steps(most),
+        // The shortest bar has a length, too, and the figure on the longest has room.
+        Scale::Logarithmic => log_steps(least / 2.0, most * 1.5),
+    };
+    let height = |value: f64| match scale {
+        Scale::Linear => value,
+        Scale::Logarithmic => value.max(marks[0]).log10(),
+    };
+    let heights: Vec<f64> = marks.iter().map(|mark| height(*mark)).collect();
+    let (bottom, top) = (heights[0], heights[heights.len() - 1]);
+    let middles = (0..groups.len()).map(|at| at as f64 + 0.5).collect();
+    let mut chart = ChartBuilder::on(&area)
+        .margin_right(10)
+        .margin_left(10)
+        .margin_bottom(8)
+        .x_label_area_size(48)
+        .y_label_area_size(72)
+        .build_cartesian_2d(
+            Axis { from: 0.0, to: groups.len() as f64, marks: middles },
+            Axis { from: bottom, to: top, marks: heights },
+        )?;
+    let label = |at: &f64| match scale {
+        Scale::Linear => number(*at),
+        Scale::Logarithmic => number(10_f64.powf(*at)),
+    };
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style((FONT, 14).into_font().color(&INK))
+        .axis_desc_style((FONT, 14).into_font().color(&INK))
+        .x_desc(words.x)
+        .y_desc(words.y)
+        .x_label_formatter(&|at| groups.get(*at as usize).cloned().unwrap_or_default())
+        .y_label_formatter(&label)
+        .draw()?;
+    let width = (1.0 - GAP) / bars.len().max(1) as f64;
+    for (at, server) in bars.iter().enumerate() {
+        let colour = colour(server.server, at);
+        for (group, value) in server.values.iter().enumerate() {
+            let Some(value) = *value else { continue };
+            let left = group as f64 + GAP / 2.0 + at as f64 * width;
+            let corners = [(left + width * 0.06, bottom), (left + width * 0.94, height(value))];
+            chart.draw_series([Rectangle::new(corners, colour.filled())])?;
+            if scale == Scale::Logarithmic {
+                let style = (FONT, 13).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Bottom));
+                chart.draw_series([Text::new(number(value), (left + width / 2.0, height(value)), style)])?;
+            }
+        }
+    }
+    root.present()?;
+    Ok(())
+}

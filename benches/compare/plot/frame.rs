@@ -1,0 +1,141 @@
+//! What all pictures have in common: size, colours, letters, and the legend beside the data.
+
+use std::error::Error;
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::prelude::*;
+
+pub(super) type Outcome = Result<(), Box<dyn Error>>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+pub(super) const SIZE: (u32, u32) = (900, 460);
+pub(super) const FONT: &str = "sans-serif";
+pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+pub(super) const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
+
+const TITLE: u32 = 19;
+const SUBTITLE: u32 = 13;
+/// The height of the head, with both titles.
+const HEAD: u32 = 58;
+const LEGEND: u32 = 14;
+const LEGEND_WIDTH: u32 = 150;
+const LEGEND_LINE: i32 = 22;
+
+/// What is written around the data.
+pub(crate) struct Words<'a> {
+    pub(crate) title: &'a str,
+    /// Under which conditions it was measured.
+    pub(crate) subtitle: &'a str,
+    pub(crate) x: &'a str,
+    pub(crate) y: &'a str,
+}
+
+/// A server has its colour in all pictures, ours and the floor the strongest ones.
+pub(super) fn colour(server: &str, at: usize) -> RGBColor {
+    const OTHERS: [RGBColor; 4] = [
+        RGBColor(0x7f, 0x3c, 0x8d),
+        RGBColor(0x11, 0xa5, 0x79),
+        RGBColor(0xa5, 0xaa, 0x99),
+        RGBColor(0x80, 0xba, 0x5a),
+    ];
+    match server.split(' ').next().unwrap_or(server) {
+        "echo-server" => RGBColor(0x00, 0x5f, 0xb8),
+        "floor" => RGBColor(0x33, 0x33, 0x33),
+        "tokio" => RGBColor(0xe6, 0x8a, 0x00),
+        "threads" => RGBColor(0x2c, 0x8c, 0x3c),
+        "redis" => RGBColor(0xd0, 0x2c, 0x2c),
+        "ncat" => RGBColor(0x56, 0xb4, 0xe9),
+        "socat" => RGBColor(0xcc, 0x79, 0xa7),
+        "asyncio" => RGBColor(0xb8, 0x9b, 0x00),
+        "uvloop" => RGBColor(0x7a, 0x5c, 0x3a),
+        "node" => RGBColor(0x8f, 0xc3, 0x4a),
+        "go" => RGBColor(0x00, 0xa6, 0xb0),
+        _ => OTHERS[at % OTHERS.len()],
+    }
+}
+
+/// Paints the ground, the titles, and the names of the servers at the right; returns what is left for the data.
+pub(super) fn frame<'a>(root: &Area<'a>, words: &Words<'_>, servers: &[&str]) -> Result<Area<'a>, Box<dyn Error>> {
+    root.fill(&WHITE)?;
+    let (head, body) = root.split_vertically(HEAD);
+    head.draw_text(words.title, &(FONT, TITLE).into_text_style(&head).color(&INK), (20, 12))?;
+    head.draw_text(words.subtitle, &(FONT, SUBTITLE).into_text_style(&head).color(&INK), (20, 36))?;
+    let (data, legend) = body.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+    for (at, server) in servers.iter().enumerate() {
+        let top = 12 + at as i32 * LEGEND_LINE;
+        let square = [(8, top), (22, top + 14)];
+        legend.draw(&Rectangle::new(square, colour(server, at).filled()))?;
+        legend.draw_text(server, &(FONT, LEGEND).into_text_style(&legend).color(&INK), (30, top))?;
+    }
+    Ok(data)
+}
+
+/// A number as an axis or a bar shows it: three digits at most.
+pub(super) fn number(value: f64) -> String {
+    match value {
+        _ if value >= 1e9 => format!("{} G", three_digits(value / 1e9)),
+        _ if value >= 1e6 => format!("{} M", three_digits(value / 1e6)),
+        _ if value >= 1e4 => format!("{} k", three_digits(value / 1e3)),
+        _ => three_digits(value),
+    }
+}
+
+fn three_digits(value: f64) -> String {
+    match value {
+        _ if value >= 99.5 => format!("{value:.0}"),
+        _ if value >= 9.95 => trimmed(&format!("{value:.1}")),
+        _ => trimmed(&format!("{value:.2}")),
+    }
+}
+
+fn trimmed(text: &str) -> String {
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Where a linear axis from zero to at least `most` has its marks, about six of them.
+pub(super) fn steps(most: f64) -> Vec<f64> {
+    let most = if most > 0.0 { most } else { 1.0 };
+    let decade = 10_f64.powf((most / 6.0).log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|factor| factor * decade).find(|step| step * 6.0 >= most);
+    let step = step.unwrap_or(10.0 * decade);
+    (0..=(most / step).ceil() as usize).map(|at| at as f64 * step).collect()
+}
+
+/// Where the logarithmic axis from `least` to `most` has its marks: 1, 2, 5, 10 and so on, or only the powers
+/// of ten if it is long; the first mark is not above `least` and the last not below `most`.
+pub(super) fn log_steps(least: f64, most: f64) -> Vec<f64> {
+    let (least, most) = (least.max(1e-9), most.max(1e-9));
+    let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32);
+    let factors: &[f64] = if last - first > 3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let all: Vec<f64> =
+        (first..=last).flat_map(|decade| factors.iter().map(move |factor| factor * 10_f64.powi(decade))).collect();
+    let from = all.iter().rposition(|mark| *mark <= least).unwrap_or(0);
+    let to = all.iter().position(|mark| *mark >= most).unwrap_or(all.len() - 1);
+    all[from..=to.max(from + 1).min(all.len() - 1)].to_vec()
+}
+
+/// A linear axis with marks where they are wanted.
+pub(super) struct Axis {
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) marks: Vec<f64>,
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        limit.0 + ((value - self.from) / (self.to - self.from) * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.marks.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.from..self.to
+    }
+}
