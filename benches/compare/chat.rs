@@ -90,7 +90,7 @@ fn measure(bench: &Bench, receivers: usize, window: u64, rooms: &mut [(&Server, 
             let left_out = Some("it names the speaker once a read, not once a line".to_owned());
             cells.push(Cell { left_out, ..cell(server, receivers, window) });
         } else {
-            entrants.push(Entrant::new(*server, crowd));
+            entrants.push(Entrant::new(server, crowd));
         }
     }
     let period = Duration::from_millis(match (bench.quick, receivers) {

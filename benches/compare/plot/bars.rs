@@ -5,17 +5,18 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::frame::{Axis, FONT, GRID, INK, Outcome, SIZE, Words, colour, frame, log_steps, number, steps};
+use super::frame::{Axis, FONT, GRID, INK, LETTERS, SIZE, Words, colour, frame, log_steps, number, steps};
+use crate::Result;
 
 /// The bars of one server, one for each group; `None` where it was not measured.
-pub(crate) struct Bars<'a> {
-    pub(crate) server: &'a str,
-    pub(crate) values: Vec<Option<f64>>,
+pub(super) struct Bars<'a> {
+    pub(super) server: &'a str,
+    pub(super) values: Vec<Option<f64>>,
 }
 
 /// How high a bar is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
+pub(super) enum Scale {
     Linear,
     /// For what differs by orders of magnitude: each bar has its figure on it.
     Logarithmic,
@@ -24,8 +25,11 @@ pub(crate) enum Scale {
 /// Of a group's width, what is left free between groups.
 const GAP: f64 = 0.2;
 
-/// Draws `bars` by `groups` into an SVG file.
-pub(crate) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Scale, bars: &[Bars<'_>]) -> Outcome {
+/// Draws `bars` by `groups` into an SVG file; nothing where there are none.
+pub(super) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Scale, bars: &[Bars<'_>]) -> Result<()> {
+    if groups.is_empty() {
+        return Ok(());
+    }
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     let servers: Vec<&str> = bars.iter().map(|bars| bars.server).collect();
     let area = frame(&root, words, &servers)?;
@@ -44,16 +48,10 @@ pub(crate) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Sca
     let heights: Vec<f64> = marks.iter().map(|mark| height(*mark)).collect();
     let (bottom, top) = (heights[0], heights[heights.len() - 1]);
     let middles = (0..groups.len()).map(|at| at as f64 + 0.5).collect();
-    let mut chart = ChartBuilder::on(&area)
-        .margin_right(10)
-        .margin_left(10)
-        .margin_bottom(8)
-        .x_label_area_size(48)
-        .y_label_area_size(72)
-        .build_cartesian_2d(
-            Axis { from: 0.0, to: groups.len() as f64, marks: middles },
-            Axis { from: bottom, to: top, marks: heights },
-        )?;
+    let mut chart = ChartBuilder::on(&area).x_label_area_size(50).y_label_area_size(72).build_cartesian_2d(
+        Axis { from: 0.0, to: groups.len() as f64, marks: middles },
+        Axis { from: bottom, to: top, marks: heights },
+    )?;
     let label = |at: &f64| match scale {
         Scale::Linear => number(*at),
         Scale::Logarithmic => number(10_f64.powf(*at)),
@@ -64,8 +62,8 @@ pub(crate) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Sca
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .axis_style(INK)
-        .label_style((FONT, 14).into_font().color(&INK))
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
+        .label_style((FONT, LETTERS).into_font().color(&INK))
+        .axis_desc_style((FONT, LETTERS).into_font().color(&INK))
         .x_desc(words.x)
         .y_desc(words.y)
         .x_label_formatter(&|at| groups.get(*at as usize).cloned().unwrap_or_default())
@@ -73,7 +71,7 @@ pub(crate) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Sca
         .draw()?;
     let width = (1.0 - GAP) / bars.len().max(1) as f64;
     for (at, server) in bars.iter().enumerate() {
-        let colour = colour(server.server, at);
+        let colour = colour(server.server);
         for (group, value) in server.values.iter().enumerate() {
             let Some(value) = *value else { continue };
             let left = group as f64 + GAP / 2.0 + at as f64 * width;

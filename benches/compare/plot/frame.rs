@@ -1,75 +1,82 @@
 //! What all pictures have in common: size, colours, letters, and the legend beside the data.
 
-use std::error::Error;
 use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
-pub(super) type Outcome = Result<(), Box<dyn Error>>;
+use crate::Result;
+use crate::programs::{DAEMON, FLOOR, LOGGING, TOKIO};
+
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-pub(super) const SIZE: (u32, u32) = (900, 460);
+pub(super) const SIZE: (u32, u32) = (920, 480);
 pub(super) const FONT: &str = "sans-serif";
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 pub(super) const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 
+pub(super) const LETTERS: u32 = 14;
+const FAINT: RGBColor = RGBColor(0x77, 0x77, 0x77);
+
 const TITLE: u32 = 19;
 const SUBTITLE: u32 = 13;
-/// The height of the head, with both titles.
-const HEAD: u32 = 58;
-const LEGEND: u32 = 14;
-const LEGEND_WIDTH: u32 = 150;
+const SMALL: u32 = 11;
+
+/// The heights above and below the data, and the width beside it.
+const HEAD: u32 = 66;
+const FOOT: u32 = 26;
+const LEGEND_WIDTH: u32 = 185;
 const LEGEND_LINE: i32 = 22;
 
 /// What is written around the data.
-pub(crate) struct Words<'a> {
-    pub(crate) title: &'a str,
+pub(super) struct Words<'a> {
+    pub(super) title: &'a str,
     /// Under which conditions it was measured.
-    pub(crate) subtitle: &'a str,
-    pub(crate) x: &'a str,
-    pub(crate) y: &'a str,
+    pub(super) subtitle: &'a str,
+    pub(super) x: &'a str,
+    pub(super) y: &'a str,
+    /// Where and when.
+    pub(super) foot: &'a str,
 }
 
 /// A server has its colour in all pictures, ours and the floor the strongest ones.
-pub(super) fn colour(server: &str, at: usize) -> RGBColor {
-    const OTHERS: [RGBColor; 4] = [
-        RGBColor(0x7f, 0x3c, 0x8d),
-        RGBColor(0x11, 0xa5, 0x79),
-        RGBColor(0xa5, 0xaa, 0x99),
-        RGBColor(0x80, 0xba, 0x5a),
-    ];
-    match server.split(' ').next().unwrap_or(server) {
-        "echo-server" => RGBColor(0x00, 0x5f, 0xb8),
-        "floor" => RGBColor(0x33, 0x33, 0x33),
-        "tokio" => RGBColor(0xe6, 0x8a, 0x00),
+pub(super) fn colour(server: &str) -> RGBColor {
+    match server {
+        DAEMON => RGBColor(0x00, 0x5f, 0xb8),
+        LOGGING => RGBColor(0x85, 0xb8, 0xe8),
+        FLOOR => RGBColor(0x33, 0x33, 0x33),
+        TOKIO => RGBColor(0xe6, 0x8a, 0x00),
         "threads" => RGBColor(0x2c, 0x8c, 0x3c),
-        "redis" => RGBColor(0xd0, 0x2c, 0x2c),
-        "ncat" => RGBColor(0x56, 0xb4, 0xe9),
-        "socat" => RGBColor(0xcc, 0x79, 0xa7),
         "asyncio" => RGBColor(0xb8, 0x9b, 0x00),
         "uvloop" => RGBColor(0x7a, 0x5c, 0x3a),
-        "node" => RGBColor(0x8f, 0xc3, 0x4a),
         "go" => RGBColor(0x00, 0xa6, 0xb0),
-        _ => OTHERS[at % OTHERS.len()],
+        "node" => RGBColor(0x9b, 0xc9, 0x3c),
+        "ncat" | "ncat --chat" => RGBColor(0xa8, 0x6f, 0xc9),
+        "socat" => RGBColor(0xe3, 0x8f, 0xb8),
+        "redis" => RGBColor(0xd0, 0x2c, 0x2c),
+        _ => RGBColor(0x99, 0x99, 0x99),
     }
 }
 
-/// Paints the ground, the titles, and the names of the servers at the right; returns what is left for the data.
-pub(super) fn frame<'a>(root: &Area<'a>, words: &Words<'_>, servers: &[&str]) -> Result<Area<'a>, Box<dyn Error>> {
+/// Paints the ground, the words around the data, and the names of the servers at the right; returns what is left for
+/// the data.
+pub(super) fn frame<'a>(root: &Area<'a>, words: &Words<'_>, servers: &[&str]) -> Result<Area<'a>> {
     root.fill(&WHITE)?;
-    let (head, body) = root.split_vertically(HEAD);
-    head.draw_text(words.title, &(FONT, TITLE).into_text_style(&head).color(&INK), (20, 12))?;
-    head.draw_text(words.subtitle, &(FONT, SUBTITLE).into_text_style(&head).color(&INK), (20, 36))?;
-    let (data, legend) = body.split_horizontally(SIZE.0 - LEGEND_WIDTH);
+    let write = |text: &str, size: u32, colour: &RGBColor, at: (i32, i32)| {
+        root.draw_text(text, &(FONT, size).into_text_style(root).color(colour), at)
+    };
+    let (width, height) = (SIZE.0 as i32, SIZE.1 as i32);
+    write(words.title, TITLE, &INK, (20, 10))?;
+    write(words.subtitle, SUBTITLE, &INK, (20, 36))?;
+    write(words.foot, SMALL, &FAINT, (20, height - 18))?;
+    let left = width - LEGEND_WIDTH as i32 + 10;
     for (at, server) in servers.iter().enumerate() {
-        let top = 12 + at as i32 * LEGEND_LINE;
-        let square = [(8, top), (22, top + 14)];
-        legend.draw(&Rectangle::new(square, colour(server, at).filled()))?;
-        legend.draw_text(server, &(FONT, LEGEND).into_text_style(&legend).color(&INK), (30, top))?;
+        let top = HEAD as i32 + at as i32 * LEGEND_LINE;
+        root.draw(&Rectangle::new([(left, top), (left + 14, top + 14)], colour(server).filled()))?;
+        write(server, LETTERS, &INK, (left + 22, top))?;
     }
-    Ok(data)
+    Ok(root.margin(HEAD, FOOT, 10, LEGEND_WIDTH))
 }
 
 /// A number as an axis or a bar shows it: three digits at most.

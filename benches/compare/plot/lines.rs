@@ -1,26 +1,28 @@
-//! A line for each server, over a logarithmic axis.
+//! A line for each server.
 
 use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::frame::{Axis, FONT, GRID, INK, Outcome, SIZE, Words, colour, frame, log_steps, number};
+use super::frame::{Axis, FONT, GRID, INK, LETTERS, SIZE, Words, colour, frame, log_steps, number};
+use crate::Result;
 
-/// The points of one server, in the order of `x`.
-pub(crate) struct Line<'a> {
-    pub(crate) server: &'a str,
-    pub(crate) points: Vec<(f64, f64)>,
+/// The points of one server, from left to right.
+pub(super) struct Line<'a> {
+    pub(super) server: &'a str,
+    pub(super) points: Vec<(f64, f64)>,
 }
 
-/// Draws `lines` into an SVG file. `marks` are what the horizontal axis shows, with the names of the values; where a
-/// value comes to lie there is up to `place`. The vertical axis is logarithmic.
-pub(crate) fn lines(
-    path: &Path,
-    words: &Words<'_>,
-    marks: &[(f64, String)],
-    place: fn(f64) -> f64,
-    lines: &[Line<'_>],
-) -> Outcome {
+/// Where the horizontal axis has a mark, and what it is called.
+pub(super) struct Mark {
+    pub(super) at: f64,
+    pub(super) name: String,
+}
+
+/// Draws `lines` into an SVG file; nothing where there are none. The vertical axis is logarithmic.
+pub(super) fn lines(path: &Path, words: &Words<'_>, marks: &[Mark], lines: &[Line<'_>]) -> Result<()> {
+    let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return Ok(()) };
+    let (first, last) = (first.at, last.at);
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     let servers: Vec<&str> = lines.iter().map(|line| line.server).collect();
     let area = frame(&root, words, &servers)?;
@@ -28,40 +30,29 @@ pub(crate) fn lines(
     let most = values().fold(1e-9, f64::max);
     let least = values().fold(most, f64::min);
     let heights: Vec<f64> = log_steps(least, most).into_iter().map(f64::log10).collect();
-    let places: Vec<f64> = marks.iter().map(|(value, _)| place(*value)).collect();
-    let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(()) };
     // So that no point lies on the edge.
     let margin = (last - first).max(0.1) * 0.03;
-    let mut chart = ChartBuilder::on(&area)
-        .margin_right(10)
-        .margin_left(10)
-        .margin_bottom(8)
-        .x_label_area_size(48)
-        .y_label_area_size(72)
-        .build_cartesian_2d(
-            Axis { from: first - margin, to: last + margin, marks: places.clone() },
-            Axis { from: heights[0], to: heights[heights.len() - 1], marks: heights },
-        )?;
-    let name = |at: &f64| {
-        let found = places.iter().position(|place| (place - at).abs() < 1e-9);
-        found.map(|at| marks[at].1.clone()).unwrap_or_default()
-    };
+    let mut chart = ChartBuilder::on(&area).x_label_area_size(50).y_label_area_size(72).build_cartesian_2d(
+        Axis { from: first - margin, to: last + margin, marks: marks.iter().map(|mark| mark.at).collect() },
+        Axis { from: heights[0], to: heights[heights.len() - 1], marks: heights },
+    )?;
+    let name = |at: &f64| marks.iter().find(|mark| mark.at == *at).map_or(String::new(), |mark| mark.name.clone());
     chart
         .configure_mesh()
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .axis_style(INK)
-        .label_style((FONT, 14).into_font().color(&INK))
-        .axis_desc_style((FONT, 14).into_font().color(&INK))
+        .label_style((FONT, LETTERS).into_font().color(&INK))
+        .axis_desc_style((FONT, LETTERS).into_font().color(&INK))
         .x_desc(words.x)
         .y_desc(words.y)
         .x_label_formatter(&name)
         .y_label_formatter(&|at| number(10_f64.powf(*at)))
         .draw()?;
     // The first ones are drawn last, on top of the others.
-    for (at, line) in lines.iter().enumerate().rev() {
-        let colour = colour(line.server, at);
-        let points: Vec<(f64, f64)> = line.points.iter().map(|(x, y)| (place(*x), y.max(1e-9).log10())).collect();
+    for line in lines.iter().rev() {
+        let colour = colour(line.server);
+        let points: Vec<(f64, f64)> = line.points.iter().map(|(x, y)| (*x, y.max(1e-9).log10())).collect();
         chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
         chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
     }
