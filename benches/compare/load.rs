@@ -41,7 +41,7 @@ impl Load {
             size: size as u64,
             depth: depth as u64,
             begun: vec![Instant::now(); connections * depth],
-            latency: Histogram::new(3)?,
+            latency: histogram()?,
         })
     }
 
@@ -154,6 +154,11 @@ impl Load {
         }
         Ok(is_over)
     }
+}
+
+/// For times in nanoseconds up to a minute, with three digits.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(60_000_000_000, 3)?)
 }
 
 /// When messages are due, one client after another.

@@ -5,10 +5,14 @@
 //! statistics. Each scenario is a module and gives [`report::Cell`]s, which become files, plots and the table.
 
 mod accounting;
+mod bulk;
 mod chat;
+mod churn;
 mod client;
 mod echo;
+mod fair;
 mod flood;
+mod idle;
 mod load;
 mod pattern;
 #[path = "../peers/mod.rs"]
@@ -19,6 +23,8 @@ mod progress;
 mod report;
 mod rounds;
 mod servers;
+mod start;
+mod syscalls;
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -31,6 +37,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use peers::Role;
 use progress::Progress;
 use report::{Cell, Machine, Missing, Results};
+use rounds::Rounds;
 use servers::{Cores, Program, Server};
 
 /// What goes wrong ends the run and is printed; nothing is done about it by its kind.
@@ -80,15 +87,25 @@ enum Task {
 enum Scenario {
     /// Messages that come back
     Echo,
+    /// Streams at full speed
+    Bulk,
+    /// Small messages beside streams
+    Fair,
+    /// Connections that come and go
+    Churn,
+    /// Connections that say nothing
+    Idle,
     /// A room
     Chat,
+    /// The way from exec to the first answer
+    Start,
 }
 
 /// What all scenarios share.
 pub(crate) struct Bench {
     pub(crate) quick: bool,
     /// How many rounds there are to be, if somebody has said so.
-    pub(crate) rounds: Option<usize>,
+    asked_rounds: Option<usize>,
     pub(crate) cores: Option<Cores>,
     pub(crate) progress: Progress,
     missing: RefCell<Vec<Missing>>,
@@ -107,6 +124,15 @@ impl Bench {
                 self.note_missing(program.name, why);
                 Ok(None)
             }
+        }
+    }
+
+    /// How many rounds there are: so many in a full run, a few in a quick one.
+    pub(crate) fn rounds(&self, central: usize, all: usize) -> Rounds {
+        match self.asked_rounds {
+            Some(rounds) => Rounds { central: rounds, all: rounds },
+            None if self.quick => Rounds { central: central.min(4), all: all.min(2) },
+            None => Rounds { central, all },
         }
     }
 
@@ -136,6 +162,7 @@ fn main() -> ExitCode {
 
 fn compare(args: &Args) -> Result<()> {
     servers::raise_descriptor_limit()?;
+    let machine = Machine::look();
     let cores = Cores::find()?;
     match cores {
         Some(cores) => servers::pin(cores.load)?,
@@ -144,7 +171,7 @@ fn compare(args: &Args) -> Result<()> {
     let scenarios = if args.scenarios.is_empty() { Scenario::value_variants() } else { &args.scenarios };
     let bench = Bench {
         quick: args.quick,
-        rounds: args.rounds,
+        asked_rounds: args.rounds,
         cores,
         progress: Progress::new(scenarios.len()),
         missing: RefCell::default(),
@@ -156,7 +183,7 @@ fn compare(args: &Args) -> Result<()> {
         bench.progress.end();
     }
     bench.progress.finish();
-    let results = Results { machine: Machine::look(), quick: args.quick, cells, missing: bench.missing.take() };
+    let results = Results { machine, quick: args.quick, cells, missing: bench.missing.take() };
     let folder = folder_of_results(args.quick);
     results.write(&folder)?;
     plot::all(&results, &folder)
@@ -174,7 +201,12 @@ impl Scenario {
     fn run(self, bench: &Bench) -> Result<Vec<Cell>> {
         match self {
             Self::Echo => echo::run(bench),
+            Self::Bulk => bulk::run(bench),
+            Self::Fair => fair::run(bench),
+            Self::Churn => churn::run(bench),
+            Self::Idle => idle::run(bench),
             Self::Chat => chat::run(bench),
+            Self::Start => start::run(bench),
         }
     }
 }

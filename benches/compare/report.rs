@@ -57,6 +57,9 @@ pub(crate) struct Cell {
     pub(crate) ratio_to_redis: Option<Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_us: Option<Latency>,
+    /// For what part of the messages there was a line in the log, where each was to have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) logged_share: Option<f64>,
     /// Bytes of memory for each connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemoryPerConnection>,
@@ -118,6 +121,7 @@ impl Latency {
 }
 
 impl Machine {
+    /// Looks before any thread is pinned, so that all cores count.
     pub(crate) fn look() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));

@@ -1,9 +1,8 @@
 //! Servers under measurement: each a process of its own, on a core of its own, ended when it is dropped.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -31,9 +30,9 @@ pub(crate) struct Program {
     pub(crate) name: &'static str,
     words: Vec<OsString>,
     /// Whether it has a process for each connection, whose time counts too.
-    forks: bool,
+    pub(crate) forks: bool,
     /// Whether it takes part in every round: those do that a target compares. The others do in some.
-    is_central: bool,
+    pub(crate) is_central: bool,
 }
 
 impl Program {
@@ -67,9 +66,10 @@ impl Program {
         self
     }
 
-    /// The same program run by another one, which replaces itself by it or stays out of its way.
-    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
-        self.words.splice(0..0, wrapper.iter().map(OsString::from));
+    /// The same program run by another one, by which name it goes then.
+    pub(crate) fn under(mut self, name: &'static str, command_line: &[&str]) -> Self {
+        self.name = name;
+        self.words.splice(0..0, command_line.iter().map(OsString::from));
         self
     }
 
@@ -102,31 +102,53 @@ pub(crate) struct Server {
     pub(crate) is_central: bool,
     child: Child,
     lines: Arc<AtomicU64>,
+    /// What it said on standard error, once that is closed.
+    complaint: Receiver<String>,
 }
 
 impl Server {
     /// Starts the program on the servers' core, and waits until it listens.
     pub(crate) fn start(program: &Program, cores: Option<Cores>) -> Result<Self> {
+        Self::start_by(program, |command_line| {
+            let mut command = Command::new(this_program());
+            command.arg("launch");
+            if let Some(cores) = cores {
+                command.args(["--core", &cores.servers.to_string()]);
+            }
+            set_up(command.arg("--").args(command_line)).spawn()
+        })
+    }
+
+    /// The same for a moment only: without the launcher, so that nothing but the program itself takes time.
+    pub(crate) fn start_at_once(program: &Program, cores: Option<Cores>) -> Result<Self> {
+        Self::start_by(program, |command_line| {
+            let mut command = Command::new(&command_line[0]);
+            let spawn = || -> io::Result<Child> {
+                if let Some(cores) = cores {
+                    // What is started from here inherits it.
+                    pin(cores.servers).map_err(|error| io::Error::other(error.to_string()))?;
+                }
+                set_up(command.args(&command_line[1..])).spawn()
+            };
+            let outcome = thread::scope(|scope| scope.spawn(spawn).join());
+            outcome.unwrap_or_else(|_| Err(io::Error::other("it could not be started")))
+        })
+    }
+
+    fn start_by(program: &Program, spawn: impl FnOnce(&[OsString]) -> io::Result<Child>) -> Result<Self> {
         let port = if program.is_told_its_port() { Some(free_port()?) } else { None };
-        let mut command = Command::new(this_program());
-        command.arg("launch");
-        if let Some(cores) = cores {
-            command.args(["--core", &cores.servers.to_string()]);
-        }
-        command.arg("--").args(program.command_line(port.unwrap_or(0)));
-        without_settings(&mut command);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = spawn(&program.command_line(port.unwrap_or(0)))?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
         let stderr = child.stderr.take().ok_or("no standard error")?;
         let lines = Arc::new(AtomicU64::new(0));
         let first_line = watch(stdout, Arc::clone(&lines));
         let complaint = collect(stderr);
         let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(0)).into();
-        // From here on an early return ends the child.
         let Program { name, forks, is_central, .. } = *program;
-        let mut server = Self { name, address, forks, is_central, child, lines };
+        // From here on an early return ends the child.
+        let mut server = Self { name, address, forks, is_central, child, lines, complaint };
         let is_up = match port {
-            Some(port) => server.wait_until_listening(port)?,
+            Some(_) => server.wait_until_listening()?,
             None => match first_line.recv_timeout(PATIENCE).ok().as_deref().and_then(port_of) {
                 Some(port) => {
                     server.address.set_port(port);
@@ -137,8 +159,8 @@ impl Server {
         };
         if !is_up {
             _ = server.child.kill();
-            let complaint = complaint.recv_timeout(PATIENCE).unwrap_or_default();
-            return Err(format!("{} does not start: {}", program.name, complaint.trim()).into());
+            let complaint = server.complaint.recv_timeout(PATIENCE).unwrap_or_default();
+            return Err(format!("it does not start: {}", complaint.trim()).into());
         }
         Ok(server)
     }
@@ -158,19 +180,19 @@ impl Server {
         self.lines.load(Ordering::Acquire)
     }
 
-    /// Tells it to stop, and waits until it has.
+    /// Tells it to stop, and waits until it has, and who watches it too.
     pub(crate) fn stop(mut self) -> Result<()> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, Signal::TERM)?;
         self.child.wait()?;
+        self.complaint.recv_timeout(PATIENCE).map_err(|_| "it does not come to its end")?;
         Ok(())
     }
 
-    /// Looks until somebody listens on the port; `false` if the program has ended. (To try connecting would not do:
-    /// it costs some a process, and where nobody listens, a socket may connect to itself.)
-    fn wait_until_listening(&mut self, port: u16) -> Result<bool> {
+    /// Tries until somebody listens on the port; `false` if the program has ended.
+    fn wait_until_listening(&mut self) -> Result<bool> {
         let begin = Instant::now();
-        while !is_listening(port)? {
+        while !is_listening(self.address) {
             if self.child.try_wait()?.is_some() || begin.elapsed() > PATIENCE {
                 return Ok(false);
             }
@@ -229,11 +251,12 @@ pub(crate) fn raise_descriptor_limit() -> Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
-/// Takes the variables away that would change what the daemon does.
-pub(crate) fn without_settings(command: &mut Command) {
+/// A server's standard streams, and none of the variables that would change what the daemon does.
+fn set_up(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ECHO_")) {
         command.env_remove(name);
     }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())
 }
 
 /// A port that was free a moment ago.
@@ -245,12 +268,10 @@ fn this_program() -> OsString {
     std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into()).into()
 }
 
-fn is_listening(port: u16) -> io::Result<bool> {
-    const LISTEN: &str = "0A";
-    let table = fs::read_to_string("/proc/net/tcp")?;
-    let port = format!(":{port:04X}");
-    let mut rows = table.lines().map(|row| row.split_whitespace());
-    Ok(rows.any(|mut row| row.nth(1).is_some_and(|local| local.ends_with(&port)) && row.nth(1) == Some(LISTEN)))
+/// Whether a connection can be made. (Where nobody listens, a socket may be given that very port, and connect to
+/// itself.)
+fn is_listening(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
 }
 
 /// The number after the word `port`.

@@ -1,0 +1,139 @@
+//! Connections that come and go: each sends one message, half-closes, and reads to the end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use crate::client::{PATIENCE, ready};
+use crate::load::wait;
+use crate::pattern::Pattern;
+use crate::programs;
+use crate::report::{Cell, bytes};
+use crate::rounds::{self, Entrant};
+use crate::{Bench, Result};
+
+/// So many are there at the same time.
+const AT_A_TIME: usize = 16;
+
+const SIZE: usize = 64;
+
+struct Churn {
+    address: SocketAddr,
+    poll: Poll,
+    events: Events,
+    pattern: Pattern,
+    /// How many have come.
+    count: u64,
+}
+
+struct Visitor {
+    stream: TcpStream,
+    number: u64,
+    has_spoken: bool,
+    received: usize,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
+    let mut lineup = vec![programs::floor(), programs::daemon(), programs::floor_again()];
+    lineup.extend(programs::peers(bench));
+    let servers = programs::start(bench, &lineup)?;
+    let mut entrants = Vec::new();
+    for server in &servers {
+        entrants.push(Entrant::new(server, Churn::new(server.address)?));
+    }
+    let what = format!("{AT_A_TIME} at a time, {} each", bytes(SIZE));
+    let milliseconds = if bench.quick { (10, 40) } else { (30, 150) };
+    let warm_up = |load: &mut Churn| load.receive_visitors(Duration::from_millis(milliseconds.0));
+    let work = |load: &mut Churn| load.receive_visitors(Duration::from_millis(milliseconds.1));
+    rounds::alternate(bench, &what, bench.rounds(20, 5), &mut entrants, warm_up, work)?;
+
+    let cell = |(entrant, figures): (&Entrant<'_, Churn>, _)| Cell {
+        scenario: "churn",
+        what: what.clone(),
+        server: entrant.server.name,
+        connections: AT_A_TIME,
+        size: Some(SIZE),
+        unit: "connection",
+        figures: Some(figures),
+        ..Cell::default()
+    };
+    Ok(entrants.iter().zip(rounds::figures(&entrants, 0)).map(cell).collect())
+}
+
+impl Churn {
+    fn new(address: SocketAddr) -> Result<Self> {
+        let pattern = Pattern::new(SIZE, SIZE);
+        Ok(Self { address, poll: Poll::new()?, events: Events::with_capacity(AT_A_TIME), pattern, count: 0 })
+    }
+
+    /// Each visitor is followed by the next, for so long. Returns how many there were.
+    fn receive_visitors(&mut self, duration: Duration) -> Result<u64> {
+        let end = Instant::now() + duration;
+        let before = self.count;
+        let mut visitors = Vec::new();
+        for key in 0..AT_A_TIME {
+            visitors.push(Visitor::come(self.address, self.poll.registry(), key, self.count)?);
+            self.count += 1;
+        }
+        let mut present = AT_A_TIME;
+        while present > 0 {
+            wait(&mut self.poll, &mut self.events, PATIENCE)?;
+            if self.events.is_empty() {
+                return Err(format!("nothing came for {PATIENCE:?}, {present} connections wait").into());
+            }
+            for event in &self.events {
+                let key = event.token().0;
+                if !visitors[key].act(&self.pattern)? {
+                    continue;
+                }
+                if Instant::now() < end {
+                    visitors[key] = Visitor::come(self.address, self.poll.registry(), key, self.count)?;
+                    self.count += 1;
+                } else {
+                    present -= 1;
+                }
+            }
+        }
+        Ok(self.count - before)
+    }
+}
+
+impl Visitor {
+    fn come(address: SocketAddr, registry: &Registry, key: usize, number: u64) -> Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        registry.register(&mut stream, Token(key), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { stream, number, has_spoken: false, received: 0 })
+    }
+
+    /// Does what it can; whether it has come to its end.
+    fn act(&mut self, pattern: &Pattern) -> Result<bool> {
+        let position = self.number * SIZE as u64;
+        if !self.has_spoken {
+            if let Some(error) = self.stream.take_error()? {
+                return Err(error.into());
+            }
+            let message = pattern.at(position, SIZE as u64);
+            let Some(count) = ready(self.stream.write(message))? else { return Ok(false) };
+            if count < message.len() {
+                return Err("no room for a small message".into());
+            }
+            self.stream.shutdown(Shutdown::Write)?;
+            self.has_spoken = true;
+        }
+        let mut buffer = [0; SIZE + 1];
+        while let Some(count) = ready(self.stream.read(&mut buffer))? {
+            if count == 0 && self.received == SIZE {
+                return Ok(true);
+            }
+            if count == 0 || self.received + count > SIZE {
+                return Err(format!("{} bytes came back of {SIZE}", self.received + count).into());
+            }
+            pattern.check(position + self.received as u64, &buffer[..count])?;
+            self.received += count;
+        }
+        Ok(false)
+    }
+}
