@@ -65,7 +65,7 @@ fn latency(cells: &[Cell], path: &Path, foot: &str) -> Result<()> {
     let Some(first) = cells.first() else { return Ok(()) };
     let subtitle = format!(
         "{} messages of {} a second on {} connections, each counted from when it was due",
-        first.offered_per_second.unwrap_or(0),
+        thousands(first.offered_per_second.unwrap_or(0)),
         bytes(first.size.unwrap_or(0)),
         first.connections,
     );
@@ -79,7 +79,8 @@ fn latency(cells: &[Cell], path: &Path, foot: &str) -> Result<()> {
         let points = [(0.5, times.p50), (0.9, times.p90), (0.99, times.p99), (0.999, times.p99_9)];
         Some(Line { server: cell.server, points: points.map(|(share, time)| (at(share), time)).into() })
     };
-    let all: Vec<Line<'_>> = cells.iter().filter_map(line).collect();
+    let mut all: Vec<Line<'_>> = cells.iter().filter_map(line).collect();
+    all.sort_by_key(|line| line.server != DAEMON);
     let words = Words {
         title: "Latency at a fixed rate",
         subtitle: &subtitle,
@@ -96,7 +97,9 @@ fn memory(cells: &[Cell], path: &Path, foot: &str) -> Result<()> {
     let cells: Vec<&Cell> = cells.filter(|cell| cell.memory.is_some()).collect();
     let Some(connections) = cells.first().map(|cell| cell.connections) else { return Ok(()) };
     let own = |cell: &Cell| cell.memory.map(|memory| memory.own.median);
-    let all: Vec<Bars<'_>> = cells.iter().map(|cell| Bars { server: cell.server, values: vec![own(cell)] }).collect();
+    let mut all: Vec<Bars<'_>> =
+        cells.iter().map(|cell| Bars { server: cell.server, values: vec![own(cell)] }).collect();
+    all.sort_by_key(|bars| bars.server != DAEMON);
     let words = Words {
         title: "Memory for an idle connection",
         subtitle: "what the server has of its own, without what the kernel holds",
@@ -104,7 +107,7 @@ fn memory(cells: &[Cell], path: &Path, foot: &str) -> Result<()> {
         y: "bytes, logarithmic",
         foot,
     };
-    bars(path, &words, &[format!("{connections} connections")], Scale::Logarithmic, &all)
+    bars(path, &words, &[format!("{} connections", thousands(connections as u64))], Scale::Logarithmic, &all)
 }
 
 /// Processor time per delivery, by the number of receivers.
@@ -142,7 +145,8 @@ fn by_receivers(cells: &[Cell], path: &Path, words: &Words<'_>, figure: fn(&Cell
     receivers.sort_unstable();
     receivers.dedup();
     let at = |receivers: usize| (receivers as f64).log10();
-    let marks: Vec<Mark> = receivers.into_iter().map(|count| Mark { at: at(count), name: count.to_string() }).collect();
+    let marks: Vec<Mark> =
+        receivers.into_iter().map(|count| Mark { at: at(count), name: thousands(count as u64) }).collect();
     let line = |server| {
         let cells = cells.iter().filter(|cell| cell.server == server);
         let points = cells.filter_map(|cell| Some((at(cell.connections), figure(cell)?))).collect();
@@ -167,6 +171,14 @@ fn servers<'a>(cells: &[&'a Cell]) -> impl Iterator<Item = &'a str> {
     }
     servers.sort_by_key(|server| *server != DAEMON);
     servers.into_iter()
+}
+
+/// A number as people write it.
+fn thousands(number: u64) -> String {
+    match number {
+        ..1000 => number.to_string(),
+        _ => format!("{},{:03}", thousands(number / 1000), number % 1000),
+    }
 }
 
 /// Where and when it was measured.
