@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::programs::{AGAIN, DAEMON, FLOOR, TOKIO};
 use crate::report::Cell;
-use crate::rounds::{Entrant, Rounds, alternate, figures};
+use crate::rounds::{Entrant, alternate, figures};
 use crate::servers::{Program, Server};
 use crate::{Bench, Result};
 use crowd::Crowd;
@@ -94,20 +94,22 @@ fn measure(bench: &Bench, receivers: usize, window: u64, rooms: &mut [(&Server, 
         }
     }
     let period = Duration::from_millis(match (bench.quick, receivers) {
-        (true, ..100) => 30,
-        (true, ..1000) => 50,
-        (true, _) => 100,
+        (true, ..100) => 20,
+        (true, ..1000) => 30,
+        (true, _) => 60,
         (false, ..1000) => 150,
         (false, _) => 300,
     });
-    let rounds = match (bench.rounds, bench.quick) {
-        (Some(rounds), _) => Rounds { central: rounds, all: rounds },
-        (None, true) => Rounds { central: 3, all: 1 },
-        (None, false) => Rounds { central: 10, all: 5 },
-    };
     let what = format!("{SCENARIO}: {}", describe(receivers, window));
     let talk = |crowd: &mut &mut Crowd, period| Ok(crowd.talk(period, window)? * receivers as u64);
-    alternate(bench, &what, rounds, &mut entrants, |crowd| talk(crowd, period / 10), |crowd| talk(crowd, period))?;
+    alternate(
+        bench,
+        &what,
+        bench.rounds(10, 5),
+        &mut entrants,
+        |crowd| talk(crowd, period / 10),
+        |crowd| talk(crowd, period),
+    )?;
 
     let redis = entrants.iter().position(|entrant| entrant.server.name == REDIS);
     let beside_redis = redis.map(|redis| figures(&entrants, redis));
