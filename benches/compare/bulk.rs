@@ -26,7 +26,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut lineup = vec![programs::daemon()];
     lineup.extend(FLOORS.map(|(name, size)| Program::own(name, &["floor", "--read-size", size]).central()));
     lineup.push(Program::own(AGAIN, &["floor", "--read-size", TWIN.1]).central());
-    lineup.extend(programs::peers(bench));
+    lineup.extend(programs::peers_for_streams(bench));
     let servers = programs::start(bench, &lineup)?;
     let mut cells = Vec::new();
     for streams in [1, 4] {

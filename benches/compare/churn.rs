@@ -75,25 +75,25 @@ impl Churn {
         let before = self.count;
         let mut visitors = Vec::new();
         for key in 0..AT_A_TIME {
-            visitors.push(Visitor::come(self.address, self.poll.registry(), key, self.count)?);
+            visitors.push(Some(Visitor::come(self.address, self.poll.registry(), key, self.count)?));
             self.count += 1;
         }
-        let mut present = AT_A_TIME;
-        while present > 0 {
+        while visitors.iter().any(Option::is_some) {
             wait(&mut self.poll, &mut self.events, PATIENCE)?;
             if self.events.is_empty() {
-                return Err(format!("nothing came for {PATIENCE:?}, {present} connections wait").into());
+                return Err(format!("nothing came for {PATIENCE:?}, some connections wait").into());
             }
             for event in &self.events {
                 let key = event.token().0;
-                if !visitors[key].act(&self.pattern)? {
+                let Some(visitor) = &mut visitors[key] else { continue };
+                if !visitor.act(&self.pattern)? {
                     continue;
                 }
+                // The one who leaves closes before the next comes.
+                visitors[key] = None;
                 if Instant::now() < end {
-                    visitors[key] = Visitor::come(self.address, self.poll.registry(), key, self.count)?;
+                    visitors[key] = Some(Visitor::come(self.address, self.poll.registry(), key, self.count)?);
                     self.count += 1;
-                } else {
-                    present -= 1;
                 }
             }
         }

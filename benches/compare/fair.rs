@@ -27,7 +27,7 @@ struct Mixed {
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut lineup = vec![programs::floor(), programs::daemon(), programs::floor_again()];
-    lineup.extend(programs::peers(bench));
+    lineup.extend(programs::peers_for_streams(bench));
     // A target compares them too.
     let lineup: Vec<_> = lineup.into_iter().map(|program| program.central()).collect();
     let servers = programs::start(bench, &lineup)?;

@@ -25,6 +25,8 @@ mod rounds;
 mod servers;
 mod start;
 mod syscalls;
+mod table;
+mod targets;
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -183,10 +185,15 @@ fn compare(args: &Args) -> Result<()> {
         bench.progress.end();
     }
     bench.progress.finish();
-    let results = Results { machine, quick: args.quick, cells, missing: bench.missing.take() };
+    let targets = targets::judge(&cells);
+    let results = Results { machine, quick: args.quick, cells, targets, missing: bench.missing.take() };
     let folder = folder_of_results(args.quick);
     results.write(&folder)?;
-    plot::all(&results, &folder)
+    plot::all(&results, &folder)?;
+    table::print(&results);
+    targets::print(&results.targets);
+    println!("Files and pictures: {}", folder.display());
+    Ok(())
 }
 
 /// Where the files go: those of a quick run not over the good ones.

@@ -12,6 +12,7 @@ pub(crate) const FLOOR: &str = "floor";
 /// The same as the floor: what they differ by is noise.
 pub(crate) const AGAIN: &str = "floor again";
 pub(crate) const TOKIO: &str = "tokio";
+const NCAT: &str = "ncat";
 
 /// The daemon as it is fastest.
 pub(crate) fn daemon() -> Program {
@@ -44,13 +45,21 @@ pub(crate) fn peers(bench: &Bench) -> Vec<Program> {
     peers.extend([
         Program::new("node", ["node".into(), source("echo.js")]),
         Program::new(
-            "ncat",
+            NCAT,
             ["ncat", "--listen", "127.0.0.1", "{port}", "--keep-open", "--max-conns=1000", "--exec=/bin/cat"],
         )
         .forking(),
         Program::new("socat", ["socat", "TCP-LISTEN:{port},bind=127.0.0.1,backlog=4096,nodelay,fork", "PIPE"])
             .forking(),
     ]);
+    peers
+}
+
+/// Those of them that can take streams at full speed. ncat cannot: it waits for room in the pipe to its child, whose
+/// answers fill the pipe back meanwhile, and both are stuck.
+pub(crate) fn peers_for_streams(bench: &Bench) -> Vec<Program> {
+    let mut peers = peers(bench);
+    peers.retain(|peer| peer.name != NCAT);
     peers
 }
 

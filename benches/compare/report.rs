@@ -8,14 +8,16 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::rounds::{Figures, Spread};
+use crate::targets::Verdict;
 
 /// All that one run has measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     /// Whether it was a quick run, whose figures are rough.
     pub(crate) quick: bool,
     pub(crate) cells: Vec<Cell>,
+    pub(crate) targets: Vec<Verdict>,
     /// Programs that were not there, and why.
     pub(crate) missing: Vec<Missing>,
 }
@@ -136,21 +138,22 @@ impl Machine {
 }
 
 impl Results {
-    /// Writes a file for each scenario that was run.
+    /// Writes a file for each scenario that was run, with its cells and the targets for it.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         #[derive(Serialize)]
         struct File<'a> {
             machine: &'a Machine,
             quick: bool,
             missing: &'a [Missing],
-            cells: &'a [&'a Cell],
+            targets: Vec<&'a Verdict>,
+            cells: &'a [Cell],
         }
         fs::create_dir_all(folder)?;
         for cells in self.cells.chunk_by(|one, next| one.scenario == next.scenario) {
-            let cells: Vec<&Cell> = cells.iter().collect();
-            let file = File { machine: &self.machine, quick: self.quick, missing: &self.missing, cells: &cells };
-            let path = folder.join(format!("{}.json", cells[0].scenario));
-            fs::write(path, serde_json::to_string_pretty(&file)? + "\n")?;
+            let scenario = cells[0].scenario;
+            let targets = self.targets.iter().filter(|target| target.scenario == scenario).collect();
+            let file = File { machine: &self.machine, quick: self.quick, missing: &self.missing, targets, cells };
+            fs::write(folder.join(format!("{scenario}.json")), serde_json::to_string_pretty(&file)? + "\n")?;
         }
         Ok(())
     }

@@ -131,6 +131,11 @@ impl Spread {
         values.sort_unstable_by(f64::total_cmp);
         Self { median: quantile(&values, 0.5), lower: quantile(&values, 0.25), upper: quantile(&values, 0.75) }
     }
+
+    /// Half the distance of the quartiles.
+    pub(crate) fn half_width(&self) -> f64 {
+        (self.upper - self.lower) / 2.0
+    }
 }
 
 /// The value below which a share of the sorted values is, between two neighbours in proportion.

@@ -1,0 +1,183 @@
+//! What a person sees at the end: all figures that count, scenario by scenario.
+
+use std::fmt::{self, Write};
+
+use crate::programs::{AGAIN, FLOOR};
+use crate::report::{Cell, Results};
+use crate::rounds::Spread;
+
+/// Rows of words in columns, the first to the left, the others to the right.
+pub(crate) struct Grid {
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    pub(crate) fn new<S: ToString>(head: impl IntoIterator<Item = S>) -> Self {
+        Self { rows: vec![head.into_iter().map(|word| word.to_string()).collect()] }
+    }
+
+    pub(crate) fn add(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    /// The columns that have more than a head.
+    fn used_columns(&self) -> Vec<usize> {
+        let is_used = |column: &usize| self.rows.iter().skip(1).any(|row| !row[*column].is_empty());
+        (0..self.rows[0].len()).filter(is_used).collect()
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.used_columns();
+        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = columns.iter().map(|column| width(*column)).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (place, (column, width)) in columns.iter().zip(&widths).enumerate() {
+                match place {
+                    0 => write!(line, "  {:width$}", row[*column])?,
+                    _ => write!(line, "  {:>width$}", row[*column])?,
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// All scenarios of a run.
+pub(crate) fn print(results: &Results) {
+    let machine = &results.machine;
+    let cores = machine.cores;
+    println!("\n{}, {cores} cores, Linux {}, {}", machine.processor, machine.kernel, machine.date);
+    println!("Medians of the rounds; ± is half the distance of the quartiles. {AGAIN:?} shows the noise.");
+    for cells in results.cells.chunk_by(|one, next| one.scenario == next.scenario) {
+        println!();
+        // Many situations are easier to compare side by side than one after another.
+        match cells[0].scenario {
+            scenario @ ("echo" | "chat") => {
+                let unit = cells[0].unit;
+                println!("{scenario}: processor time per {unit} of the floor, and of the others in multiples of it");
+                print!("{}", side_by_side(cells));
+                let timed: Vec<Cell> = cells.iter().filter(|cell| cell.offered_per_second.is_some()).cloned().collect();
+                if !timed.is_empty() {
+                    println!("\n{scenario}: latency, {} of them", timed[0].what);
+                    print!("{}", latencies(&timed));
+                }
+            }
+            scenario => {
+                for cells in cells.chunk_by(|one, next| one.what == next.what) {
+                    println!("{scenario}: {}", cells[0].what);
+                    print!("{}", one_by_one(cells));
+                }
+            }
+        }
+    }
+    for missing in &results.missing {
+        println!("\nmissing: {} ({})", missing.name, missing.why);
+    }
+}
+
+/// A row for each situation, and a column for each server.
+fn side_by_side(cells: &[Cell]) -> Grid {
+    let mut servers: Vec<&str> = Vec::new();
+    for cell in cells {
+        if !servers.contains(&cell.server) {
+            servers.push(cell.server);
+        }
+    }
+    let mut grid = Grid::new([""].iter().chain(&servers));
+    for cells in cells.chunk_by(|one, next| one.what == next.what) {
+        let value = |server: &&str| {
+            let figures = cells.iter().find(|cell| cell.server == *server)?.figures.as_ref()?;
+            Some(if *server == FLOOR { time(figures.cpu_ns.median) } else { ratio(&figures.ratio) })
+        };
+        let values = servers.iter().map(|server| value(server).unwrap_or_default());
+        let row: Vec<String> = std::iter::once(cells[0].what.clone()).chain(values).collect();
+        if row.iter().skip(1).any(|value| !value.is_empty()) {
+            grid.add(row);
+        }
+    }
+    grid
+}
+
+/// A row for each server, and a column for each figure.
+fn one_by_one(cells: &[Cell]) -> Grid {
+    let mut grid = Grid::new([
+        "",
+        "CPU",
+        "× floor",
+        "per second",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "own memory",
+        "resident",
+        "took",
+        "stripped",
+        "",
+    ]);
+    for cell in cells {
+        let figures = cell.figures.as_ref();
+        let latency = |value: fn(&crate::report::Latency) -> f64| {
+            cell.latency_us.as_ref().map_or(String::new(), |latency| time(value(latency) * 1e3))
+        };
+        let memory = |value: fn(&crate::report::MemoryPerConnection) -> Spread| {
+            cell.memory.as_ref().map_or(String::new(), |memory| format!("{:.0} B", value(memory).median))
+        };
+        grid.add(vec![
+            cell.server.to_owned(),
+            figures.map_or(String::new(), |figures| cost(cell, figures.cpu_ns.median)),
+            figures.map_or(String::new(), |figures| ratio(&figures.ratio)),
+            figures.map_or(String::new(), |figures| rate(cell, figures.units_per_second.median)),
+            latency(|latency| latency.p50),
+            latency(|latency| latency.p99),
+            latency(|latency| latency.p99_9),
+            latency(|latency| latency.max),
+            memory(|memory| memory.own),
+            memory(|memory| memory.resident),
+            cell.took_ms.map_or(String::new(), |took| format!("{:.1} ms ±{:.1}", took.median, took.half_width())),
+            cell.binary_bytes.map_or(String::new(), |bytes| format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))),
+            cell.left_out.clone().unwrap_or_default(),
+        ]);
+    }
+    grid
+}
+
+/// Like [`one_by_one`], of nothing but the latency.
+fn latencies(cells: &[Cell]) -> Grid {
+    let only = |cell: &Cell| Cell { figures: None, ..cell.clone() };
+    one_by_one(&cells.iter().map(only).collect::<Vec<Cell>>())
+}
+
+/// What a unit costs, as people count: messages one by one, bytes by the million.
+fn cost(cell: &Cell, cpu_ns: f64) -> String {
+    match cell.unit {
+        "byte" => format!("{:.0} µs/MB", cpu_ns * 1e3),
+        _ => time(cpu_ns),
+    }
+}
+
+fn rate(cell: &Cell, per_second: f64) -> String {
+    match cell.unit {
+        "byte" => format!("{:.0} MB", per_second / 1e6),
+        _ => format!("{per_second:.0}"),
+    }
+}
+
+/// A time, given in nanoseconds, with three digits.
+fn time(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ..1e3 => (ns, "ns"),
+        ..1e6 => (ns / 1e3, "µs"),
+        _ => (ns / 1e6, "ms"),
+    };
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$} {unit}")
+}
+
+fn ratio(ratio: &Spread) -> String {
+    format!("{:.2} ±{:.2}", ratio.median, ratio.half_width())
+}

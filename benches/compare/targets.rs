@@ -1,0 +1,183 @@
+//! The targets, and whether they are met.
+
+use serde::Serialize;
+
+use crate::programs::{AGAIN, DAEMON, FLOOR, LOGGING, TOKIO};
+use crate::report::{Cell, MemoryPerConnection};
+use crate::table::Grid;
+
+/// One target, and what was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verdict {
+    #[serde(skip)]
+    pub(crate) scenario: &'static str,
+    pub(crate) what: String,
+    pub(crate) target: String,
+    pub(crate) measured: String,
+    /// By what part the floor differed from itself: a target counts as met within it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) noise: Option<f64>,
+    pub(crate) is_met: bool,
+}
+
+/// All for which there are figures.
+pub(crate) fn judge(cells: &[Cell]) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for situation in cells.chunk_by(|one, next| one.scenario == next.scenario && one.what == next.what) {
+        let situation = Situation { cells: situation };
+        match situation.cells[0].scenario {
+            "echo" => situation.echo(&mut verdicts),
+            "bulk" => situation.cost(1.10, &mut verdicts),
+            "fair" => situation.fairness(&mut verdicts),
+            "churn" => situation.beside_floor(DAEMON, 1.05, &mut verdicts),
+            "idle" => situation.idleness(&mut verdicts),
+            "chat" => situation.chat(&mut verdicts),
+            "start" => situation.start(&mut verdicts),
+            _ => {}
+        }
+    }
+    verdicts
+}
+
+pub(crate) fn print(verdicts: &[Verdict]) {
+    if verdicts.is_empty() {
+        return;
+    }
+    let mut grid = Grid::new(["target", "at most", "measured", "noise", ""]);
+    for verdict in verdicts {
+        let noise = verdict.noise.map_or(String::new(), |noise| format!("±{:.0} %", noise * 100.0));
+        let outcome = if verdict.is_met { "met" } else { "MISSED" };
+        grid.add(vec![
+            verdict.what.clone(),
+            verdict.target.clone(),
+            verdict.measured.clone(),
+            noise,
+            outcome.to_owned(),
+        ]);
+    }
+    println!("\n{grid}");
+}
+
+/// What all servers did under the same conditions.
+#[derive(Clone, Copy)]
+struct Situation<'a> {
+    cells: &'a [Cell],
+}
+
+impl<'a> Situation<'a> {
+    fn echo(self, verdicts: &mut Vec<Verdict>) {
+        let Cell { connections, size, depth, .. } = self.cells[0];
+        if let Some(calls) = self.cell(DAEMON).and_then(|cell| cell.system_calls_per_message) {
+            self.add("per message", (2.1, calls), None, verdicts);
+        }
+        if connections == 1 || depth != Some(1) {
+            return;
+        }
+        match size {
+            Some(64) => {
+                self.cost(1.03, verdicts);
+                self.beside_floor(LOGGING, 1.10, verdicts);
+                if let Some((logging, tokio)) = self.cost_of(LOGGING).zip(self.cost_of(TOKIO)) {
+                    self.add("CPU when logging, × tokio", (1.0, logging / tokio), self.noise(), verdicts);
+                }
+            }
+            Some(0x4000) => self.cost(1.03, verdicts),
+            _ => {}
+        }
+    }
+
+    /// So much beside the floor, and less than all others.
+    fn cost(self, limit: f64, verdicts: &mut Vec<Verdict>) {
+        self.beside_floor(DAEMON, limit, verdicts);
+        if let Some((ours, (peer, best))) = self.cost_of(DAEMON).zip(self.best_peer(cost)) {
+            self.add(&format!("CPU × the best peer's, {peer}"), (1.0, ours / best), self.noise(), verdicts);
+        }
+    }
+
+    fn beside_floor(self, server: &str, limit: f64, verdicts: &mut Vec<Verdict>) {
+        let Some(cell) = self.cell(server) else { return };
+        let Some(figures) = &cell.figures else { return };
+        let what = if server == LOGGING { "CPU when logging, × floor" } else { "CPU × floor" };
+        self.add(what, (limit, figures.ratio.median), self.noise(), verdicts);
+        if let (Some(share), Some(verdict)) = (cell.logged_share.filter(|share| *share < 1.0), verdicts.last_mut()) {
+            verdict.is_met = false;
+            verdict.measured += &format!(", {:.0} % logged", share * 100.0);
+        }
+    }
+
+    fn fairness(self, verdicts: &mut Vec<Verdict>) {
+        let p99 = |cell: &Cell| cell.latency_us.map(|latency| latency.p99);
+        let Some(ours) = self.cell(DAEMON).and_then(p99) else { return };
+        if let Some(tokio) = self.cell(TOKIO).and_then(p99) {
+            self.add("p99 × tokio's", (0.25, ours / tokio), None, verdicts);
+        }
+        if let Some((peer, best)) = self.best_peer(p99) {
+            self.add(&format!("p99 × the best peer's, {peer}"), (1.0, ours / best), None, verdicts);
+        }
+    }
+
+    fn idleness(self, verdicts: &mut Vec<Verdict>) {
+        let own = |memory: &MemoryPerConnection| memory.own.median;
+        if let Some(memory) = self.cell(DAEMON).and_then(|cell| cell.memory.as_ref()) {
+            self.add("bytes each", (160.0, own(memory)), None, verdicts);
+        }
+        let took = |server| Some(self.cell(server)?.took_ms?.median);
+        if let (Some(ours), Some(floor), Some(again)) = (took(DAEMON), took(FLOOR), took(AGAIN)) {
+            self.add("time to connect × floor", (1.0, ours / floor), Some((again / floor - 1.0).abs()), verdicts);
+        }
+    }
+
+    fn chat(self, verdicts: &mut Vec<Verdict>) {
+        let Some(ratio) = self.cell(DAEMON).and_then(|cell| cell.ratio_to_redis) else { return };
+        match (self.cells[0].depth, self.cells[0].connections) {
+            (Some(1), _) => self.add("CPU × redis", (0.92, ratio.median), self.noise(), verdicts),
+            (_, 100..) => self.add("CPU × redis", (0.35, ratio.median), self.noise(), verdicts),
+            _ => {}
+        }
+    }
+
+    fn start(self, verdicts: &mut Vec<Verdict>) {
+        if let Some(took) = self.cell(DAEMON).and_then(|cell| cell.took_ms) {
+            self.add("ms", (5.0, took.median), None, verdicts);
+        }
+    }
+
+    fn add(self, what: &str, (limit, measured): (f64, f64), noise: Option<f64>, verdicts: &mut Vec<Verdict>) {
+        let Cell { scenario, what: situation, .. } = &self.cells[0];
+        let decimals = if limit < 100.0 { 2 } else { 0 };
+        verdicts.push(Verdict {
+            scenario,
+            what: format!("{scenario}, {situation}: {what}"),
+            target: format!("{limit:.decimals$}"),
+            measured: format!("{measured:.decimals$}"),
+            noise,
+            is_met: measured <= limit * (1.0 + noise.unwrap_or(0.0)),
+        });
+    }
+
+    fn cell(self, server: &str) -> Option<&'a Cell> {
+        self.cells.iter().find(|cell| cell.server == server)
+    }
+
+    fn cost_of(self, server: &str) -> Option<f64> {
+        cost(self.cell(server)?)
+    }
+
+    /// How far the quartiles of the floor beside itself are from 1: half of the rounds differed by less.
+    fn noise(self) -> Option<f64> {
+        let ratio = self.cell(AGAIN)?.figures.as_ref()?.ratio;
+        Some((ratio.lower - 1.0).abs().max((ratio.upper - 1.0).abs()))
+    }
+
+    /// The peer with the least of something.
+    fn best_peer(self, value: impl Fn(&Cell) -> Option<f64>) -> Option<(&'static str, f64)> {
+        let is_peer = |cell: &&Cell| !cell.server.starts_with(FLOOR) && !cell.server.starts_with(DAEMON);
+        let values = self.cells.iter().filter(is_peer).filter_map(|cell| Some((cell.server, value(cell)?)));
+        values.min_by(|one, other| one.1.total_cmp(&other.1))
+    }
+}
+
+/// What a server costs beside the floor of the same rounds: so a machine that drifts does not count.
+fn cost(cell: &Cell) -> Option<f64> {
+    Some(cell.figures.as_ref()?.ratio.median)
+}
