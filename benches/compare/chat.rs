@@ -114,9 +114,10 @@ fn measure(bench: &Bench, receivers: usize, window: u64, rooms: &mut [(&Server, 
     let redis = entrants.iter().position(|entrant| entrant.server.name == REDIS);
     let beside_redis = redis.map(|redis| figures(&entrants, redis));
     for (at, figures) in figures(&entrants, 0).into_iter().enumerate() {
-        let ratio_to_redis = beside_redis.as_ref().map(|figures| figures[at].ratio);
+        let ratio_to_redis = beside_redis.as_ref().and_then(|figures| Some(figures[at].as_ref()?.ratio));
         let cell = cell(entrants[at].server, receivers, window);
-        cells.push(Cell { figures: Some(figures), ratio_to_redis, ..cell });
+        let left_out = entrants[at].failure.clone();
+        cells.push(Cell { figures, ratio_to_redis, left_out, ..cell });
     }
     Ok(cells)
 }

@@ -12,7 +12,7 @@ use crate::load::wait;
 use crate::pattern::Pattern;
 use crate::programs;
 use crate::report::{Cell, bytes};
-use crate::rounds::{self, Entrant};
+use crate::rounds::{self, Entrant, Figures};
 use crate::{Bench, Result};
 
 /// So many are there at the same time.
@@ -50,14 +50,15 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let work = |load: &mut Churn| load.receive_visitors(Duration::from_millis(milliseconds.1));
     rounds::alternate(bench, &what, bench.rounds(20, 5), &mut entrants, warm_up, work)?;
 
-    let cell = |(entrant, figures): (&Entrant<'_, Churn>, _)| Cell {
+    let cell = |(entrant, figures): (&Entrant<'_, Churn>, Option<Figures>)| Cell {
         scenario: "churn",
         what: what.clone(),
         server: entrant.server.name,
         connections: AT_A_TIME,
         size: Some(SIZE),
         unit: "connection",
-        figures: Some(figures),
+        left_out: entrant.failure.clone(),
+        figures,
         ..Cell::default()
     };
     Ok(entrants.iter().zip(rounds::figures(&entrants, 0)).map(cell).collect())

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::pattern::Pattern;
 
 /// How long nothing at all may happen before a measurement has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Client {
     stream: TcpStream,

@@ -7,7 +7,7 @@ use crate::flood::Flood;
 use crate::load::Load;
 use crate::programs;
 use crate::report::{Cell, Latency};
-use crate::rounds::{self, Entrant};
+use crate::rounds::{self, Entrant, Figures};
 use crate::{Bench, Result};
 
 const STREAMS: usize = 4;
@@ -27,9 +27,8 @@ struct Mixed {
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut lineup = vec![programs::floor(), programs::daemon(), programs::floor_again()];
-    lineup.extend(programs::peers_for_streams(bench));
-    // A target compares them too.
-    let lineup: Vec<_> = lineup.into_iter().map(|program| program.central()).collect();
+    let (peers, stuck) = programs::peers_for_streams(bench);
+    lineup.extend(peers);
     let servers = programs::start(bench, &lineup)?;
     let mut entrants = Vec::new();
     for server in &servers {
@@ -42,19 +41,25 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let warm_up = |load: &mut Mixed| load.flood.transfer(4 << 20);
     rounds::alternate(bench, &what, bench.rounds(6, 6), &mut entrants, warm_up, |load| load.work(duration))?;
 
-    let cell = |(entrant, figures): (&Entrant<'_, Mixed>, _)| Cell {
+    let cell = |server| Cell {
         scenario: "fair",
         what: what.clone(),
-        server: entrant.server.name,
+        server,
         connections: CONNECTIONS,
         size: Some(SIZE),
         offered_per_second: Some(PER_SECOND),
         unit: "byte",
-        figures: Some(figures),
-        latency_us: Some(Latency::of(&entrant.load.small.latency)),
         ..Cell::default()
     };
-    Ok(entrants.iter().zip(rounds::figures(&entrants, 0)).map(cell).collect())
+    let with_figures = |(entrant, figures): (&Entrant<'_, Mixed>, Option<Figures>)| Cell {
+        latency_us: figures.is_some().then(|| Latency::of(&entrant.load.small.latency)),
+        figures,
+        left_out: entrant.failure.clone(),
+        ..cell(entrant.server.name)
+    };
+    let mut cells: Vec<Cell> = entrants.iter().zip(rounds::figures(&entrants, 0)).map(with_figures).collect();
+    cells.extend(stuck.iter().map(|program| Cell { left_out: Some(programs::STUCK.to_owned()), ..cell(program.name) }));
+    Ok(cells)
 }
 
 impl Mixed {

@@ -114,16 +114,18 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Starts a server; `None` where its program is missing or does not start, which is noted for the report.
+    /// Starts a server; `None` where its program is missing or does not start, which is noted for the report. Fails if
+    /// it is one that the others are compared with.
     pub(crate) fn start(&self, program: &Program) -> Result<Option<Server>> {
-        let outcome = match program.is_installed() {
-            true => Server::start(program, self.cores).map_err(|error| error.to_string()),
-            false => Err("not installed".to_owned()),
-        };
-        match outcome {
+        if !program.is_installed() {
+            self.note_missing(program.name, "not installed".to_owned());
+            return Ok(None);
+        }
+        match Server::start(program, self.cores) {
             Ok(server) => Ok(Some(server)),
+            Err(why) if program.is_central => Err(format!("{}: {why}", program.name).into()),
             Err(why) => {
-                self.note_missing(program.name, why);
+                self.note_missing(program.name, why.to_string());
                 Ok(None)
             }
         }

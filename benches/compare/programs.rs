@@ -12,7 +12,6 @@ pub(crate) const FLOOR: &str = "floor";
 /// The same as the floor: what they differ by is noise.
 pub(crate) const AGAIN: &str = "floor again";
 pub(crate) const TOKIO: &str = "tokio";
-const NCAT: &str = "ncat";
 
 /// The daemon as it is fastest.
 pub(crate) fn daemon() -> Program {
@@ -45,7 +44,7 @@ pub(crate) fn peers(bench: &Bench) -> Vec<Program> {
     peers.extend([
         Program::new("node", ["node".into(), source("echo.js")]),
         Program::new(
-            NCAT,
+            "ncat",
             ["ncat", "--listen", "127.0.0.1", "{port}", "--keep-open", "--max-conns=1000", "--exec=/bin/cat"],
         )
         .forking(),
@@ -55,13 +54,14 @@ pub(crate) fn peers(bench: &Bench) -> Vec<Program> {
     peers
 }
 
-/// Those of them that can take streams at full speed. ncat cannot: it waits for room in the pipe to its child, whose
-/// answers fill the pipe back meanwhile, and both are stuck.
-pub(crate) fn peers_for_streams(bench: &Bench) -> Vec<Program> {
-    let mut peers = peers(bench);
-    peers.retain(|peer| peer.name != NCAT);
-    peers
+/// Those of them that can take streams at full speed, and those that cannot: they pass everything through pipes, and wait
+/// for room in one while the other fills up.
+pub(crate) fn peers_for_streams(bench: &Bench) -> (Vec<Program>, Vec<Program>) {
+    peers(bench).into_iter().partition(|peer| !peer.forks)
 }
+
+/// Why the latter are left out.
+pub(crate) const STUCK: &str = "sticks when both directions are full";
 
 /// The servers that could be started; the others are noted as missing.
 pub(crate) fn start(bench: &Bench, programs: &[Program]) -> Result<Vec<Server>> {

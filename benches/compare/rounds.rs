@@ -11,6 +11,8 @@ use crate::{Bench, Result};
 pub(crate) struct Entrant<'a, L> {
     pub(crate) server: &'a Server,
     pub(crate) load: L,
+    /// Why it had to give up, if it had to.
+    pub(crate) failure: Option<String>,
     /// What it did in each round.
     samples: Vec<Option<Sample>>,
 }
@@ -34,13 +36,15 @@ pub(crate) struct Rounds {
 
 impl<'a, L> Entrant<'a, L> {
     pub(crate) fn new(server: &'a Server, load: L) -> Self {
-        Self { server, load, samples: Vec::new() }
+        Self { server, load, failure: None, samples: Vec::new() }
     }
 }
 
 /// Lets all take their turn, one after another, round by round, so that a machine that drifts touches all alike.
 /// `work` puts load on a server that is idle, returns when it is idle again, and says how many units (messages, bytes)
 /// it has done in between; `warm_up` does a little of the same before that.
+///
+/// If one that is central fails, all does. Another one is left out from then on: it is not this package's fault.
 pub(crate) fn alternate<L>(
     bench: &Bench,
     what: &str,
@@ -53,9 +57,12 @@ pub(crate) fn alternate<L>(
     for round in 0..rounds.central {
         bench.progress.show(&format!("{what}, round {} of {}", round + 1, rounds.central));
         for entrant in &mut *entrants {
-            let takes_part = entrant.server.is_central || (round % stride == 0 && round / stride < rounds.all);
-            let sample = if takes_part { Some(entrant.take_turn(&mut warm_up, &mut work)?) } else { None };
-            entrant.samples.push(sample);
+            let is_asked = entrant.server.is_central || (round % stride == 0 && round / stride < rounds.all);
+            let sample = match is_asked && entrant.failure.is_none() {
+                true => entrant.take_turn(&mut warm_up, &mut work),
+                false => Ok(None),
+            };
+            entrant.samples.push(sample.map_err(|error| format!("{}: {error}", entrant.server.name))?);
         }
     }
     Ok(())
@@ -66,12 +73,25 @@ impl<L> Entrant<'_, L> {
         &mut self,
         warm_up: &mut impl FnMut(&mut L) -> Result<u64>,
         work: &mut impl FnMut(&mut L) -> Result<u64>,
+    ) -> Result<Option<Sample>> {
+        match self.measure(warm_up, work) {
+            Err(error) if !self.server.is_central => {
+                self.failure = Some(error.to_string());
+                Ok(None)
+            }
+            outcome => outcome.map(Some),
+        }
+    }
+
+    fn measure(
+        &mut self,
+        warm_up: &mut impl FnMut(&mut L) -> Result<u64>,
+        work: &mut impl FnMut(&mut L) -> Result<u64>,
     ) -> Result<Sample> {
-        let failed = |error| format!("{}: {error}", self.server.name);
-        warm_up(&mut self.load).map_err(failed)?;
+        warm_up(&mut self.load)?;
         let cpu = self.server.cpu_time()?;
         let begin = Instant::now();
-        let units = work(&mut self.load).map_err(failed)?;
+        let units = work(&mut self.load)?;
         let elapsed = begin.elapsed();
         let cpu = self.server.cpu_time()?.saturating_sub(cpu);
         Ok(Sample { cpu, elapsed, units })
@@ -89,21 +109,27 @@ pub(crate) struct Figures {
     pub(crate) units_per_second: Spread,
 }
 
-/// The figures of all, compared to the entrant with the index `reference`, which must be central.
-pub(crate) fn figures<L>(entrants: &[Entrant<'_, L>], reference: usize) -> Vec<Figures> {
+/// The figures of all, compared to the entrant with the index `reference`, which must be central. Those who had to give
+/// up have none.
+pub(crate) fn figures<L>(entrants: &[Entrant<'_, L>], reference: usize) -> Vec<Option<Figures>> {
     let reference: Vec<f64> = entrants[reference].samples.iter().flatten().map(Sample::cpu_ns).collect();
-    let figures = |entrant: &Entrant<'_, L>| {
-        let samples = entrant.samples.iter().zip(&reference);
-        let samples: Vec<(&Sample, &f64)> =
-            samples.filter_map(|(sample, limit)| Some((sample.as_ref()?, limit))).collect();
-        Figures {
+    entrants.iter().map(|entrant| entrant.figures(&reference)).collect()
+}
+
+impl<L> Entrant<'_, L> {
+    fn figures(&self, reference: &[f64]) -> Option<Figures> {
+        let samples = self.samples.iter().zip(reference);
+        let samples: Vec<(Sample, f64)> = samples.filter_map(|(sample, other)| Some(((*sample)?, *other))).collect();
+        if samples.is_empty() || self.failure.is_some() {
+            return None;
+        }
+        Some(Figures {
             rounds: samples.len(),
             cpu_ns: Spread::of(samples.iter().map(|(sample, _)| sample.cpu_ns())),
-            ratio: Spread::of(samples.iter().map(|(sample, limit)| sample.cpu_ns() / **limit)),
+            ratio: Spread::of(samples.iter().map(|(sample, other)| sample.cpu_ns() / other)),
             units_per_second: Spread::of(samples.iter().map(|(sample, _)| sample.units_per_second())),
-        }
-    };
-    entrants.iter().map(figures).collect()
+        })
+    }
 }
 
 impl Sample {

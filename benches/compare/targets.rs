@@ -17,8 +17,22 @@ pub(crate) struct Verdict {
     /// By what part the floor differed from itself: a target counts as met within it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) noise: Option<f64>,
-    pub(crate) is_met: bool,
+    pub(crate) outcome: Outcome,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    Met,
+    /// More than the target, but by less than the noise.
+    MetWithinNoise,
+    Missed,
+    /// More than the target, in such a noise that this says nothing.
+    TooNoisy,
+}
+
+/// A machine that differs from itself by more than this cannot tell whether a target is met within the noise.
+const MOST_NOISE: f64 = 0.06;
 
 /// All for which there are figures.
 pub(crate) fn judge(cells: &[Cell]) -> Vec<Verdict> {
@@ -46,7 +60,12 @@ pub(crate) fn print(verdicts: &[Verdict]) {
     let mut grid = Grid::new(["target", "at most", "measured", "noise", ""]);
     for verdict in verdicts {
         let noise = verdict.noise.map_or(String::new(), |noise| format!("±{:.0} %", noise * 100.0));
-        let outcome = if verdict.is_met { "met" } else { "MISSED" };
+        let outcome = match verdict.outcome {
+            Outcome::Met => "met",
+            Outcome::MetWithinNoise => "met within the noise",
+            Outcome::Missed => "MISSED",
+            Outcome::TooNoisy => "too noisy to say",
+        };
         grid.add(vec![
             verdict.what.clone(),
             verdict.target.clone(),
@@ -100,7 +119,7 @@ impl<'a> Situation<'a> {
         let what = if server == LOGGING { "CPU when logging, × floor" } else { "CPU × floor" };
         self.add(what, (limit, figures.ratio.median), self.noise(), verdicts);
         if let (Some(share), Some(verdict)) = (cell.logged_share.filter(|share| *share < 1.0), verdicts.last_mut()) {
-            verdict.is_met = false;
+            verdict.outcome = Outcome::Missed;
             verdict.measured += &format!(", {:.0} % logged", share * 100.0);
         }
     }
@@ -151,7 +170,12 @@ impl<'a> Situation<'a> {
             target: format!("{limit:.decimals$}"),
             measured: format!("{measured:.decimals$}"),
             noise,
-            is_met: measured <= limit * (1.0 + noise.unwrap_or(0.0)),
+            outcome: match noise.unwrap_or(0.0) {
+                _ if measured <= limit => Outcome::Met,
+                noise if measured > limit * (1.0 + noise) => Outcome::Missed,
+                ..=MOST_NOISE => Outcome::MetWithinNoise,
+                _ => Outcome::TooNoisy,
+            },
         });
     }
 
