@@ -21,23 +21,29 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
 /// The time of the children of a process and theirs, those that run and those that have ended and were waited for.
 /// The latter are told in ticks.
 pub(crate) fn cpu_time_of_children(pid: u32) -> Result<Duration> {
-    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
-    for stat in processes()? {
-        children.entry(stat.parent).or_default().push(stat.pid);
-    }
-    let mut total = Duration::ZERO;
-    let mut family = vec![pid];
-    while let Some(member) = family.pop() {
-        if let Ok(stat) = Stat::of(member) {
-            total += stat.of_waited_for;
-        }
-        for child in children.remove(&member).unwrap_or_default() {
-            // One that has just ended is among those waited for, or will be.
-            total += cpu_time(child).unwrap_or_default();
-            family.push(child);
-        }
+    let mut total = Stat::of(pid)?.of_waited_for;
+    for child in children(pid)? {
+        // One that has just ended is among those waited for, or will be.
+        total += cpu_time(child).unwrap_or_default();
+        total += Stat::of(child).map_or(Duration::ZERO, |stat| stat.of_waited_for);
     }
     Ok(total)
+}
+
+/// The children of a process that have not ended, and theirs.
+pub(crate) fn children(pid: u32) -> io::Result<Vec<u32>> {
+    let mut by_parent: HashMap<u32, Vec<u32>> = HashMap::new();
+    for stat in processes()? {
+        by_parent.entry(stat.parent).or_default().push(stat.pid);
+    }
+    let mut found = by_parent.remove(&pid).unwrap_or_default();
+    let mut next = 0;
+    while let Some(member) = found.get(next) {
+        let of_member = by_parent.remove(member).unwrap_or_default();
+        found.extend(of_member);
+        next += 1;
+    }
+    Ok(found)
 }
 
 /// What a process has of the memory, in bytes.

@@ -38,7 +38,7 @@ struct Visitor {
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut lineup = vec![programs::floor(), programs::daemon(), programs::floor_again()];
-    lineup.extend(programs::peers(bench));
+    lineup.extend(bench.peers());
     let servers = programs::start(bench, &lineup)?;
     let mut entrants = Vec::new();
     for server in &servers {

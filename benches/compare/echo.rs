@@ -37,7 +37,7 @@ enum Pace {
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut lineup = vec![programs::floor(), programs::daemon(), programs::logging(), programs::floor_again()];
-    lineup.extend(programs::peers(bench));
+    lineup.extend(bench.peers());
     let servers = programs::start(bench, &lineup)?;
     let mut cells = Vec::new();
     for situation in situations(bench.quick) {
@@ -120,7 +120,7 @@ impl Situation {
         let milliseconds = match (self.pace, is_quick) {
             (Pace::Closed(_), true) => (10, 40),
             (Pace::Closed(_), false) => (20, 100),
-            (Pace::Open(_), true) => (10, 200),
+            (Pace::Open(_), true) => (10, 100),
             (Pace::Open(_), false) => (20, 700),
         };
         (Duration::from_millis(milliseconds.0), Duration::from_millis(milliseconds.1))

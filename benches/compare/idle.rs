@@ -30,7 +30,7 @@ struct Sample {
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut programs = vec![programs::floor(), programs::daemon(), programs::floor_again()];
-    programs.extend(programs::peers(bench));
+    programs.extend(bench.peers());
     let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| limit as usize);
     let connections = if bench.quick { 1_000 } else { 10_000 }.min(limit.saturating_sub(RESERVE));
     let what = format!("{connections} idle");

@@ -28,7 +28,7 @@ mod syscalls;
 mod table;
 mod targets;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -110,6 +110,8 @@ pub(crate) struct Bench {
     asked_rounds: Option<usize>,
     pub(crate) cores: Option<Cores>,
     pub(crate) progress: Progress,
+    /// What people would use instead, once it has been looked for.
+    peers: OnceCell<Vec<Program>>,
     missing: RefCell<Vec<Missing>>,
 }
 
@@ -129,6 +131,11 @@ impl Bench {
                 Ok(None)
             }
         }
+    }
+
+    /// What people would use instead.
+    pub(crate) fn peers(&self) -> Vec<Program> {
+        self.peers.get_or_init(|| programs::find_peers(self)).clone()
     }
 
     /// How many rounds there are: so many in a full run, a few in a quick one.
@@ -178,13 +185,15 @@ fn compare(args: &Args) -> Result<()> {
         asked_rounds: args.rounds,
         cores,
         progress: Progress::new(scenarios.len()),
+        peers: OnceCell::new(),
         missing: RefCell::default(),
     };
     let mut cells = Vec::new();
     for scenario in scenarios {
-        bench.progress.begin(&format!("{scenario:?}").to_lowercase());
+        let name = format!("{scenario:?}").to_lowercase();
+        bench.progress.begin(&name);
         cells.extend(scenario.run(&bench)?);
-        bench.progress.end();
+        bench.progress.end(&name);
     }
     bench.progress.finish();
     let targets = targets::judge(&cells);

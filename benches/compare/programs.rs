@@ -31,8 +31,8 @@ pub(crate) fn floor_again() -> Program {
     Program::own(AGAIN, &["floor"]).central()
 }
 
-/// What people would use instead.
-pub(crate) fn peers(bench: &Bench) -> Vec<Program> {
+/// Looks for what people would use instead, and builds what is to be built.
+pub(crate) fn find_peers(bench: &Bench) -> Vec<Program> {
     let mut peers = vec![Program::own(TOKIO, &["tokio"]), Program::own("threads", &["threads"])];
     let built = [("asyncio", python(&["asyncio"])), ("uvloop", python(&["uvloop"])), ("go", go())];
     for (name, outcome) in built {
@@ -57,7 +57,7 @@ pub(crate) fn peers(bench: &Bench) -> Vec<Program> {
 /// Those of them that can take streams at full speed, and those that cannot: they pass everything through pipes, and wait
 /// for room in one while the other fills up.
 pub(crate) fn peers_for_streams(bench: &Bench) -> (Vec<Program>, Vec<Program>) {
-    peers(bench).into_iter().partition(|peer| !peer.forks)
+    bench.peers().into_iter().partition(|peer| !peer.forks)
 }
 
 /// Why the latter are left out.

@@ -12,8 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, set_parent_process_death_signal, setrlimit,
+};
 
 use crate::Result;
 use crate::accounting;
@@ -182,8 +183,7 @@ impl Server {
 
     /// Tells it to stop, and waits until it has, and who watches it too.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, Signal::TERM)?;
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         self.child.wait()?;
         self.complaint.recv_timeout(PATIENCE).map_err(|_| "it does not come to its end")?;
         Ok(())
@@ -204,11 +204,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let children = if self.forks { accounting::children(self.pid()).unwrap_or_default() } else { Vec::new() };
         // Without effect where it has been waited for.
         _ = self.child.kill();
         _ = self.child.wait();
+        for pid in children.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+            _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
+
+const THIS_THREAD: nix::unistd::Pid = nix::unistd::Pid::from_raw(0);
 
 /// Which core is for whom.
 #[derive(Clone, Copy, Debug)]
@@ -220,7 +226,7 @@ pub(crate) struct Cores {
 impl Cores {
     /// The first two cores that this process may use; `None` where there is only one.
     pub(crate) fn find() -> Result<Option<Self>> {
-        let allowed = sched_getaffinity(Pid::from_raw(0))?;
+        let allowed = sched_getaffinity(THIS_THREAD)?;
         let mut cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
         Ok(cores.next().zip(cores.next()).map(|(servers, load)| Self { servers, load }))
     }
@@ -230,7 +236,7 @@ impl Cores {
 pub(crate) fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+    Ok(sched_setaffinity(THIS_THREAD, &cores)?)
 }
 
 /// What a new process does first, in the place of the server that it is to become: takes the server's core and all

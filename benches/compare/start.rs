@@ -15,7 +15,7 @@ use crate::{Bench, Result};
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut programs = vec![programs::floor(), programs::daemon(), programs::floor_again()];
-    programs.extend(programs::peers(bench));
+    programs.extend(bench.peers());
     programs.retain(Program::is_installed);
     let rounds = bench.rounds(41, 11);
     let mut times: Vec<Vec<f64>> = programs.iter().map(|_| Vec::new()).collect();

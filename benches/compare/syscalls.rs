@@ -7,41 +7,56 @@ use std::time::Duration;
 use crate::load::Load;
 use crate::programs;
 use crate::report::{Cell, bytes};
+use crate::servers::Program;
 use crate::{Bench, Result};
 
 const CONNECTIONS: usize = 50;
 const SIZE: usize = 64;
 
-/// Counts those of the daemon and of the floor, from their start to their end, with strace where that is installed.
+/// Counts those of the daemon and of the floor, with strace where that is installed. What they do to start, to accept
+/// and to end is not counted: it is taken off as what a run of few messages costs.
 pub(crate) fn count(bench: &Bench, scenario: &'static str) -> Result<Vec<Cell>> {
+    let duration = Duration::from_millis(if bench.quick { 300 } else { 1000 });
     let mut cells = Vec::new();
     for program in [programs::floor(), programs::daemon()] {
-        let name = program.name;
-        bench.progress.show(&format!("system calls of {name}"));
-        let summary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("strace-{name}"));
-        let path = summary.to_str().ok_or("a path that is no text")?;
-        // -D: the server stays our child, and strace is beside it.
-        let Some(server) = bench.start(&program.under("strace", &["strace", "-D", "-f", "-c", "-o", path]))? else {
-            break;
-        };
-        let mut load = Load::connect(server.address, CONNECTIONS, SIZE, 1)?;
-        let messages = load.closed(Duration::from_millis(if bench.quick { 300 } else { 1000 }))?;
-        drop(load);
-        server.stop()?;
-        let calls = total(&summary)?;
+        bench.progress.show(&format!("system calls of {}", program.name));
+        let Some(few) = trace(bench, &program, Duration::ZERO)? else { break };
+        let Some(many) = trace(bench, &program, duration)? else { break };
+        let calls =
+            many.calls.saturating_sub(few.calls) as f64 / many.messages.saturating_sub(few.messages).max(1) as f64;
         cells.push(Cell {
             scenario,
             what: format!("{CONNECTIONS} × {}, system calls", bytes(SIZE)),
-            server: name,
+            server: program.name,
             connections: CONNECTIONS,
             size: Some(SIZE),
             depth: Some(1),
             unit: "message",
-            system_calls_per_message: Some(calls as f64 / messages as f64),
+            system_calls_per_message: Some(calls),
             ..Cell::default()
         });
     }
     Ok(cells)
+}
+
+/// What happened from the start of a server to its end.
+struct Trace {
+    messages: u64,
+    calls: u64,
+}
+
+/// `None` where strace is missing.
+fn trace(bench: &Bench, program: &Program, duration: Duration) -> Result<Option<Trace>> {
+    let summary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system-calls");
+    let path = summary.to_str().ok_or("a path that is no text")?;
+    // -D: the server stays our child, and strace is beside it.
+    let strace = ["strace", "-D", "-f", "-c", "-o", path];
+    let Some(server) = bench.start(&program.clone().under("strace", &strace))? else { return Ok(None) };
+    let mut load = Load::connect(server.address, CONNECTIONS, SIZE, 1)?;
+    let messages = load.closed(duration)?;
+    drop(load);
+    server.stop()?;
+    Ok(Some(Trace { messages, calls: total(&summary)? }))
 }
 
 /// The number of calls in a summary of strace, whose last line is: 100.00 0.012 3 4000 total

@@ -46,6 +46,9 @@ impl fmt::Display for Grid {
     }
 }
 
+/// How many situations are side by side at most, so that they fit on a terminal.
+const MOST_COLUMNS: usize = 6;
+
 /// All scenarios of a run.
 pub(crate) fn print(results: &Results) {
     let machine = &results.machine;
@@ -53,22 +56,27 @@ pub(crate) fn print(results: &Results) {
     println!("\n{}, {cores} cores, Linux {}, {}", machine.processor, machine.kernel, machine.date);
     println!("Medians of the rounds; ± is half the distance of the quartiles. {AGAIN:?} shows the noise.");
     for cells in results.cells.chunk_by(|one, next| one.scenario == next.scenario) {
-        println!();
-        // Many situations are easier to compare side by side than one after another.
+        let situations: Vec<&[Cell]> = cells.chunk_by(|one, next| one.what == next.what).collect();
         match cells[0].scenario {
+            // Many situations are easier to compare side by side than one after another.
             scenario @ ("echo" | "chat") => {
                 let unit = cells[0].unit;
-                println!("{scenario}: processor time per {unit} of the floor, and of the others in multiples of it");
-                print!("{}", side_by_side(cells));
+                println!("\n{scenario}: processor time per {unit} of the floor, and of the others in multiples of it");
+                let situations =
+                    situations.iter().copied().filter(|cells| cells.iter().any(|cell| cell.figures.is_some()));
+                for situations in situations.collect::<Vec<_>>().chunks(MOST_COLUMNS) {
+                    println!("\n{}", side_by_side(situations).to_string().trim_end());
+                }
+                print_reasons(cells);
                 let timed: Vec<Cell> = cells.iter().filter(|cell| cell.offered_per_second.is_some()).cloned().collect();
-                if !timed.is_empty() {
-                    println!("\n{scenario}: latency, {} of them", timed[0].what);
+                if let Some(first) = timed.first() {
+                    println!("\n{scenario}, {}: latency", first.what);
                     print!("{}", latencies(&timed));
                 }
             }
             scenario => {
-                for cells in cells.chunk_by(|one, next| one.what == next.what) {
-                    println!("{scenario}: {}", cells[0].what);
+                for cells in situations {
+                    println!("\n{scenario}: {}", cells[0].what);
                     print!("{}", one_by_one(cells));
                 }
             }
@@ -79,27 +87,46 @@ pub(crate) fn print(results: &Results) {
     }
 }
 
-/// A row for each situation, and a column for each server.
-fn side_by_side(cells: &[Cell]) -> Grid {
-    let mut servers: Vec<&str> = Vec::new();
+/// A row for each server, and a column for each situation.
+fn side_by_side(situations: &[&[Cell]]) -> Grid {
+    let heads: Vec<(&str, &str)> =
+        situations.iter().map(|cells| cells[0].what.split_once(", ").unwrap_or((&cells[0].what, ""))).collect();
+    let mut grid = Grid::new([""].into_iter().chain(heads.iter().map(|(first, _)| *first)));
+    if heads.iter().any(|(_, second)| !second.is_empty()) {
+        grid.add([""].into_iter().chain(heads.iter().map(|(_, second)| *second)).map(str::to_owned).collect());
+    }
+    for server in servers(situations.concat().iter()) {
+        let value = |cells: &&[Cell]| {
+            let figures = cells.iter().find(|cell| cell.server == server)?.figures.as_ref()?;
+            Some(if server == FLOOR { time(figures.cpu_ns.median) } else { ratio(&figures.ratio) })
+        };
+        let values = situations.iter().map(|cells| value(cells).unwrap_or_else(|| "-".to_owned()));
+        grid.add([server.to_owned()].into_iter().chain(values).collect());
+    }
+    grid
+}
+
+/// Why there are no figures of some servers.
+fn print_reasons(cells: &[Cell]) {
+    let mut reasons: Vec<String> = Vec::new();
+    for cell in cells {
+        let reason = cell.left_out.as_ref().map(|why| format!("  - {}: {why}", cell.server));
+        reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
+    }
+    if !reasons.is_empty() {
+        println!("\n{}", reasons.join("\n"));
+    }
+}
+
+/// The servers, in the order in which they first appear.
+fn servers<'a>(cells: impl Iterator<Item = &'a Cell>) -> Vec<&'static str> {
+    let mut servers = Vec::new();
     for cell in cells {
         if !servers.contains(&cell.server) {
             servers.push(cell.server);
         }
     }
-    let mut grid = Grid::new([""].iter().chain(&servers));
-    for cells in cells.chunk_by(|one, next| one.what == next.what) {
-        let value = |server: &&str| {
-            let figures = cells.iter().find(|cell| cell.server == *server)?.figures.as_ref()?;
-            Some(if *server == FLOOR { time(figures.cpu_ns.median) } else { ratio(&figures.ratio) })
-        };
-        let values = servers.iter().map(|server| value(server).unwrap_or_default());
-        let row: Vec<String> = std::iter::once(cells[0].what.clone()).chain(values).collect();
-        if row.iter().skip(1).any(|value| !value.is_empty()) {
-            grid.add(row);
-        }
-    }
-    grid
+    servers
 }
 
 /// A row for each server, and a column for each figure.
