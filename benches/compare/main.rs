@@ -5,6 +5,7 @@
 //! statistics. Each scenario is a module and gives [`report::Cell`]s, which become files, plots and the table.
 
 mod accounting;
+mod bench;
 mod bulk;
 mod chat;
 mod churn;
@@ -28,19 +29,18 @@ mod syscalls;
 mod table;
 mod targets;
 
-use std::cell::{OnceCell, RefCell};
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use bench::Bench;
 use peers::Role;
-use progress::Progress;
-use report::{Cell, Machine, Missing, Results};
-use rounds::Rounds;
-use servers::{Cores, Program, Server};
+use report::{Cell, Machine, Results};
+use servers::Cores;
 
 /// What goes wrong ends the run and is printed; nothing is done about it by its kind.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -58,7 +58,7 @@ struct Args {
     quick: bool,
 
     /// So many rounds of each, whatever the time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     rounds: Option<usize>,
 
     /// What cargo says to every benchmark
@@ -103,58 +103,6 @@ enum Scenario {
     Start,
 }
 
-/// What all scenarios share.
-pub(crate) struct Bench {
-    pub(crate) quick: bool,
-    /// How many rounds there are to be, if somebody has said so.
-    asked_rounds: Option<usize>,
-    pub(crate) cores: Option<Cores>,
-    pub(crate) progress: Progress,
-    /// What people would use instead, once it has been looked for.
-    peers: OnceCell<Vec<Program>>,
-    missing: RefCell<Vec<Missing>>,
-}
-
-impl Bench {
-    /// Starts a server; `None` where its program is missing or does not start, which is noted for the report. Fails if
-    /// it is one that the others are compared with.
-    pub(crate) fn start(&self, program: &Program) -> Result<Option<Server>> {
-        if !program.is_installed() {
-            self.note_missing(program.name, "not installed".to_owned());
-            return Ok(None);
-        }
-        match Server::start(program, self.cores) {
-            Ok(server) => Ok(Some(server)),
-            Err(why) if program.is_central => Err(format!("{}: {why}", program.name).into()),
-            Err(why) => {
-                self.note_missing(program.name, why.to_string());
-                Ok(None)
-            }
-        }
-    }
-
-    /// What people would use instead.
-    pub(crate) fn peers(&self) -> Vec<Program> {
-        self.peers.get_or_init(|| programs::find_peers(self)).clone()
-    }
-
-    /// How many rounds there are: so many in a full run, a few in a quick one.
-    pub(crate) fn rounds(&self, central: usize, all: usize) -> Rounds {
-        match self.asked_rounds {
-            Some(rounds) => Rounds { central: rounds, all: rounds },
-            None if self.quick => Rounds { central: central.min(4), all: all.min(2) },
-            None => Rounds { central, all },
-        }
-    }
-
-    pub(crate) fn note_missing(&self, name: &'static str, why: String) {
-        let mut missing = self.missing.borrow_mut();
-        if !missing.iter().any(|other| other.name == name) {
-            missing.push(Missing { name, why });
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match args.task {
@@ -180,14 +128,7 @@ fn compare(args: &Args) -> Result<()> {
         None => eprintln!("There is only one core: servers and load share it, and the figures say little."),
     }
     let scenarios = if args.scenarios.is_empty() { Scenario::value_variants() } else { &args.scenarios };
-    let bench = Bench {
-        quick: args.quick,
-        asked_rounds: args.rounds,
-        cores,
-        progress: Progress::new(scenarios.len()),
-        peers: OnceCell::new(),
-        missing: RefCell::default(),
-    };
+    let bench = Bench::new(args.quick, args.rounds, cores, scenarios.len());
     let mut cells = Vec::new();
     for scenario in scenarios {
         let name = format!("{scenario:?}").to_lowercase();
@@ -197,7 +138,7 @@ fn compare(args: &Args) -> Result<()> {
     }
     bench.progress.finish();
     let targets = targets::judge(&cells);
-    let results = Results { machine, quick: args.quick, cells, targets, missing: bench.missing.take() };
+    let results = Results { machine, quick: args.quick, cells, targets, missing: bench.into_missing() };
     let folder = folder_of_results(args.quick);
     results.write(&folder)?;
     plot::all(&results, &folder)?;

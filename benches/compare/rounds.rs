@@ -74,7 +74,7 @@ impl<L> Entrant<'_, L> {
         warm_up: &mut impl FnMut(&mut L) -> Result<u64>,
         work: &mut impl FnMut(&mut L) -> Result<u64>,
     ) -> Result<Option<Sample>> {
-        match self.measure(warm_up, work) {
+        match warm_up(&mut self.load).and_then(|_| self.measure(work)) {
             Err(error) if !self.server.is_central => {
                 self.failure = Some(error.to_string());
                 Ok(None)
@@ -83,12 +83,7 @@ impl<L> Entrant<'_, L> {
         }
     }
 
-    fn measure(
-        &mut self,
-        warm_up: &mut impl FnMut(&mut L) -> Result<u64>,
-        work: &mut impl FnMut(&mut L) -> Result<u64>,
-    ) -> Result<Sample> {
-        warm_up(&mut self.load)?;
+    fn measure(&mut self, work: &mut impl FnMut(&mut L) -> Result<u64>) -> Result<Sample> {
         let cpu = self.server.cpu_time()?;
         let begin = Instant::now();
         let units = work(&mut self.load)?;

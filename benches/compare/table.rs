@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::programs::{AGAIN, FLOOR};
-use crate::report::{Cell, Results};
+use crate::report::{Cell, Latency, MemoryPerConnection, Results};
 use crate::rounds::Spread;
 
 /// Rows of words in columns, the first to the left, the others to the right.
@@ -56,34 +56,44 @@ pub(crate) fn print(results: &Results) {
     println!("\n{}, {cores} cores, Linux {}, {}", machine.processor, machine.kernel, machine.date);
     println!("Medians of the rounds; ± is half the distance of the quartiles. {AGAIN:?} shows the noise.");
     for cells in results.cells.chunk_by(|one, next| one.scenario == next.scenario) {
-        let situations: Vec<&[Cell]> = cells.chunk_by(|one, next| one.what == next.what).collect();
         match cells[0].scenario {
             // Many situations are easier to compare side by side than one after another.
-            scenario @ ("echo" | "chat") => {
-                let unit = cells[0].unit;
-                println!("\n{scenario}: processor time per {unit} of the floor, and of the others in multiples of it");
-                let situations =
-                    situations.iter().copied().filter(|cells| cells.iter().any(|cell| cell.figures.is_some()));
-                for situations in situations.collect::<Vec<_>>().chunks(MOST_COLUMNS) {
-                    println!("\n{}", side_by_side(situations).to_string().trim_end());
-                }
-                print_reasons(cells);
-                let timed: Vec<Cell> = cells.iter().filter(|cell| cell.offered_per_second.is_some()).cloned().collect();
-                if let Some(first) = timed.first() {
-                    println!("\n{scenario}, {}: latency", first.what);
-                    print!("{}", latencies(&timed));
-                }
-            }
-            scenario => {
-                for cells in situations {
-                    println!("\n{scenario}: {}", cells[0].what);
-                    print!("{}", one_by_one(cells));
-                }
-            }
+            "echo" | "chat" => print_side_by_side(cells),
+            _ => print_one_by_one(cells),
         }
     }
     for missing in &results.missing {
         println!("\nmissing: {} ({})", missing.name, missing.why);
+    }
+}
+
+fn print_side_by_side(cells: &[Cell]) {
+    let Cell { scenario, unit, .. } = cells[0];
+    println!("\n{scenario}: processor time per {unit} of the floor, and of the others in multiples of it");
+    let has_figures = |cells: &&[Cell]| cells.iter().any(|cell| cell.figures.is_some());
+    let situations: Vec<&[Cell]> = cells.chunk_by(|one, next| one.what == next.what).filter(has_figures).collect();
+    for situations in situations.chunks(MOST_COLUMNS) {
+        print!("\n{}", side_by_side(situations));
+    }
+    let mut reasons: Vec<String> = Vec::new();
+    for cell in cells {
+        let reason = cell.left_out.as_ref().map(|why| format!("  - {}: {why}\n", cell.server));
+        reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
+    }
+    if !reasons.is_empty() {
+        print!("\n{}", reasons.concat());
+    }
+    for cells in situations.into_iter().filter(|cells| cells[0].offered_per_second.is_some()) {
+        println!("\n{scenario}, {}: latency", cells[0].what);
+        let without_figures = cells.iter().map(|cell| Cell { figures: None, ..cell.clone() });
+        print!("{}", one_by_one(&without_figures.collect::<Vec<Cell>>()));
+    }
+}
+
+fn print_one_by_one(cells: &[Cell]) {
+    for cells in cells.chunk_by(|one, next| one.what == next.what) {
+        println!("\n{}: {}", cells[0].scenario, cells[0].what);
+        print!("{}", one_by_one(cells));
     }
 }
 
@@ -104,18 +114,6 @@ fn side_by_side(situations: &[&[Cell]]) -> Grid {
         grid.add([server.to_owned()].into_iter().chain(values).collect());
     }
     grid
-}
-
-/// Why there are no figures of some servers.
-fn print_reasons(cells: &[Cell]) {
-    let mut reasons: Vec<String> = Vec::new();
-    for cell in cells {
-        let reason = cell.left_out.as_ref().map(|why| format!("  - {}: {why}", cell.server));
-        reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
-    }
-    if !reasons.is_empty() {
-        println!("\n{}", reasons.join("\n"));
-    }
 }
 
 /// The servers, in the order in which they first appear.
@@ -148,35 +146,28 @@ fn one_by_one(cells: &[Cell]) -> Grid {
     ]);
     for cell in cells {
         let figures = cell.figures.as_ref();
-        let latency = |value: fn(&crate::report::Latency) -> f64| {
-            cell.latency_us.as_ref().map_or(String::new(), |latency| time(value(latency) * 1e3))
+        let latency = |value: fn(&Latency) -> f64| cell.latency_us.as_ref().map(|latency| time(value(latency) * 1e3));
+        let memory = |value: fn(&MemoryPerConnection) -> Spread| {
+            cell.memory.as_ref().map(|memory| format!("{:.0} B", value(memory).median))
         };
-        let memory = |value: fn(&crate::report::MemoryPerConnection) -> Spread| {
-            cell.memory.as_ref().map_or(String::new(), |memory| format!("{:.0} B", value(memory).median))
-        };
-        grid.add(vec![
-            cell.server.to_owned(),
-            figures.map_or(String::new(), |figures| cost(cell, figures.cpu_ns.median)),
-            figures.map_or(String::new(), |figures| ratio(&figures.ratio)),
-            figures.map_or(String::new(), |figures| rate(cell, figures.units_per_second.median)),
+        let row = [
+            Some(cell.server.to_owned()),
+            figures.map(|figures| cost(cell, figures.cpu_ns.median)),
+            figures.map(|figures| ratio(&figures.ratio)),
+            figures.map(|figures| rate(cell, figures.units_per_second.median)),
             latency(|latency| latency.p50),
             latency(|latency| latency.p99),
             latency(|latency| latency.p99_9),
             latency(|latency| latency.max),
             memory(|memory| memory.own),
             memory(|memory| memory.resident),
-            cell.took_ms.map_or(String::new(), |took| format!("{:.1} ms ±{:.1}", took.median, took.half_width())),
-            cell.binary_bytes.map_or(String::new(), |bytes| format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))),
-            cell.left_out.clone().unwrap_or_default(),
-        ]);
+            cell.took_ms.map(|took| format!("{:.1} ms ±{:.1}", took.median, took.half_width())),
+            cell.binary_bytes.map(|bytes| format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))),
+            cell.left_out.clone(),
+        ];
+        grid.add(row.into_iter().map(Option::unwrap_or_default).collect());
     }
     grid
-}
-
-/// Like [`one_by_one`], of nothing but the latency.
-fn latencies(cells: &[Cell]) -> Grid {
-    let only = |cell: &Cell| Cell { figures: None, ..cell.clone() };
-    one_by_one(&cells.iter().map(only).collect::<Vec<Cell>>())
 }
 
 /// What a unit costs, as people count: messages one by one, bytes by the million.
