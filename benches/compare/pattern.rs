@@ -15,7 +15,7 @@ impl Pattern {
     /// Lines of so many bytes, the newline counted; pieces of them are as long as `longest` at most.
     pub(crate) fn new(line: usize, longest: usize) -> Self {
         // Few enough that they stay in a cache, and enough that neighbours differ.
-        let lines = ((256 << 10) / line).max(250) | 1;
+        let lines = ((256 << 10) / line).max(64) | 1;
         let mut random = fastrand::Rng::with_seed(862);
         let cycle = lines * line;
         let mut bytes: Vec<u8> = (0..cycle).map(|_| random.u8(b'!'..=b'~')).collect();
