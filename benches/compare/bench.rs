@@ -21,8 +21,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(quick: bool, asked_rounds: Option<usize>, cores: Option<Cores>, scenarios: usize) -> Self {
-        let progress = Progress::new(scenarios);
+    pub(crate) fn new(quick: bool, asked_rounds: Option<usize>, cores: Option<Cores>, progress: Progress) -> Self {
         Self { quick, asked_rounds, cores, progress, peers: OnceCell::new(), missing: RefCell::default() }
     }
 

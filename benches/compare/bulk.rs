@@ -30,7 +30,8 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     lineup.extend(peers);
     let servers = programs::start(bench, &lineup)?;
     let mut cells = Vec::new();
-    for streams in [1, 4] {
+    for (done, streams) in [1, 4].into_iter().enumerate() {
+        bench.progress.part(done, 2);
         cells.extend(measure(bench, &servers, streams)?);
         let left_out = || Some(programs::STUCK.to_owned());
         cells.extend(stuck.iter().map(|program| Cell { left_out: left_out(), ..cell(program.name, streams) }));

@@ -40,7 +40,9 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     lineup.extend(bench.peers());
     let servers = programs::start(bench, &lineup)?;
     let mut cells = Vec::new();
-    for situation in situations(bench.quick) {
+    let situations = situations(bench.quick);
+    for (done, situation) in situations.iter().enumerate() {
+        bench.progress.part(done, situations.len());
         let measured = situation.measure(bench, &servers);
         cells.extend(measured.map_err(|error| format!("{}: {error}", situation.describe()))?);
     }

@@ -48,6 +48,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let rounds = bench.rounds(5, 3);
     let mut samples: Vec<Vec<Sample>> = programs.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds.central {
+        bench.progress.part(round, rounds.central);
         for (program, samples) in programs.iter().zip(&mut samples) {
             if program.is_central || round < rounds.all {
                 bench.progress.show(&format!("{what}, {}, round {}", program.name, round + 1));

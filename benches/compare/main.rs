@@ -39,6 +39,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use bench::Bench;
 use peers::Role;
+use progress::Progress;
 use report::{Cell, Machine, Results};
 use servers::Cores;
 
@@ -128,11 +129,12 @@ fn compare(args: &Args) -> Result<()> {
         None => eprintln!("There is only one core: servers and load share it, and the figures say little."),
     }
     let scenarios = if args.scenarios.is_empty() { Scenario::value_variants() } else { &args.scenarios };
-    let bench = Bench::new(args.quick, args.rounds, cores, scenarios.len());
+    let progress = Progress::new(scenarios.iter().map(|scenario| scenario.weight()).sum());
+    let bench = Bench::new(args.quick, args.rounds, cores, progress);
     let mut cells = Vec::new();
     for scenario in scenarios {
         let name = format!("{scenario:?}").to_lowercase();
-        bench.progress.begin(&name);
+        bench.progress.begin(&name, scenario.weight());
         cells.extend(scenario.run(&bench)?);
         bench.progress.end(&name);
     }
@@ -166,6 +168,16 @@ impl Scenario {
             Self::Idle => idle::run(bench),
             Self::Chat => chat::run(bench),
             Self::Start => start::run(bench),
+        }
+    }
+
+    /// About how long it takes beside the others.
+    fn weight(self) -> usize {
+        match self {
+            Self::Echo => 10,
+            Self::Chat => 4,
+            Self::Bulk | Self::Fair | Self::Idle => 2,
+            Self::Churn | Self::Start => 1,
         }
     }
 }

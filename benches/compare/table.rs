@@ -62,8 +62,9 @@ pub(crate) fn print(results: &Results) {
             _ => print_one_by_one(cells),
         }
     }
-    for missing in &results.missing {
-        println!("\nmissing: {} ({})", missing.name, missing.why);
+    let missing: Vec<String> = results.missing.iter().map(|one| format!("{} ({})", one.name, one.why)).collect();
+    if !missing.is_empty() {
+        println!("\nmissing: {}", missing.join(", "));
     }
 }
 

@@ -8,6 +8,10 @@ use slab::Slab;
 
 const LISTENER: Token = Token(usize::MAX);
 
+/// Where the buffer begins matters: 16 bytes into a page, which is where an allocator puts large ones, the processor's
+/// string instructions copy from the kernel's pages at half the speed (seen on AMD Zen 3).
+const PAGE: usize = 4096;
+
 /// One client, and what it has not taken yet.
 struct Client {
     stream: TcpStream,
@@ -20,7 +24,9 @@ pub(crate) fn serve(read_size: usize) -> io::Result<()> {
     let mut listener = TcpListener::from_std(super::listen()?);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut clients: Slab<Client> = Slab::new();
-    let mut buffer = vec![0; read_size];
+    let mut memory = vec![0; PAGE + read_size];
+    let begin = memory.as_ptr().align_offset(PAGE);
+    let buffer = &mut memory[begin..begin + read_size];
     let mut events = Events::with_capacity(1024);
     loop {
         poll.poll(&mut events, None)?;
@@ -32,7 +38,7 @@ pub(crate) fn serve(read_size: usize) -> io::Result<()> {
             }
             let key = event.token().0;
             let client = &mut clients[key];
-            let is_over = match client.serve(&mut buffer, event.is_read_closed()) {
+            let is_over = match client.serve(buffer, event.is_read_closed()) {
                 Ok(()) => client.is_ending && client.unsent.is_empty(),
                 Err(_) => true,
             };
