@@ -25,14 +25,28 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects, and registers for all events under this number.
-    pub(crate) fn connect(address: SocketAddr, registry: &Registry, number: usize, origin: u64) -> Result<Self> {
-        let stream = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
+    /// Connects, and exchanges the first `greeting` bytes at once, so that the server has accepted it before the next one
+    /// connects: one with a short queue and a process for each connection would make the others try again a second
+    /// later. Then registers for all events under this number.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        (registry, number): (&Registry, usize),
+        (pattern, origin): (&Pattern, u64),
+        greeting: u64,
+    ) -> Result<Self> {
+        let mut stream = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let message = pattern.at(origin, greeting);
+        stream.write_all(message)?;
+        let mut echo = vec![0; message.len()];
+        stream.read_exact(&mut echo)?;
+        pattern.check(origin, &echo)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         registry.register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Self { stream, origin, sent: 0, received: 0, allowed: 0 })
+        let count = echo.len() as u64;
+        Ok(Self { stream, origin, sent: count, received: count, allowed: count })
     }
 
     /// Whether all that was allowed has come back.

@@ -112,7 +112,7 @@ impl Situation {
 
     fn rounds(self, bench: &Bench) -> Rounds {
         match self.is_target {
-            true => bench.rounds(15, 5),
+            true => bench.rounds(21, 7),
             false => bench.rounds(6, 3),
         }
     }

@@ -35,8 +35,10 @@ impl Flood {
     /// So many streams, read and written in pieces of at most `piece` bytes.
     pub(crate) fn connect(address: SocketAddr, streams: usize, piece: usize) -> Result<Self> {
         let poll = Poll::new()?;
+        let pattern = Pattern::new(LINE, piece);
         let connect = |number| {
-            let client = Client::connect(address, poll.registry(), number, (number * LINE) as u64)?;
+            let origin = (number * LINE) as u64;
+            let client = Client::connect(address, (poll.registry(), number), (&pattern, origin), 1)?;
             Ok(Stream { client, is_busy: false, can_receive: false, can_send: true })
         };
         let streams = (0..streams).map(connect).collect::<Result<Vec<Stream>>>()?;
@@ -45,7 +47,7 @@ impl Flood {
             events: Events::with_capacity(64),
             streams,
             busy: VecDeque::new(),
-            pattern: Pattern::new(LINE, piece),
+            pattern,
             buffer: vec![0; piece],
         })
     }

@@ -30,13 +30,17 @@ impl Load {
     /// So many connections, and messages of `size` bytes, `depth` of them on their way on each connection.
     pub(crate) fn connect(address: SocketAddr, connections: usize, size: usize, depth: usize) -> Result<Self> {
         let poll = Poll::new()?;
-        let connect = |number| Client::connect(address, poll.registry(), number, (number * size) as u64);
+        let pattern = Pattern::new(size, size * depth);
+        let connect = |number| {
+            let origin = (number * size) as u64;
+            Client::connect(address, (poll.registry(), number), (&pattern, origin), size as u64)
+        };
         let clients = (0..connections).map(connect).collect::<Result<Vec<Client>>>()?;
         Ok(Self {
             poll,
             events: Events::with_capacity(1024),
             clients,
-            pattern: Pattern::new(size, size * depth),
+            pattern,
             buffer: vec![0; size * depth + 1],
             size: size as u64,
             depth: depth as u64,
