@@ -216,6 +216,21 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// As [`receive`](Self::receive), but where an event has told of the end, and what came before it leaves room in
+    /// `buffer`, it is looked for at once: who sends a message and half-closes needs no second turn. The phase tells
+    /// whether the end was found.
+    pub fn receive_to_end(&mut self, buffer: &mut [u8]) -> Received {
+        match self.receive(buffer) {
+            Received::Bytes(count) if self.read_closed && self.phase == Phase::Open && count < buffer.len() => {
+                match self.receive(&mut buffer[count..]) {
+                    Received::Bytes(more) => Received::Bytes(count + more),
+                    Received::Nothing | Received::End => Received::Bytes(count),
+                }
+            }
+            received => received,
+        }
+    }
+
     fn end_of_input(&mut self) -> Received {
         self.readable = false;
         self.phase = match self.phase {
@@ -237,7 +252,7 @@ impl<S: Stream> Connection<S> {
     /// not take is queued.
     pub fn send(&mut self, bytes: &[u8]) {
         let mut sent = 0;
-        if self.writable && self.outbox.is_empty() {
+        if self.writable && self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_)) {
             let outcome = self.stream.write(bytes).map(|written| (written, bytes.len()));
             sent = self.wrote(outcome);
         }

@@ -6,10 +6,12 @@
 //! relayed. What is left over stays on the work list for the next turn, so that no peer waits for another's
 //! long transfer.
 
+mod buffer;
 mod echo;
 mod life;
 mod peer;
 mod relay;
+mod work;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -23,12 +25,14 @@ use crate::config::{Config, FOREVER, Log, RESERVE};
 use crate::connection::{Close, Connection, Phase, Stream};
 use crate::feed::Feed;
 use crate::message::PAUSE;
+use buffer::{READ_BUFFER, ReadBuffer};
 use life::{Life, Timeouts};
 use peer::{Limits, Outlook, Peer, Ticket, Timer, find};
 use relay::Relay;
+use work::Work;
 
-/// The size of the one buffer that all reads share, in bytes. It bounds what one peer may move in a turn.
-const READ_BUFFER: usize = 256 << 10;
+/// A peer that moves so many bytes in its turn, in both directions together, is in the middle of a transfer.
+const BULK: u64 = 64 << 10;
 
 /// How long a connection that we ended waits for its peer to end it too.
 const LINGER: Duration = Duration::from_secs(2);
@@ -80,16 +84,14 @@ pub struct Hub<S> {
     most_peers: usize,
     /// The number of the newest peer: they are counted, and no number is given twice.
     last_serial: u64,
-    /// Keys of the peers that can make progress without a new event, each once.
-    work: Vec<usize>,
+    work: Work,
     /// Keys of the peers that wait for [`Hub::reap`].
     settled: Vec<usize>,
     /// When to look at a peer though no event comes.
     timers: BinaryHeap<Reverse<(Instant, Ticket, Timer)>>,
     /// Peers that could be read from if others gave memory back, the longest waiting first.
     starved: VecDeque<Ticket>,
-    /// What all reads go to.
-    buffer: Box<[u8]>,
+    buffer: ReadBuffer,
     /// How many bytes are held for the peers, each for one alone.
     held: usize,
     /// What is held for many of them at once.
@@ -122,11 +124,11 @@ impl<S: Stream> Hub<S> {
             turned_away: 0,
             most_peers: KEPT_ENTRIES,
             last_serial: 0,
-            work: Vec::new(),
+            work: Work::default(),
             settled: Vec::new(),
             timers: BinaryHeap::new(),
             starved: VecDeque::new(),
-            buffer: vec![0; READ_BUFFER].into_boxed_slice(),
+            buffer: ReadBuffer::new(),
             held: 0,
             feed: Feed::default(),
             limits: Limits {
@@ -181,6 +183,7 @@ impl<S: Stream> Hub<S> {
             is_timed: false,
             is_starved: false,
             is_slow: false,
+            is_bulky: false,
         });
         self.most_peers = self.most_peers.max(self.peers.len());
         if let Some(timeout) = self.timeouts.idle {
@@ -220,13 +223,22 @@ impl<S: Stream> Hub<S> {
     pub fn turn(&mut self, now: Instant, mut on_event: impl FnMut(Event<'_>)) {
         debug_assert!(self.settled.is_empty(), "a turn without a reap");
         // Those that are not through by then are behind these, for the next turn.
-        let ready = self.work.len();
-        let mut served = 0;
-        while served < ready && !self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed)) {
-            self.serve(self.work[served], now, &mut on_event);
-            served += 1;
+        let (swift, bulky) = self.work.len();
+        for _ in 0..swift {
+            if self.has_heard_enough() {
+                break;
+            }
+            let Some(key) = self.work.pop_swift() else { break };
+            self.serve(key, now, &mut on_event);
         }
-        self.work.drain(..served);
+        let mut moved = 0;
+        for _ in 0..bulky {
+            if moved >= READ_BUFFER as u64 || self.has_heard_enough() {
+                break;
+            }
+            let Some(key) = self.work.pop_bulky() else { break };
+            moved += self.serve(key, now, &mut on_event);
+        }
         self.expire(now, &mut on_event);
         self.relay(now, &mut on_event);
     }
@@ -330,25 +342,35 @@ impl<S: Stream> Hub<S> {
         self.held + self.feed.held()
     }
 
-    fn serve(&mut self, key: usize, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
+    /// Whether enough was said in the room to bring it to its members first.
+    fn has_heard_enough(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed))
+    }
+
+    /// Gives a peer its turn. Returns how many bytes it moved, in either direction.
+    fn serve(&mut self, key: usize, now: Instant, on_event: &mut impl FnMut(Event<'_>)) -> u64 {
+        let Some(peer) = self.peers.get_mut(key) else { return 0 };
         peer.is_working = false;
+        let moved_before = peer.connection.received() + peer.connection.sent();
         let ticket = Ticket { serial: peer.serial, key };
         let held_by_others = self.held - peer.held();
 
-        peer.connection.flush(&mut self.feed, self.buffer.len());
+        let buffer = self.buffer.bytes();
+        peer.connection.flush(&mut self.feed, buffer.len());
         let outlook = if let Some(relay) = &mut self.relay {
             let held = held_by_others + peer.held() + self.feed.held();
             let is_open = relay.is_open(held);
-            relay.hear(peer, ticket, held, &mut self.buffer, &mut self.feed, on_event);
+            relay.hear(peer, ticket, held, buffer, &mut self.feed, on_event);
             peer.relay_outlook(is_open)
         } else {
-            peer.echo(&mut self.buffer, &self.limits, held_by_others, now, on_event);
+            peer.echo(buffer, &self.limits, held_by_others, now, on_event);
             peer.echo_outlook(&self.limits, held_by_others)
         };
         let has_settled = peer.connection.settle();
         self.held = held_by_others + peer.held();
         peer.note_life(now);
+        let moved = peer.connection.received() + peer.connection.sent() - moved_before;
+        peer.is_bulky = moved >= BULK;
 
         if has_settled {
             if let Phase::Closed(close) = peer.connection.phase() {
@@ -356,7 +378,7 @@ impl<S: Stream> Hub<S> {
             }
             peer.is_settled = true;
             self.settled.push(key);
-            return;
+            return moved;
         }
         if peer.unfinished.is_some() && !mem::replace(&mut peer.is_timed, true) {
             self.timers.push(Reverse((now + PAUSE, ticket, Timer::Pause)));
@@ -370,6 +392,7 @@ impl<S: Stream> Hub<S> {
             Outlook::Starved if !mem::replace(&mut peer.is_starved, true) => self.starved.push_back(ticket),
             Outlook::Starved | Outlook::Waiting => {}
         }
+        moved
     }
 
     /// Does what the timers that are due are for.
@@ -398,7 +421,7 @@ impl<S: Stream> Hub<S> {
                     // Who takes little by little is found out by trying.
                     let held_by_others = self.held - peer.held();
                     peer.connection.on_ready(false, true, false);
-                    peer.connection.flush(&mut self.feed, self.buffer.len());
+                    peer.connection.flush(&mut self.feed, READ_BUFFER);
                     self.held = held_by_others + peer.held();
                     peer.note_life(now);
                     if let Some(next) = peer.end_lifeless(timer, &self.timeouts, now) {

@@ -66,8 +66,9 @@ impl<S: Stream> Peer<S> {
         now: Instant,
         on_event: &mut impl FnMut(Event<'_>),
     ) {
-        match self.connection.receive(buffer) {
-            Received::Bytes(count) if self.connection.takes_input() => {
+        let takes_input = self.connection.takes_input();
+        match self.connection.receive_to_end(buffer) {
+            Received::Bytes(count) if takes_input => {
                 let bytes = &buffer[..count];
                 self.connection.send(bytes);
                 let room = limits.room(self.held(), held_by_others);
@@ -94,7 +95,8 @@ impl<S: Stream> Peer<S> {
     ) {
         let is_drained = !self.connection.can_receive();
         let length = bytes.len() as u64;
-        if self.unfinished.is_none() && is_drained && message::looks_whole(length, bytes) {
+        let is_whole = !self.connection.takes_input() || (is_drained && message::looks_whole(length, bytes));
+        if self.unfinished.is_none() && is_whole {
             on_event(Event::Message { peer: self.address, text: bytes, length });
             return;
         }

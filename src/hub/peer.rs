@@ -8,6 +8,7 @@ use slab::Slab;
 use super::Event;
 use super::life::Life;
 use super::relay::Hearing;
+use super::work::Work;
 use crate::config::RESERVE;
 use crate::connection::{Close, Connection, Stream};
 use crate::message::Unfinished;
@@ -36,6 +37,8 @@ pub(super) struct Peer<S> {
     pub(super) is_starved: bool,
     /// Whether it holds the room up.
     pub(super) is_slow: bool,
+    /// Whether it moved much when it last had its turn.
+    pub(super) is_bulky: bool,
 }
 
 /// Names a peer that may have left meanwhile: its key may be another's by then, its serial never.
@@ -100,9 +103,9 @@ impl<S: Stream> Peer<S> {
         self.connection.held() + text + said
     }
 
-    pub(super) fn schedule(&mut self, key: usize, work: &mut Vec<usize>) {
+    pub(super) fn schedule(&mut self, key: usize, work: &mut Work) {
         if !self.is_settled && !mem::replace(&mut self.is_working, true) {
-            work.push(key);
+            work.push(key, self.is_bulky);
         }
     }
 

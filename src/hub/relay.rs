@@ -11,6 +11,7 @@ use slab::Slab;
 
 use super::Event;
 use super::peer::{Outlook, Peer, Ticket, find};
+use super::work::Work;
 use crate::chat::{Hall, Reaction, Room};
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received, Stream};
@@ -289,7 +290,7 @@ impl Relay {
         peers: &mut Slab<Peer<S>>,
         feed: &mut Feed,
         held: &mut usize,
-        work: &mut Vec<usize>,
+        work: &mut Work,
         now: Instant,
     ) {
         if self.has_undelivered(feed) {
@@ -305,7 +306,7 @@ impl Relay {
         peers: &mut Slab<Peer<S>>,
         feed: &mut Feed,
         held: &mut usize,
-        work: &mut Vec<usize>,
+        work: &mut Work,
         now: Instant,
     ) {
         let mut edits = mem::take(&mut self.edits);
@@ -362,7 +363,7 @@ impl Relay {
         &mut self,
         peers: &mut Slab<Peer<S>>,
         held: usize,
-        work: &mut Vec<usize>,
+        work: &mut Work,
         now: Instant,
     ) {
         let enough = if self.has_memory(held) { self.max_queue / 2 } else { 0 };

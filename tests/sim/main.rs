@@ -12,7 +12,7 @@
 //! edge-triggered poll, the clock, and the order of a turn. [`script`], [`ledger`] and [`echo`] are the
 //! clients of the echo and what they were promised; [`cuts`] tries every way to cut a short input. [`crowd`]
 //! are the members of a room, all kinds of them at once, [`room`] those in situations that are rare, and
-//! [`room_cuts`] tries every way to cut a short script.
+//! [`room_cuts`] tries every way to cut a short script. [`turns`] is about who is served before whom.
 
 mod crowd;
 mod cuts;
@@ -22,6 +22,7 @@ mod room;
 mod room_cuts;
 mod script;
 mod socket;
+mod turns;
 mod world;
 
 use std::fmt::Debug;

@@ -1,0 +1,66 @@
+//! Whose turn it is: short messages beside long transfers.
+
+use fastrand::Rng;
+use sockets::Config;
+
+use crate::socket::{Client, Nature};
+use crate::world::{Poll, World};
+
+/// How much one client sends that has much to send, in bytes: many reads of the hub.
+const MUCH: usize = 4 << 20;
+
+const NETWORK: Nature = Nature {
+    receive_buffer: 2 * MUCH,
+    send_buffer: 2 * MUCH,
+    wakes_at: 1,
+    interrupts: 0,
+    reset_keeps_arrived: true,
+    seed: 0,
+};
+
+fn taken(clients: &[Client]) -> usize {
+    clients.iter().map(|client| client.record().taken).sum()
+}
+
+#[test]
+fn a_short_message_waits_for_one_long_read_at_most() {
+    let mut world = World::new(&Config::default(), Poll::Genuine, Rng::with_seed(0));
+    let senders: Vec<Client> = (0..20).map(|_| world.accept(NETWORK).1).collect();
+    let (_, visitor) = world.accept(NETWORK);
+    for sender in &senders {
+        sender.send(&vec![b'x'; MUCH]);
+    }
+    // Only now is it known of them that they have much to send.
+    world.poll();
+    world.turn(|_| {});
+
+    let longest = senders.iter().map(|sender| sender.record().taken).max().expect("many");
+    while taken(&senders) < senders.len() * MUCH / 2 {
+        let before = taken(&senders);
+        visitor.send(b"short");
+        world.poll();
+        world.turn(|_| {});
+        assert_eq!(visitor.receive(usize::MAX), b"short", "not in the turn in which it came");
+        let moved = taken(&senders) - before;
+        assert!((1..=longest).contains(&moved), "not just one of the others was served before the next look");
+    }
+}
+
+#[test]
+fn many_short_messages_do_not_stop_a_long_transfer() {
+    let mut world = World::new(&Config::default(), Poll::Genuine, Rng::with_seed(0));
+    let senders: Vec<Client> = (0..3).map(|_| world.accept(NETWORK).1).collect();
+    let visitors: Vec<Client> = (0..200).map(|_| world.accept(NETWORK).1).collect();
+    for sender in &senders {
+        sender.send(&vec![b'x'; MUCH]);
+    }
+    while taken(&senders) < senders.len() * MUCH {
+        let before = taken(&senders);
+        for visitor in &visitors {
+            visitor.send(b"short");
+        }
+        world.poll();
+        world.turn(|_| {});
+        assert!(taken(&senders) > before, "no transfer went on");
+    }
+}
