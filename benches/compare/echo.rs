@@ -101,7 +101,7 @@ impl Situation {
             // If more are on their way, those that arrive together are one message for the log.
             let is_logged = entrant.server.name == LOGGING && self.pace == Pace::Closed(1);
             let logged_share = is_logged.then(|| logged_share(entrant.server, *lines_before, load.messages()));
-            let latency_us = figures.is_some().then(|| Latency::of(&load.latency));
+            let latency_us = figures.is_some().then(|| Latency::median(&load.latencies));
             let left_out = entrant.failure.clone();
             cells.push(Cell { figures, latency_us, logged_share, left_out, ..self.cell(entrant.server) });
         }

@@ -10,6 +10,7 @@ use mio::{Events, Poll};
 use crate::Result;
 use crate::client::{Client, PATIENCE};
 use crate::pattern::Pattern;
+use crate::report::Latency;
 
 pub(crate) struct Load {
     poll: Poll,
@@ -22,8 +23,10 @@ pub(crate) struct Load {
     depth: u64,
     /// When the messages on their way were begun, in the closed loop: `depth` of them for each client.
     begun: Vec<Instant>,
-    /// How long messages took, in nanoseconds.
-    pub(crate) latency: Histogram<u64>,
+    /// How long the messages of this round have taken so far, in nanoseconds.
+    times: Histogram<u64>,
+    /// How long those of each finished round took.
+    pub(crate) latencies: Vec<Latency>,
 }
 
 impl Load {
@@ -45,7 +48,8 @@ impl Load {
             size: size as u64,
             depth: depth as u64,
             begun: vec![Instant::now(); connections * depth],
-            latency: histogram()?,
+            times: histogram()?,
+            latencies: Vec::new(),
         })
     }
 
@@ -57,7 +61,9 @@ impl Load {
     /// The closed loop: each answer is followed by the next message. Goes on for so long, then waits for the answers
     /// that are owed. Returns how many messages came back.
     pub(crate) fn closed(&mut self, duration: Duration) -> Result<u64> {
-        self.exchange(duration, true)
+        let messages = self.exchange(duration, true)?;
+        self.end_round();
+        Ok(messages)
     }
 
     /// The same without a record of the times.
@@ -88,7 +94,7 @@ impl Load {
                 for message in answered.clone() {
                     let begun = &mut self.begun[number * self.depth as usize + (message % self.depth) as usize];
                     if is_recorded {
-                        self.latency.saturating_record((now - *begun).as_nanos() as u64);
+                        self.times.saturating_record((now - *begun).as_nanos() as u64);
                     }
                     // That of the message which follows it now.
                     *begun = now;
@@ -111,7 +117,14 @@ impl Load {
     pub(crate) fn open(&mut self, per_second: u64, duration: Duration) -> Result<u64> {
         let mut schedule = self.schedule(per_second, duration);
         while !self.follow(&mut schedule)? {}
+        self.end_round();
         Ok(schedule.total)
+    }
+
+    /// Takes stock of the times that were recorded since the last round.
+    pub(crate) fn end_round(&mut self) {
+        self.latencies.push(Latency::of(&self.times));
+        self.times.reset();
     }
 
     pub(crate) fn schedule(&self, per_second: u64, duration: Duration) -> Schedule {
@@ -148,7 +161,7 @@ impl Load {
             for message in answered {
                 let turn = message - schedule.first_messages[number];
                 let due = schedule.due(turn * self.clients.len() as u64 + number as u64);
-                self.latency.saturating_record((now - due).as_nanos() as u64);
+                self.times.saturating_record((now - due).as_nanos() as u64);
                 schedule.received += 1;
             }
         }

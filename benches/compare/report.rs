@@ -77,7 +77,7 @@ pub(crate) struct Cell {
     pub(crate) left_out: Option<String>,
 }
 
-/// How long messages took, in microseconds.
+/// How long messages took, in microseconds: in one round, or in the median of some.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
@@ -118,6 +118,19 @@ impl Latency {
             p99: within(0.99),
             p99_9: within(0.999),
             max: times.max() as f64 / 1e3,
+        }
+    }
+
+    /// The median of each figure. (Of all messages of all rounds together, those would be the slowest during which
+    /// the machine itself stood still for a moment.)
+    pub(crate) fn median(rounds: &[Self]) -> Self {
+        let median = |figure: fn(&Self) -> f64| Spread::of(rounds.iter().map(figure)).median;
+        Self {
+            p50: median(|round| round.p50),
+            p90: median(|round| round.p90),
+            p99: median(|round| round.p99),
+            p99_9: median(|round| round.p99_9),
+            max: median(|round| round.max),
         }
     }
 }

@@ -126,12 +126,14 @@ impl<'a> Situation<'a> {
 
     fn fairness(self, verdicts: &mut Vec<Verdict>) {
         let p99 = |cell: &Cell| cell.latency_us.map(|latency| latency.p99);
-        let Some(ours) = self.cell(DAEMON).and_then(p99) else { return };
-        if let Some(tokio) = self.cell(TOKIO).and_then(p99) {
-            self.add("p99 × tokio's", (0.25, ours / tokio), None, verdicts);
+        let of = |server| self.cell(server).and_then(p99);
+        let Some(ours) = of(DAEMON) else { return };
+        let noise = of(FLOOR).zip(of(AGAIN)).map(|(floor, again)| (again / floor - 1.0).abs());
+        if let Some(tokio) = of(TOKIO) {
+            self.add("p99 × tokio's", (0.25, ours / tokio), noise, verdicts);
         }
         if let Some((peer, best)) = self.best_peer(p99) {
-            self.add(&format!("p99 × the best peer's, {peer}"), (1.0, ours / best), None, verdicts);
+            self.add(&format!("p99 × the best peer's, {peer}"), (1.0, ours / best), noise, verdicts);
         }
     }
 
