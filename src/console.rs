@@ -162,10 +162,19 @@ impl Console {
         }
     }
 
+    /// An event said that standard output takes more.
+    pub fn on_ready(&mut self) {
+        self.output.on_ready();
+    }
+
     /// Writes what standard output takes now of the lines that wait, and never waits for it. To be called
-    /// once a turn, and when [`pollable`](Self::pollable) or [`deadline`](Self::deadline) say so.
-    pub fn flush(&mut self, now: Instant) {
+    /// once a turn, and when [`pollable`](Self::pollable) or [`deadline`](Self::deadline) say so. Lines that
+    /// come soon after others wait some milliseconds for more, unless the flush `is_urgent`.
+    pub fn flush(&mut self, now: Instant, is_urgent: bool) {
         self.clock.is_fresh = false;
+        if !is_urgent && !self.output.is_due(now) {
+            return;
+        }
         self.output.flush(now);
         if self.output.flows()
             && let Some(lines) = self.output.take_dropped()

@@ -32,6 +32,10 @@ pub enum Style {
 /// assert_eq!(line, r"one\ntwo \u{1b}[31m\xff");
 /// ```
 pub fn escape(out: &mut String, bytes: &[u8], style: Style) {
+    // What is all UTF-8 is found out several bytes at a time.
+    if let Ok(text) = str::from_utf8(bytes) {
+        return escape_str(out, text, style);
+    }
     for chunk in bytes.utf8_chunks() {
         escape_str(out, chunk.valid(), style);
         for &byte in chunk.invalid() {
@@ -89,27 +93,37 @@ pub fn incomplete_tail(bytes: &[u8]) -> usize {
 }
 
 fn escape_str(out: &mut String, text: &str, style: Style) {
-    let mut copied = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if !may_need_escape(byte) {
-            continue;
-        }
+    let (mut copied, mut at) = (0, 0);
+    loop {
+        at += plain_prefix(&text.as_bytes()[at..]);
         let Some(character) = text[at..].chars().next() else { break };
-        if !needs_escape(character, style) {
-            continue;
+        if needs_escape(character, style) {
+            out.push_str(&text[copied..at]);
+            push_character(out, character);
+            copied = at + character.len_utf8();
         }
-        out.push_str(&text[copied..at]);
-        push_character(out, character);
-        copied = at + character.len_utf8();
+        at += character.len_utf8();
     }
     out.push_str(&text[copied..]);
+}
+
+/// How many bytes there are before one that may need an escape. Looks at blocks in which all bytes are treated
+/// alike, which compilers turn into instructions for many bytes at once.
+fn plain_prefix(bytes: &[u8]) -> usize {
+    const BLOCK: usize = 16;
+    let is_plain = |block: &&[u8]| !block.iter().fold(false, |any, &byte| any | may_need_escape(byte));
+    let at = BLOCK * bytes.chunks_exact(BLOCK).take_while(is_plain).count();
+    let rest = &bytes[at..];
+    at + rest.iter().position(|&byte| may_need_escape(byte)).unwrap_or(rest.len())
 }
 
 /// A cheap first look at single bytes: every character that [`needs_escape`] starts with one of these,
 /// and almost no other does.
 fn may_need_escape(byte: u8) -> bool {
     // C2: U+0080 to U+00BF. D8: U+0600 to U+063F. E2: U+2000 to U+2FFF. EF: U+F000 to U+FFFF.
-    byte < b' ' || matches!(byte, b'\\' | 0x7f | 0xc2 | 0xd8 | 0xe2 | 0xef)
+    const OTHERS: [u8; 6] = [b'\\', 0x7f, 0xc2, 0xd8, 0xe2, 0xef];
+    // Not `any`, which stops at the first: to look at all is what can be done to many bytes at once.
+    OTHERS.iter().fold(byte < b' ', |may, &other| may | (byte == other))
 }
 
 fn needs_escape(character: char, style: Style) -> bool {

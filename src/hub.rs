@@ -255,6 +255,11 @@ impl<S: Stream> Hub<S> {
         timer.into_iter().chain(stall).min()
     }
 
+    /// Whether a [`reap`](Self::reap) will end or half-close connections, which their clients will see.
+    pub fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
     /// Drops the connections that are over, and half-closes those that are owed nothing more but wait for
     /// their peer. Comes after the log lines of the turn have been written: a client that sees the end of
     /// its connection finds its line in the log. Returns whether a stream was dropped.

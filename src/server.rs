@@ -202,7 +202,7 @@ impl Server {
                 return Ok(End::Interrupted);
             }
             self.serve();
-            self.console.flush(self.now);
+            self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
             if let Some(stopping) = self.stopping
@@ -223,7 +223,7 @@ impl Server {
         if let Some((count, last)) = self.door.take_untold(self.now) {
             self.console.refused(count, last);
         }
-        self.console.flush(self.now);
+        self.console.flush(self.now, false);
         let timeout = if self.hub.has_work() || (self.has_room() && self.door.is_owed()) {
             Some(Duration::ZERO)
         } else {
@@ -250,8 +250,7 @@ impl Server {
         for event in &self.events {
             match event.token() {
                 SIGNALS | WAKER => is_told = true,
-                // It is flushed in every turn.
-                CONSOLE => {}
+                CONSOLE => self.console.on_ready(),
                 Token(token) if token >= FIRST_LISTENER => self.door.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {

@@ -15,6 +15,13 @@ pub(super) const MAX_WAITING: usize = 4 << 20;
 /// After so long a write is tried again that failed for a reason which may pass, such as a full disk.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Lines that come within this time after others have been written wait for its end and go out together, because
+/// every write to a pipe wakes its reader: with a write in each turn that was more than half of what logging cost.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// So many bytes of lines do not wait for more: what a pipe holds by default (pipe(7)).
+const ENOUGH: usize = 64 << 10;
+
 /// Memory that an empty buffer keeps, in bytes: enough for the lines of a busy turn.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -30,11 +37,24 @@ pub(super) struct Output {
     dropped_in_all: u64,
     /// When to try again, after a write that failed.
     retry_at: Option<Instant>,
+    /// When it was last flushed.
+    flushed_at: Option<Instant>,
+    /// Whether the reader has stalled, so that an event will say when to go on.
+    is_stalled: bool,
 }
 
 impl Output {
     pub(super) fn new(sink: Sink) -> Self {
-        Self { sink, waiting: Vec::new(), written: 0, dropped: 0, dropped_in_all: 0, retry_at: None }
+        Self {
+            sink,
+            waiting: Vec::new(),
+            written: 0,
+            dropped: 0,
+            dropped_in_all: 0,
+            retry_at: None,
+            flushed_at: None,
+            is_stalled: false,
+        }
     }
 
     pub(super) fn pollable(&self) -> Option<BorrowedFd<'_>> {
@@ -45,8 +65,24 @@ impl Output {
         self.sink.is_terminal()
     }
 
+    /// When a [`flush`](Self::flush) is due, if one is.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.retry_at
+        match self.retry_at {
+            Some(at) => Some(at),
+            None if self.is_stalled || self.waiting.is_empty() => None,
+            None => self.flushed_at.map(|at| at + GATHERING),
+        }
+    }
+
+    /// Whether what waits need not wait for more.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let is_enough = !self.is_stalled && self.waiting.len() - self.written >= ENOUGH;
+        is_enough || self.flushed_at.is_none_or(|at| at + GATHERING <= now)
+    }
+
+    /// The reader that has stalled may have read on.
+    pub(super) fn on_ready(&mut self) {
+        self.is_stalled = false;
     }
 
     pub(super) fn dropped_in_all(&self) -> u64 {
@@ -93,11 +129,16 @@ impl Output {
             return;
         }
         self.retry_at = None;
+        self.is_stalled = false;
+        self.flushed_at = Some(now);
         while self.written < self.waiting.len() {
             match self.sink.write(&self.waiting[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && self.sink.pollable().is_some() => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.sink.pollable().is_some() => {
+                    self.is_stalled = true;
+                    break;
+                }
                 Err(error) if is_final(&error) => {
                     self.sink = Sink::Closed;
                     self.written = self.waiting.len();
