@@ -1,10 +1,10 @@
 //! The core: the table of peers, and what is done for each of them in a turn.
 //!
 //! Nothing here knows of sockets, clocks or logs: streams are anything that implements
-//! [`Stream`], the time comes in as an argument, and what happened goes out as an [`Event`]. One turn serves
-//! every peer that has something to do, once: what it is owed is sent, one read is taken in and echoed, or
-//! relayed. What is left over stays on the work list for the next turn, so that no peer waits for another's
-//! long transfer.
+//! [`Stream`], the time comes in as an argument, and what happened goes out as an [`Event`]. A turn serves
+//! the peers that have something to do, each once: what it is owed is sent, one read is taken in and echoed, or
+//! relayed. What is left over stays on the work list for the next turn, and of those in the middle of a long
+//! transfer only the first is served in each, after all others: nobody waits for more than one such read.
 
 mod buffer;
 mod echo;
