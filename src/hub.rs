@@ -215,7 +215,7 @@ impl<S: Stream> Hub<S> {
         peer.schedule(key, &mut self.work);
     }
 
-    /// Serves every peer that has something to do, once, and tells what happened.
+    /// Serves the peers that have something to do, each at most once, and tells what happened.
     ///
     /// `now` is the time at which the turn began. Every turn is followed by a [`reap`](Self::reap).
     pub fn turn(&mut self, now: Instant, mut on_event: impl FnMut(Event<'_>)) {
