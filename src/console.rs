@@ -162,6 +162,11 @@ impl Console {
         }
     }
 
+    /// Whether [`on_ready`](Self::on_ready) will be called when a stalled reader reads again.
+    pub fn set_watched(&mut self, is_watched: bool) {
+        self.output.set_watched(is_watched);
+    }
+
     /// An event said that standard output takes more.
     pub fn on_ready(&mut self) {
         self.output.on_ready();

@@ -223,7 +223,8 @@ impl<S: Stream> Hub<S> {
         // Those that are not through by then are behind these, for the next turn.
         let (swift, bulky) = self.work.len();
         for _ in 0..swift {
-            if self.has_heard_enough() {
+            // What was said is brought to the members first.
+            if self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed)) {
                 break;
             }
             let Some(key) = self.work.pop_swift() else { break };
@@ -231,7 +232,7 @@ impl<S: Stream> Hub<S> {
         }
         let mut moved = 0;
         for _ in 0..bulky {
-            if moved >= READ_BUFFER as u64 || self.has_heard_enough() {
+            if moved >= READ_BUFFER as u64 {
                 break;
             }
             let Some(key) = self.work.pop_bulky() else { break };
@@ -345,11 +346,6 @@ impl<S: Stream> Hub<S> {
         self.held + self.feed.held()
     }
 
-    /// Whether enough was said in the room to bring it to its members first.
-    fn has_heard_enough(&self) -> bool {
-        self.relay.as_ref().is_some_and(|relay| relay.is_full(&self.feed))
-    }
-
     /// Gives a peer its turn. Returns how many bytes it moved, in either direction.
     fn serve(&mut self, key: usize, now: Instant, on_event: &mut impl FnMut(Event<'_>)) -> u64 {
         let Some(peer) = self.peers.get_mut(key) else { return 0 };
@@ -373,7 +369,8 @@ impl<S: Stream> Hub<S> {
         self.held = held_by_others + peer.held();
         peer.note_life(now);
         let moved = peer.connection.received() + peer.connection.sent() - moved_before;
-        peer.is_bulky = moved >= BULK;
+        // In a room a turn brings so little that nobody has to wait for another.
+        peer.is_bulky = self.relay.is_none() && moved >= BULK;
 
         if has_settled {
             if let Phase::Closed(close) = peer.connection.phase() {

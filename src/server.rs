@@ -130,11 +130,12 @@ impl Server {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let waker = Arc::new(Waker::new(registry, WAKER)?);
-        let console = Console::new(config);
-        if let Some(stdout) = console.pollable() {
-            // Where it cannot be watched, it is still flushed with every turn.
-            _ = registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE);
-        }
+        let mut console = Console::new(config);
+        // Where it cannot be watched, it is tried now and then.
+        let is_watched = console.pollable().is_some_and(|stdout| {
+            registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
+        });
+        console.set_watched(is_watched);
         let door = Door::open(config, registry, FIRST_LISTENER)?;
         Ok(Self {
             events: Events::with_capacity(EVENTS),
@@ -199,6 +200,7 @@ impl Server {
             if self.note()
                 && let Some(End::Interrupted) = self.obey()
             {
+                self.console.flush(self.now, true);
                 return Ok(End::Interrupted);
             }
             self.serve();

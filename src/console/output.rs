@@ -39,7 +39,9 @@ pub(super) struct Output {
     retry_at: Option<Instant>,
     /// When it was last flushed.
     flushed_at: Option<Instant>,
-    /// Whether the reader has stalled, so that an event will say when to go on.
+    /// Whether an event will say when a reader that has stalled reads on.
+    is_watched: bool,
+    /// Whether the reader has stalled, so that such an event is to come.
     is_stalled: bool,
 }
 
@@ -53,6 +55,7 @@ impl Output {
             dropped_in_all: 0,
             retry_at: None,
             flushed_at: None,
+            is_watched: false,
             is_stalled: false,
         }
     }
@@ -80,6 +83,10 @@ impl Output {
         is_enough || self.flushed_at.is_none_or(|at| at + GATHERING <= now)
     }
 
+    pub(super) fn set_watched(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
+    }
+
     /// The reader that has stalled may have read on.
     pub(super) fn on_ready(&mut self) {
         self.is_stalled = false;
@@ -97,7 +104,9 @@ impl Output {
             return false;
         }
         let waiting = self.waiting.len() - self.written;
-        let has_room = self.dropped == 0 && (waiting == 0 || waiting + len <= MAX_WAITING);
+        // What only waits for more lines is as good as written.
+        let flows = waiting < ENOUGH && !self.is_stalled && self.retry_at.is_none();
+        let has_room = self.dropped == 0 && (flows || waiting + len <= MAX_WAITING);
         if !has_room {
             self.dropped += 1;
             self.dropped_in_all += 1;
@@ -135,7 +144,7 @@ impl Output {
             match self.sink.write(&self.waiting[self.written..]) {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock && self.sink.pollable().is_some() => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.is_watched => {
                     self.is_stalled = true;
                     break;
                 }

@@ -73,7 +73,8 @@ impl<S: Stream> Peer<S> {
             return None;
         }
         let life = self.life.as_mut()?;
-        let (due, close) = if timer == Timer::Idle && self.is_starved {
+        let is_kept_waiting = self.is_starved || (self.is_working && self.connection.can_receive());
+        let (due, close) = if timer == Timer::Idle && is_kept_waiting {
             // It is we who do not read.
             (now + timeouts.idle?, Close::Idle)
         } else if timer == Timer::Idle {

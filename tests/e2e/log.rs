@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use rustix::process::Signal;
@@ -99,6 +102,30 @@ fn all_of_unicode_goes_through_the_client_and_into_the_log() {
     let log = server.stop_and_read().concat();
     assert_same(&unescape(&log), planes.concat().as_bytes());
     assert_eq!(log.find(char::is_control), None);
+}
+
+/// Longer than all lines that are held for a reader who stalls; but this one reads, and short lines come all the time.
+#[test]
+fn a_line_of_any_length_finds_room_beside_others() {
+    let server = Server::start(&["--log-max", "64MiB"]);
+    let long = vec![b'x'; 6 << 20];
+    let (mut stream, begin) = (server.connect(), Instant::now());
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) && begin.elapsed() < Duration::from_secs(30) {
+                round_trip(&mut stream, b"short");
+            }
+        });
+        for _ in 0..3 {
+            assert_same(&exchange(server.connect(), &long), &long);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    // On a machine that stops for 50 ms a long message may have become two.
+    let texts = server.stop_and_read();
+    let logged: usize = texts.iter().filter(|text| *text != "short").map(String::len).sum();
+    assert_eq!(logged, 3 * long.len());
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Whose turn it is: short messages beside long transfers.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use sockets::Config;
+use sockets::hub::Event;
 
 use crate::socket::{Client, Nature};
 use crate::world::{Poll, World};
@@ -63,4 +66,48 @@ fn many_short_messages_do_not_stop_a_long_transfer() {
         world.turn(|_| {});
         assert!(taken(&senders) > before, "no transfer went on");
     }
+}
+
+#[test]
+fn who_waits_for_its_turn_is_not_idle() {
+    let config = Config { idle_timeout: Some(Duration::from_secs(1)), ..Config::default() };
+    let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
+    let senders: Vec<Client> = (0..30).map(|_| world.accept(NETWORK).1).collect();
+    for sender in &senders {
+        sender.send(&vec![b'x'; MUCH / 4]);
+    }
+    while taken(&senders) < senders.len() * MUCH / 4 {
+        // So slowly that a turn of all others takes longer than the timeout.
+        world.pass(Duration::from_millis(100));
+        world.poll();
+        world.turn(|event| assert!(!matches!(event, Event::Closed { .. }), "{event:?}"));
+        for sender in &senders {
+            sender.receive(usize::MAX);
+        }
+    }
+}
+
+/// Short lines that become long ones in the room, one batch after the other, and among them a long text.
+#[test]
+fn in_a_room_nobody_is_kept_from_speaking() {
+    const CHATTER: usize = 32 << 10;
+    const TEXT: usize = 300 << 10;
+    let config = Config { chat: true, ..Config::default() };
+    let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
+    let members: Vec<Client> = (0..5).map(|_| world.accept(NETWORK).1).collect();
+    let line = [&[b'y'; 999][..], b"\n"].concat();
+    let (speaker, chatterers) = members.split_first().expect("some");
+    speaker.send(&line.repeat(TEXT / line.len()));
+    for _ in 0..400 {
+        for chatterer in chatterers.iter().filter(|chatterer| chatterer.unread() == 0) {
+            chatterer.send(&b"x\n"[..].repeat(CHATTER / 2));
+        }
+        world.poll();
+        world.turn(|_| {});
+        for member in &members {
+            member.receive(usize::MAX);
+        }
+    }
+    let heard = speaker.record().taken;
+    assert_eq!(heard, TEXT / line.len() * line.len(), "of the text only so much was heard");
 }
