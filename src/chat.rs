@@ -250,10 +250,11 @@ fn is_invisible(character: char) -> bool {
 }
 
 /// What two names that people would take for the same have in common: upper and lower case, and the
-/// different encodings of a character (Unicode Standard Annex 15, NFKC). By way of upper case, because some
-/// letters have two lower ones, such as the Greek sigma.
+/// different encodings of a character (Unicode Standard Annex 15, NFKC). By way of lower case and upper case,
+/// because some letters have two upper ones, such as the sharp s, and some two lower ones, such as the sigma.
 fn unmistakable(name: &str) -> String {
-    name.nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
+    let lower = name.nfkc().flat_map(char::to_lowercase);
+    lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
 }
 
 /// `user7` is the server's to give, even if nobody has it yet or any more.

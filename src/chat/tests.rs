@@ -264,6 +264,7 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
         ("Étienne", "e\u{301}TIENNE"),
         ("Straße", "STRASSE"),
         ("Οδυσσέας", "ΟΔΥΣΣΈΑΣ"),
+        ("Straße", "STRAẞE"),
         ("ann", "ａｎｎ"),
         ("file", "ﬁle"),
         ("x2", "x²"),
