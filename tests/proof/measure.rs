@@ -65,15 +65,19 @@ impl Footprint {
     }
 
     /// That of a server which has nothing to do, once it has no more descriptors than `least`.
+    ///
+    /// The memory is looked at when somebody who came after that was answered: the turn in which the last
+    /// descriptor was closed, and in which memory is given back after that, is over then.
     pub(crate) fn settled(server: &Server, least: usize) -> Self {
         let begin = Instant::now();
         loop {
-            let now = Self::of(server.process.pid());
-            if now.descriptors <= least {
-                return now;
+            let Self { descriptors, .. } = Self::of(server.process.pid());
+            let mut visitor = server.connect();
+            round_trip(&mut visitor, b"Is everybody gone?");
+            if descriptors <= least {
+                return Self { descriptors, memory: memory(server.process.pid(), "VmRSS") };
             }
-            assert!(begin.elapsed() < DEADLINE, "{} descriptors are left, {least} are its own", now.descriptors);
-            round_trip(&mut server.connect(), b"Is everybody gone?");
+            assert!(begin.elapsed() < DEADLINE, "{descriptors} descriptors are left, {least} are its own");
         }
     }
 
