@@ -13,7 +13,7 @@ mod speech;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 use sockets::config::RESERVE;
@@ -25,11 +25,9 @@ use self::member::Member;
 use self::minutes::{Deed, Minutes};
 use self::plan::PATIENCE;
 pub(crate) use self::plan::Plan;
+use crate::play::{Play, Stop, moment};
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::World;
-
-/// After so many rounds a simulation is taken to be stuck in a circle.
-const MOST_ROUNDS: usize = 50_000;
 
 /// What one feed keeps when nobody needs it any more.
 const BLOCK: usize = 64 << 10;
@@ -91,52 +89,15 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     crowd.end();
 }
 
-impl Crowd {
-    /// Plays until all members have left.
-    fn play(&mut self) {
-        let mut was_quiet = false;
-        for round in 0..MOST_ROUNDS {
-            let has_acted = self.act(was_quiet);
-            let is_woken = self.world.poll();
-            let must_stop = self.plan.drain_in == Some(round);
-            let grace = self.plan.drain_in.zip(self.plan.grace).map(|(stop, grace)| stop..stop + grace);
-            if must_stop {
-                self.stop();
-            } else if is_woken {
-                self.turn();
-            }
-            let is_abandoning = grace.as_ref().is_some_and(|grace| grace.end == round);
-            if is_abandoning {
-                self.abandon();
-            }
-            self.retire();
-            let has_come = self.accept(was_quiet);
-
-            let is_quiet = !has_acted && !has_come && !must_stop && !is_abandoning && self.world.is_idle();
-            let is_stuck = is_quiet && was_quiet;
-            if is_quiet {
-                self.check_idle();
-            }
-            was_quiet = is_quiet;
-            if !is_quiet {
-                self.pass();
-            }
-            if !is_stuck {
-                continue;
-            }
-            if self.peers.is_empty() && self.refused.is_empty() {
-                return;
-            }
-            let is_waiting = grace.is_some_and(|grace| grace.contains(&round));
-            let has_relented = !is_waiting && self.random.bool() && self.relent();
-            if !has_relented && !self.world.sleep() && !is_waiting {
-                assert!(self.relent(), "the hub keeps what nobody needs: {:?}", self.lines());
-            }
-        }
-        panic!("no end after {MOST_ROUNDS} rounds");
+impl Play for Crowd {
+    fn world(&mut self) -> &mut World {
+        &mut self.world
     }
 
-    /// Lets members act: all of them if nothing happens otherwise. Returns whether one did something.
+    fn when_to_stop(&self) -> Stop {
+        self.plan.stop
+    }
+
     fn act(&mut self, all: bool) -> bool {
         let mut has_acted = false;
         for Peer { member, books, .. } in self.peers.values_mut() {
@@ -197,7 +158,6 @@ impl Crowd {
         self.check_turn();
     }
 
-    /// The turn in which the hub learns that it has to stop: after the events, before the work.
     fn stop(&mut self) {
         self.coming = 0;
         self.is_stopping = true;
@@ -207,13 +167,49 @@ impl Crowd {
         self.world.hub.drain();
         self.turn();
         for Peer { member, .. } in self.peers.values_mut() {
-            if self.plan.grace.is_none() || self.random.bool() {
+            if self.plan.stop.grace.is_none() || self.random.bool() {
                 member.relent(false);
             }
         }
     }
 
-    /// Accepts new members, at least one if nothing happens otherwise. Returns whether one came.
+    fn abandon(&mut self) {
+        for Peer { books, .. } in self.peers.values_mut() {
+            books.give_up();
+        }
+        let Self { world, peers, refused, plan, .. } = self;
+        let now = world.now;
+        world.abandon(|event| match event {
+            Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
+                Some(Peer { books, .. }) => books.closed(close, received, sent, now, &plan.rules),
+                None => refused.get_mut(&peer).expect("a client that is there").is_closed = true,
+            },
+            other => panic!("{other:?} at the very end"),
+        });
+        for Peer { member, books, .. } in peers.values_mut() {
+            assert!(!books.is_there(), "given up, but not dropped");
+            member.relent(false);
+        }
+    }
+
+    /// Closes the books on the members that have left: those that were honest were told all that they are owed.
+    fn retire(&mut self) {
+        let is_done = |peer: &Peer| peer.member.is_over() && !peer.books.is_there();
+        for (_, Peer { member, mut books, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
+            if member.is_honest() && member.end == Some(ReplyEnd::Clean) {
+                books.check_end(member.got, &mut self.minutes);
+            }
+            let is_lost = member.end == Some(ReplyEnd::Broken) && books.closed != Some(Close::TooSlow);
+            assert!(!is_lost || !member.is_honest() || self.plan.stop.grace.is_some(), "broken: {member:?} {books:?}");
+        }
+        let is_done = |refused: &Refused| refused.client.record().is_dropped;
+        for (_, refused) in self.refused.extract_if(.., |_, refused| is_done(refused)) {
+            assert!(refused.is_closed, "turned away without a word to the operator");
+            let told = [&refused.heard[..], &refused.client.latest(usize::MAX)].concat();
+            assert!(told == FULL.as_bytes() || self.plan.stop.grace.is_some(), "{:?}", String::from_utf8_lossy(&told));
+        }
+    }
+
     fn accept(&mut self, all: bool) -> bool {
         let here = self.peers.values().filter(|peer| peer.books.is_there()).count();
         if self.coming == 0 || (!all && self.random.bool()) {
@@ -238,66 +234,6 @@ impl Crowd {
         let books = Books::new(id, client, self.world.now);
         self.peers.insert(address, Peer { address, member, books });
         true
-    }
-
-    fn pass(&mut self) {
-        let longest = [0, 0, 0, 0, 1, 20, 60][self.random.usize(..7)];
-        self.world.pass(Duration::from_millis(self.random.u64(..=longest)));
-    }
-
-    /// Nothing happens any more: one member that stands in the way gives up. Returns whether there was one.
-    fn relent(&mut self) -> bool {
-        let minutes = &self.minutes;
-        let stubborn = self.peers.values_mut().filter(|Peer { member, books, .. }| {
-            let length = minutes.attendances[books.id].speech.bytes.len();
-            !member.is_over() && member.is_stuck_by_choice(length)
-        });
-        let mut stubborn: Vec<&mut Peer> = stubborn.collect();
-        if stubborn.is_empty() {
-            return false;
-        }
-        let at = self.random.usize(..stubborn.len());
-        stubborn[at].member.relent(self.random.bool());
-        true
-    }
-
-    /// The hub gives up the members that do not read on.
-    fn abandon(&mut self) {
-        for Peer { books, .. } in self.peers.values_mut() {
-            books.give_up();
-        }
-        let Self { world, peers, refused, plan, .. } = self;
-        let now = world.now;
-        world.abandon(|event| match event {
-            Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
-                Some(Peer { books, .. }) => books.closed(close, received, sent, now, &plan.rules),
-                None => refused.get_mut(&peer).expect("a client that is there").is_closed = true,
-            },
-            other => panic!("{other:?} at the very end"),
-        });
-        for Peer { member, books, .. } in peers.values_mut() {
-            assert!(!books.is_there(), "given up, but not dropped");
-            member.relent(false);
-        }
-    }
-
-    fn check_turn(&mut self) {
-        let config = &self.plan.rules.config;
-        let mut here = self.refused.values().filter(|refused| !refused.client.record().is_dropped).count();
-        for Peer { books, .. } in self.peers.values_mut() {
-            books.check_turn(self.world.now, &mut self.minutes, &self.plan.rules);
-            self.taken[books.id] = books.record().taken;
-            here += usize::from(books.is_there());
-        }
-        let longest = 6 * config.max_line.min(self.plan.most.max(200)) + 200;
-        for Peer { books, .. } in self.peers.values().filter(|_| !self.is_stopping) {
-            books.check_bound(&self.minutes, longest, self.announced, config);
-        }
-        let held = self.world.hub.held();
-        // Where little may be held, what is said in a turn can be more, every byte of it escaped.
-        let said = if config.max_memory < 2 * HEADROOM { HEADROOM } else { 0 };
-        let limit = config.max_memory + here * RESERVE + BLOCK + said;
-        assert!(held <= limit, "{held} bytes are held, {limit} may be");
     }
 
     fn check_idle(&mut self) {
@@ -325,22 +261,56 @@ impl Crowd {
         }
     }
 
-    /// Closes the books on the members that have left: those that were honest were told all that they are owed.
-    fn retire(&mut self) {
-        let is_done = |peer: &Peer| peer.member.is_over() && !peer.books.is_there();
-        for (_, Peer { member, mut books, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
-            if member.is_honest() && member.end == Some(ReplyEnd::Clean) {
-                books.check_end(member.got, &mut self.minutes);
-            }
-            let is_lost = member.end == Some(ReplyEnd::Broken) && books.closed != Some(Close::TooSlow);
-            assert!(!is_lost || !member.is_honest() || self.plan.grace.is_some(), "broken: {member:?} {books:?}");
+    fn pass(&mut self) {
+        self.world.pass(moment(&mut self.random));
+    }
+
+    fn rouse(&mut self, is_waiting: bool) -> bool {
+        if self.peers.is_empty() && self.refused.is_empty() {
+            return true;
         }
-        let is_done = |refused: &Refused| refused.client.record().is_dropped;
-        for (_, refused) in self.refused.extract_if(.., |_, refused| is_done(refused)) {
-            assert!(refused.is_closed, "turned away without a word to the operator");
-            let told = [&refused.heard[..], &refused.client.latest(usize::MAX)].concat();
-            assert!(told == FULL.as_bytes() || self.plan.grace.is_some(), "{:?}", String::from_utf8_lossy(&told));
+        let has_relented = !is_waiting && self.random.bool() && self.relent();
+        if !has_relented && !self.world.sleep() && !is_waiting {
+            assert!(self.relent(), "the hub keeps what nobody needs: {:?}", self.lines());
         }
+        false
+    }
+}
+
+impl Crowd {
+    /// Nothing happens any more: one member that stands in the way gives up. Returns whether there was one.
+    fn relent(&mut self) -> bool {
+        let minutes = &self.minutes;
+        let stubborn = self.peers.values_mut().filter(|Peer { member, books, .. }| {
+            let length = minutes.attendances[books.id].speech.bytes.len();
+            !member.is_over() && member.is_stuck_by_choice(length)
+        });
+        let mut stubborn: Vec<&mut Peer> = stubborn.collect();
+        if stubborn.is_empty() {
+            return false;
+        }
+        let at = self.random.usize(..stubborn.len());
+        stubborn[at].member.relent(self.random.bool());
+        true
+    }
+
+    fn check_turn(&mut self) {
+        let config = &self.plan.rules.config;
+        let mut here = self.refused.values().filter(|refused| !refused.client.record().is_dropped).count();
+        for Peer { books, .. } in self.peers.values_mut() {
+            books.check_turn(self.world.now, &mut self.minutes, &self.plan.rules);
+            self.taken[books.id] = books.record().taken;
+            here += usize::from(books.is_there());
+        }
+        let longest = 6 * config.max_line.min(self.plan.most.max(200)) + 200;
+        for Peer { books, .. } in self.peers.values().filter(|_| !self.is_stopping) {
+            books.check_bound(&self.minutes, longest, self.announced, config);
+        }
+        let held = self.world.hub.held();
+        // Where little may be held, what is said in a turn can be more, every byte of it escaped.
+        let said = if config.max_memory < 2 * HEADROOM { HEADROOM } else { 0 };
+        let limit = config.max_memory + here * RESERVE + BLOCK + said;
+        assert!(held <= limit, "{held} bytes are held, {limit} may be");
     }
 
     /// All members have left: nothing is left of them.

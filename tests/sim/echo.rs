@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 use sockets::Config;
@@ -10,12 +10,10 @@ use sockets::config::{Log, RESERVE};
 use sockets::hub::Event;
 
 use crate::ledger::{Ledger, Rules};
+use crate::play::{Play, Stop, moment};
 use crate::script::Script;
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::{Poll, World};
-
-/// After so many rounds a simulation is taken to be stuck in a circle.
-const MOST_ROUNDS: usize = 50_000;
 
 /// How often the clients wait out a deadline of the hub before one of them gives up. A hub that cannot read
 /// on looks at an unfinished message again and again.
@@ -31,10 +29,7 @@ pub(crate) struct Plan {
     clients: (usize, usize),
     /// The most bytes that one client sends.
     most: usize,
-    /// In which round the hub is told to stop.
-    drain_in: Option<usize>,
-    /// After how many more rounds it gives up those that are left. Without it all clients read on.
-    grace: Option<usize>,
+    stop: Stop,
     /// Whether signals interrupt reads and writes.
     has_interrupts: bool,
     /// How likely a client is to act in a round, in 1 of 256.
@@ -79,8 +74,7 @@ impl Plan {
             poll: [Poll::Genuine, Poll::Late, Poll::Spurious, Poll::Spurious][random.usize(..4)],
             clients: (random.usize(1..60), random.usize(1..=40)),
             most: sizes[random.usize(..sizes.len())],
-            drain_in: (random.u8(..3) == 0).then(|| random.usize(..300)),
-            grace: (random.u8(..3) == 0).then(|| random.usize(..30)),
+            stop: Stop::draw(300, random),
             has_interrupts: random.u8(..3) == 0,
             pace: random.u8(50..),
         }
@@ -102,64 +96,28 @@ struct Echo {
     peers: BTreeMap<SocketAddr, Peer>,
     /// How many clients are still to come.
     coming: usize,
+    /// How many deadlines were waited out since something happened.
+    naps: usize,
 }
 
 /// Plays the simulation of one seed, and panics where a promise is broken.
 pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     let world = World::new(&plan.rules.config, plan.poll, random.fork());
     let coming = plan.clients.0;
-    let mut echo = Echo { plan, world, random, peers: BTreeMap::new(), coming };
+    let mut echo = Echo { plan, world, random, peers: BTreeMap::new(), coming, naps: 0 };
     echo.play();
     echo.end();
 }
 
-impl Echo {
-    /// Plays until all clients have left.
-    fn play(&mut self) {
-        let mut was_quiet = false;
-        let mut naps = 0;
-        for round in 0..MOST_ROUNDS {
-            let has_acted = self.act(was_quiet);
-            let is_woken = self.world.poll();
-            let is_stopping = self.plan.drain_in == Some(round);
-            let grace = self.plan.drain_in.zip(self.plan.grace).map(|(stop, grace)| stop..stop + grace);
-            if is_stopping {
-                self.turn_of_stop();
-            } else if is_woken {
-                self.turn();
-            }
-            let is_abandoning = grace.as_ref().is_some_and(|grace| grace.end == round);
-            if is_abandoning {
-                self.abandon();
-            }
-            self.retire();
-            let has_come = self.accept(was_quiet);
-
-            let is_quiet = !has_acted && !has_come && !is_stopping && !is_abandoning && self.world.is_idle();
-            let is_stuck = is_quiet && was_quiet;
-            if is_quiet {
-                self.check_idle();
-            }
-            was_quiet = is_quiet;
-            if !is_quiet {
-                self.pass();
-            }
-            if !is_stuck {
-                naps = if is_quiet { naps } else { 0 };
-                continue;
-            }
-            if naps < NAPS && self.world.sleep() {
-                naps += 1;
-            } else if self.peers.is_empty() {
-                return;
-            } else if grace.is_none_or(|grace| !grace.contains(&round)) {
-                self.relent();
-            }
-        }
-        panic!("no end after {MOST_ROUNDS} rounds");
+impl Play for Echo {
+    fn world(&mut self) -> &mut World {
+        &mut self.world
     }
 
-    /// Lets clients act: all of them if nothing happens otherwise. Returns whether one did something.
+    fn when_to_stop(&self) -> Stop {
+        self.plan.stop
+    }
+
     fn act(&mut self, all: bool) -> bool {
         let mut has_acted = false;
         for peer in self.peers.values_mut() {
@@ -177,8 +135,7 @@ impl Echo {
         self.check_turn();
     }
 
-    /// The turn in which the hub learns that it has to stop: after the events, before the work.
-    fn turn_of_stop(&mut self) {
+    fn stop(&mut self) {
         self.coming = 0;
         let mut owed_nothing = Vec::new();
         for peer in self.peers.values_mut().filter(|peer| !peer.ledger.record().is_dropped) {
@@ -193,13 +150,36 @@ impl Echo {
         let is_dropped = |client: &Client| client.record().is_dropped;
         assert!(owed_nothing.iter().all(is_dropped), "a client that is owed nothing has to wait");
         for peer in self.peers.values_mut() {
-            if self.plan.grace.is_none() || self.random.bool() {
+            if self.plan.stop.grace.is_none() || self.random.bool() {
                 peer.script.relent(&peer.client, true, &mut self.random);
             }
         }
     }
 
-    /// Accepts new clients, at least one if nothing happens otherwise. Returns whether one came.
+    fn abandon(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.ledger.give_up();
+        }
+        let Self { world, peers, plan, .. } = self;
+        let now = world.now;
+        world.abandon(|event| judge(event, peers, &plan.rules, now));
+        for peer in peers.values_mut() {
+            assert!(peer.ledger.record().is_dropped, "given up, but not dropped");
+            peer.script.relent(&peer.client, true, &mut self.random);
+        }
+    }
+
+    /// Closes the books on the clients that have left: those that were honest got all that they are owed.
+    fn retire(&mut self) {
+        let is_done = |peer: &Peer| peer.script.is_over() && peer.ledger.record().is_dropped;
+        for (_, Peer { script, ledger, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
+            if script.is_honest() && !ledger.is_given_up() {
+                assert_eq!(script.end, Some(ReplyEnd::Clean), "the reply broke off: {ledger:?}");
+                ledger.check_reply(script.got, script.payload.len());
+            }
+        }
+    }
+
     fn accept(&mut self, all: bool) -> bool {
         let here = self.peers.values().filter(|peer| !peer.ledger.record().is_dropped).count();
         if self.coming == 0 || here >= self.plan.clients.1 || (!all && self.random.bool()) {
@@ -215,6 +195,31 @@ impl Echo {
         true
     }
 
+    fn check_idle(&mut self) {
+        let World { hub, now, .. } = &self.world;
+        for Peer { ledger, script, .. } in self.peers.values() {
+            ledger.check_idle(&script.payload, *now, hub.held(), hub.deadline(), &self.plan.rules);
+        }
+    }
+
+    fn pass(&mut self) {
+        self.naps = 0;
+        self.world.pass(moment(&mut self.random));
+    }
+
+    fn rouse(&mut self, is_waiting: bool) -> bool {
+        if self.naps < NAPS && self.world.sleep() {
+            self.naps += 1;
+        } else if self.peers.is_empty() {
+            return true;
+        } else if !is_waiting {
+            self.relent();
+        }
+        false
+    }
+}
+
+impl Echo {
     fn nature(&mut self) -> Nature {
         let random = &mut self.random;
         let mut size = || match random.u8(..8) {
@@ -233,11 +238,6 @@ impl Echo {
         }
     }
 
-    fn pass(&mut self) {
-        let longest = [0, 0, 0, 0, 1, 20, 60][self.random.usize(..7)];
-        self.world.pass(Duration::from_millis(self.random.u64(..=longest)));
-    }
-
     /// Nothing happens any more: one client that stands in the way gives up.
     fn relent(&mut self) {
         let mut stubborn: Vec<&mut Peer> = self.peers.values_mut().filter(|peer| !peer.script.is_over()).collect();
@@ -249,20 +249,6 @@ impl Echo {
         let at = self.random.usize(..stubborn.len());
         let Peer { script, client, ledger } = &mut *stubborn[at];
         script.relent(client, ledger.stop_at.is_some(), &mut self.random);
-    }
-
-    /// The hub gives up the clients that do not read on.
-    fn abandon(&mut self) {
-        for peer in self.peers.values_mut() {
-            peer.ledger.give_up();
-        }
-        let Self { world, peers, plan, .. } = self;
-        let now = world.now;
-        world.abandon(|event| judge(event, peers, &plan.rules, now));
-        for peer in peers.values_mut() {
-            assert!(peer.ledger.record().is_dropped, "given up, but not dropped");
-            peer.script.relent(&peer.client, true, &mut self.random);
-        }
     }
 
     fn check_turn(&mut self) {
@@ -278,24 +264,6 @@ impl Echo {
         assert!((least..=most).contains(&held), "{held} bytes are held, not {least} to {most}");
         let limit = rules.config.max_memory + here * RESERVE;
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
-    }
-
-    fn check_idle(&self) {
-        let World { hub, now, .. } = &self.world;
-        for Peer { ledger, script, .. } in self.peers.values() {
-            ledger.check_idle(&script.payload, *now, hub.held(), hub.deadline(), &self.plan.rules);
-        }
-    }
-
-    /// Closes the books on the clients that have left: those that were honest got all that they are owed.
-    fn retire(&mut self) {
-        let is_done = |peer: &Peer| peer.script.is_over() && peer.ledger.record().is_dropped;
-        for (_, Peer { script, ledger, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
-            if script.is_honest() && !ledger.is_given_up() {
-                assert_eq!(script.end, Some(ReplyEnd::Clean), "the reply broke off: {ledger:?}");
-                ledger.check_reply(script.got, script.payload.len());
-            }
-        }
     }
 
     /// All clients have left: nothing is left of them.

@@ -9,15 +9,17 @@
 //! plays one seed, and SIM_SEEDS=10000 plays more of them than usual.
 //!
 //! [`socket`] and [`world`] are the ground for any kind of client: streams with the readiness of an
-//! edge-triggered poll, the clock, and the order of a turn. [`script`], [`ledger`] and [`echo`] are the
-//! clients of the echo and what they were promised; [`cuts`] tries every way to cut a short input. [`crowd`]
-//! are the members of a room, all kinds of them at once, [`room`] those in situations that are rare, and
-//! [`room_cuts`] tries every way to cut a short script. [`turns`] is about who is served before whom.
+//! edge-triggered poll, the clock, and the order of a turn. [`play`] is how a simulation goes, round after
+//! round. [`script`], [`ledger`] and [`echo`] are the clients of the echo and what they were promised;
+//! [`cuts`] tries every way to cut a short input. [`crowd`] are the members of a room, all kinds of them at
+//! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
+//! [`turns`] is about who is served before whom.
 
 mod crowd;
 mod cuts;
 mod echo;
 mod ledger;
+mod play;
 mod room;
 mod room_cuts;
 mod script;

@@ -8,6 +8,7 @@ use sockets::config::RESERVE;
 
 use super::member::{Member, Reading};
 use super::speech::{Manner, Speech};
+use crate::play::Stop;
 use crate::socket::Nature;
 use crate::world::Poll;
 
@@ -29,10 +30,7 @@ pub(crate) struct Plan {
     pub(crate) has_monologues: bool,
     /// Whether all of them do what clients can do to be told everything.
     pub(crate) is_fair: bool,
-    /// In which round the hub is told to stop.
-    pub(crate) drain_in: Option<usize>,
-    /// After how many more rounds it gives up those that are left. Without it all members read on.
-    pub(crate) grace: Option<usize>,
+    pub(crate) stop: Stop,
     /// Whether signals interrupt reads and writes.
     pub(crate) has_interrupts: bool,
     /// How likely a member is to act in a round, in 1 of 256.
@@ -93,8 +91,7 @@ impl Plan {
             listeners: random.u8(..8),
             has_monologues,
             is_fair: !has_monologues && random.u8(..4) == 0,
-            drain_in: (random.u8(..3) == 0).then(|| random.usize(..200)),
-            grace: (random.u8(..3) == 0).then(|| random.usize(..30)),
+            stop: Stop::draw(200, random),
             has_interrupts: random.u8(..3) == 0,
             pace: random.u8(50..),
         }
