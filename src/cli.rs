@@ -287,6 +287,7 @@ mod tests {
         assert_eq!(message(&["-", "-"]), Some(b"- -".to_vec()));
         assert_eq!(message(&[""]), Some(Vec::new()));
     }
+
     #[test]
     fn a_name_is_sent_first_and_cannot_be_more_than_a_name() {
         let opening = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).opening();

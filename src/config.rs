@@ -48,8 +48,8 @@ pub struct Config {
     pub deny: Vec<IpNet>,
     /// Close a connection on which no byte has gone in either direction for so long. Default: never.
     pub idle_timeout: Option<Duration>,
-    /// Close, with a reset, a client that takes nothing of what it is owed for so long; in a room only while it holds the
-    /// others up, see [`max_queue`](Self::max_queue). Default: never, in a room after 10 s.
+    /// Close, with a reset, a client that takes nothing of what it is owed for so long; in a room only while it
+    /// holds the others up, see [`max_queue`](Self::max_queue). Default: never, in a room after 10 s.
     pub stall_timeout: Option<Duration>,
     /// Whether clients talk to each other instead of being echoed. Default: no.
     pub chat: bool,

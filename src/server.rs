@@ -242,7 +242,11 @@ impl Server {
                 self.events.clear();
                 Ok(())
             }
-            outcome => outcome,
+            Err(error) => {
+                self.console.flush(self.now, true);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
     }
 

@@ -72,6 +72,13 @@ pub(super) struct Limits {
     pub(super) max_text: usize,
 }
 
+impl Ticket {
+    /// Whether its peer is still there.
+    pub(super) fn is_held<S>(&self, peers: &Slab<Peer<S>>) -> bool {
+        peers.get(self.key).is_some_and(|peer| peer.serial == self.serial)
+    }
+}
+
 /// The peer of a ticket, if it is still there.
 pub(super) fn find<S>(peers: &mut Slab<Peer<S>>, ticket: Ticket) -> Option<&mut Peer<S>> {
     peers.get_mut(ticket.key).filter(|peer| peer.serial == ticket.serial)

@@ -294,56 +294,50 @@ impl Relay {
         now: Instant,
     ) {
         if self.has_undelivered(feed) {
-            self.deliver_edited(peers, feed, held, work, now);
+            let mut edits = mem::take(&mut self.edits);
+            // A stable sort: for each member they stay in the order of the feed.
+            edits.sort_by_key(|edit| edit.key);
+            let mut edits = &edits[..];
+            for (key, peer) in peers.iter_mut() {
+                edits = &edits[edits.partition_point(|edit| edit.key < key)..];
+                let (own_edits, others) = edits.split_at(edits.partition_point(|edit| edit.key == key));
+                edits = others;
+                *held -= peer.held();
+                self.deliver_to(peer, own_edits, feed, *held);
+                *held += peer.held();
+                if peer.is_member() && (peer.connection.can_flush() || !peer.connection.takes_input()) {
+                    peer.schedule(key, work);
+                }
+                peer.note_life(now);
+            }
+            self.delivered = feed.end();
+            self.inserted = 0;
+            feed.trim();
         } else if self.has_memory(*held + feed.held()) {
             return;
         }
         self.note_slow(peers, *held + feed.held(), now);
     }
 
-    fn deliver_edited<S: Stream>(
-        &mut self,
-        peers: &mut Slab<Peer<S>>,
-        feed: &mut Feed,
-        held: &mut usize,
-        work: &mut Work,
-        now: Instant,
-    ) {
-        let mut edits = mem::take(&mut self.edits);
-        // A stable sort: for each member they stay in the order of the feed.
-        edits.sort_by_key(|edit| edit.key);
-        let mut edits = &edits[..];
-        for (key, peer) in peers.iter_mut() {
-            edits = &edits[edits.partition_point(|edit| edit.key < key)..];
-            let (own_edits, others) = edits.split_at(edits.partition_point(|edit| edit.key == key));
-            edits = others;
-            *held -= peer.held();
-            if peer.hearing.as_ref().is_some_and(|hearing| hearing.standing == Standing::Member) {
-                if own_edits.is_empty() {
-                    peer.connection.send_shared(self.delivered..feed.end(), feed);
-                } else {
-                    owe(peer, own_edits, self.delivered, feed);
-                    peer.connection.flush(feed, BATCH);
-                }
-                if peer.connection.can_flush() || !peer.connection.takes_input() {
-                    peer.schedule(key, work);
-                }
+    /// Sends one member the new part of the feed, with its own `edits`, while so many bytes are held for others.
+    fn deliver_to<S: Stream>(&self, peer: &mut Peer<S>, edits: &[Edit], feed: &mut Feed, held_by_others: usize) {
+        if peer.is_member() {
+            if edits.is_empty() {
+                peer.connection.send_shared(self.delivered..feed.end(), feed);
+            } else {
+                owe(peer, edits, self.delivered, feed);
+                peer.connection.flush(feed, BATCH);
             }
-            peer.note_life(now);
-            // Little that is owed must not keep much in the feed: who talks without reading is owed all but his
-            // own lines. A copy takes memory, and is no gain where many would get one of nearly the same.
-            let (lag, owed) = (peer.connection.lag(feed), peer.connection.owed());
-            if lag > self.max_queue as u64
-                && owed as u64 <= lag / WORTH_A_COPY
-                && self.has_memory(*held + peer.held() + owed + feed.held())
-            {
-                peer.connection.detach(feed);
-            }
-            *held += peer.held();
         }
-        self.delivered = feed.end();
-        self.inserted = 0;
-        feed.trim();
+        // Little that is owed must not keep much in the feed: who talks without reading is owed all but his
+        // own lines. A copy takes memory, and is no gain where many would get one of nearly the same.
+        let (lag, owed) = (peer.connection.lag(feed), peer.connection.owed());
+        if lag > self.max_queue as u64
+            && owed as u64 <= lag / WORTH_A_COPY
+            && self.has_memory(held_by_others + peer.held() + owed + feed.held())
+        {
+            peer.connection.detach(feed);
+        }
     }
 
     /// Notes who is owed more than the mark; when memory runs out, who is owed anything.
@@ -397,6 +391,10 @@ impl<S: Stream> Peer<S> {
             (_, true) => Outlook::Busy,
             (_, false) => Outlook::Waiting,
         }
+    }
+
+    fn is_member(&self) -> bool {
+        self.hearing.as_ref().is_some_and(|hearing| hearing.standing == Standing::Member)
     }
 
     /// Whether the end of the room has to wait for it.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::buffer::READ_BUFFER;
-use super::peer::{Peer, Ticket, Timer, find};
+use super::peer::{Timer, find};
 use super::{Event, Hub, KEPT_ENTRIES};
 use crate::config::RESERVE;
 use crate::connection::{Phase, Stream};
@@ -22,34 +22,28 @@ impl<S: Stream> Hub<S> {
         {
             self.timers.pop();
             let Some(peer) = find(&mut self.peers, ticket) else { continue };
-            match timer {
-                Timer::Pause => {
-                    let held_by_others = self.held - peer.held();
-                    if let Some(next) = peer.end_pause(now, on_event) {
-                        self.timers.push(Reverse((next, ticket, timer)));
-                    }
-                    self.held = held_by_others + peer.held();
-                }
+            let held_by_others = self.held - peer.held();
+            let next = match timer {
+                Timer::Pause => peer.end_pause(now, on_event),
                 Timer::Linger => {
                     if let Phase::Lingering(close) = peer.connection.phase() {
                         peer.connection.abort(close);
                         peer.schedule(ticket.key, &mut self.work);
                     }
+                    None
                 }
                 Timer::Idle | Timer::Stall => {
                     // The system tells of room in a socket only when much of what it holds has been taken.
                     // Who takes little by little is found out by trying.
-                    let held_by_others = self.held - peer.held();
                     peer.connection.on_ready(false, true, false);
                     peer.connection.flush(&mut self.feed, READ_BUFFER);
-                    self.held = held_by_others + peer.held();
                     peer.note_life(now);
-                    if let Some(next) = peer.end_lifeless(timer, &self.timeouts, now) {
-                        self.timers.push(Reverse((next, ticket, timer)));
-                    }
                     peer.schedule(ticket.key, &mut self.work);
+                    peer.end_lifeless(timer, &self.timeouts, now)
                 }
-            }
+            };
+            self.held = held_by_others + peer.held();
+            self.timers.extend(next.map(|at| Reverse((at, ticket, timer))));
         }
     }
 
@@ -57,15 +51,12 @@ impl<S: Stream> Hub<S> {
     /// costs grows with what is there, but so much must have changed since the last time that each peer pays
     /// for a small part of it.
     pub(super) fn forget_dropped(&mut self) {
-        let is_there = |peers: &Slab<Peer<S>>, ticket: Ticket| {
-            peers.get(ticket.key).is_some_and(|peer| peer.serial == ticket.serial)
-        };
         if self.timers.len() > KEPT_ENTRIES + 2 * TIMERS * self.peers.len() {
-            self.timers.retain(|Reverse((_, ticket, _))| is_there(&self.peers, *ticket));
+            self.timers.retain(|Reverse((_, ticket, _))| ticket.is_held(&self.peers));
             self.timers.shrink_to(KEPT_ENTRIES);
         }
         if self.starved.len() > KEPT_ENTRIES + 2 * self.peers.len() {
-            self.starved.retain(|ticket| is_there(&self.peers, *ticket));
+            self.starved.retain(|ticket| ticket.is_held(&self.peers));
             self.starved.shrink_to(KEPT_ENTRIES);
         }
         if self.most_peers > KEPT_ENTRIES && self.peers.len() < self.most_peers / 4 {
