@@ -5,7 +5,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::frame::{Axis, FONT, GRID, INK, LETTERS, SIZE, Words, colour, frame, log_steps, number, steps};
+use super::frame::{Axis, FONT, INK, SIZE, Words, axes, colour, frame, log_steps, number, steps};
 use crate::Result;
 
 /// The bars of one server, one for each group; `None` where it was not measured.
@@ -48,27 +48,14 @@ pub(super) fn bars(path: &Path, words: &Words<'_>, groups: &[String], scale: Sca
     let heights: Vec<f64> = marks.iter().map(|mark| height(*mark)).collect();
     let (bottom, top) = (heights[0], heights[heights.len() - 1]);
     let middles = (0..groups.len()).map(|at| at as f64 + 0.5).collect();
-    let mut chart = ChartBuilder::on(&area).x_label_area_size(50).y_label_area_size(72).build_cartesian_2d(
-        Axis { from: 0.0, to: groups.len() as f64, marks: middles },
-        Axis { from: bottom, to: top, marks: heights },
-    )?;
     let label = |at: &f64| match scale {
         Scale::Linear => number(*at),
         Scale::Logarithmic => number(10_f64.powf(*at)),
     };
-    chart
-        .configure_mesh()
-        .disable_x_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style((FONT, LETTERS).into_font().color(&INK))
-        .axis_desc_style((FONT, LETTERS).into_font().color(&INK))
-        .x_desc(words.x)
-        .y_desc(words.y)
-        .x_label_formatter(&|at| groups.get(*at as usize).cloned().unwrap_or_default())
-        .y_label_formatter(&label)
-        .draw()?;
+    let group = |at: &f64| groups.get(*at as usize).cloned().unwrap_or_default();
+    let x = Axis { from: 0.0, to: groups.len() as f64, marks: middles };
+    let y = Axis { from: bottom, to: top, marks: heights };
+    let mut chart = axes(&area, words, (x, &group), (y, &label), false)?;
     let width = (1.0 - GAP) / bars.len().max(1) as f64;
     for (at, server) in bars.iter().enumerate() {
         let colour = colour(server.server);

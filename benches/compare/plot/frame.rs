@@ -14,9 +14,9 @@ pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) const SIZE: (u32, u32) = (920, 480);
 pub(super) const FONT: &str = "sans-serif";
 pub(super) const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-pub(super) const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
+const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 
-pub(super) const LETTERS: u32 = 14;
+const LETTERS: u32 = 14;
 const FAINT: RGBColor = RGBColor(0x77, 0x77, 0x77);
 
 const TITLE: u32 = 19;
@@ -77,6 +77,34 @@ pub(super) fn frame<'a>(root: &Area<'a>, words: &Words<'_>, servers: &[&str]) ->
         write(server, LETTERS, &INK, (left + 22, top))?;
     }
     Ok(root.margin(HEAD, FOOT, 10, LEGEND_WIDTH))
+}
+
+pub(super) type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
+
+/// Draws the axes beside and below the data, with what `x_label` and `y_label` say of their marks, and the grid.
+pub(super) fn axes<'a>(
+    area: &Area<'a>,
+    words: &Words<'_>,
+    (x, x_label): (Axis, &dyn Fn(&f64) -> String),
+    (y, y_label): (Axis, &dyn Fn(&f64) -> String),
+    has_columns: bool,
+) -> Result<Chart<'a>> {
+    let mut chart = ChartBuilder::on(area).x_label_area_size(50).y_label_area_size(72).build_cartesian_2d(x, y)?;
+    let mut mesh = chart.configure_mesh();
+    if !has_columns {
+        mesh.disable_x_mesh();
+    }
+    mesh.bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style((FONT, LETTERS).into_font().color(&INK))
+        .axis_desc_style((FONT, LETTERS).into_font().color(&INK))
+        .x_desc(words.x)
+        .y_desc(words.y)
+        .x_label_formatter(x_label)
+        .y_label_formatter(y_label)
+        .draw()?;
+    Ok(chart)
 }
 
 /// A number as an axis or a bar shows it: three digits at most.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use super::frame::{Axis, FONT, GRID, INK, LETTERS, SIZE, Words, colour, frame, log_steps, number};
+use super::frame::{Axis, SIZE, Words, axes, colour, frame, log_steps, number};
 use crate::Result;
 
 /// The points of one server, from left to right.
@@ -32,23 +32,10 @@ pub(super) fn lines(path: &Path, words: &Words<'_>, marks: &[Mark], lines: &[Lin
     let heights: Vec<f64> = log_steps(least, most).into_iter().map(f64::log10).collect();
     // So that no point lies on the edge.
     let margin = (last - first).max(0.1) * 0.03;
-    let mut chart = ChartBuilder::on(&area).x_label_area_size(50).y_label_area_size(72).build_cartesian_2d(
-        Axis { from: first - margin, to: last + margin, marks: marks.iter().map(|mark| mark.at).collect() },
-        Axis { from: heights[0], to: heights[heights.len() - 1], marks: heights },
-    )?;
+    let x = Axis { from: first - margin, to: last + margin, marks: marks.iter().map(|mark| mark.at).collect() };
+    let y = Axis { from: heights[0], to: heights[heights.len() - 1], marks: heights };
     let name = |at: &f64| marks.iter().find(|mark| mark.at == *at).map_or(String::new(), |mark| mark.name.clone());
-    chart
-        .configure_mesh()
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .label_style((FONT, LETTERS).into_font().color(&INK))
-        .axis_desc_style((FONT, LETTERS).into_font().color(&INK))
-        .x_desc(words.x)
-        .y_desc(words.y)
-        .x_label_formatter(&name)
-        .y_label_formatter(&|at| number(10_f64.powf(*at)))
-        .draw()?;
+    let mut chart = axes(&area, words, (x, &name), (y, &|at| number(10_f64.powf(*at))), true)?;
     // The first ones are drawn last, on top of the others.
     for line in lines.iter().rev() {
         let colour = colour(line.server);
