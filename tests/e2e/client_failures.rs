@@ -1,7 +1,7 @@
 //! What the client says when it fails, and how soon.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,13 +10,12 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    Output, Process, Server, accept_in_time, assert_same, clean_command, client, feed, free_port, reset, run,
+    Output, Process, Server, accept_in_time, assert_same, clean_command, client, feed, free_port, listener, reset, run,
 };
 
 /// A server that does with its one client what the test wants. Returns its port.
 fn play_server(play: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("its address").port();
+    let (listener, port) = listener();
     thread::spawn(move || play(accept_in_time(&listener)));
     port
 }

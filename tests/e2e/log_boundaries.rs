@@ -4,12 +4,14 @@
 //! where it did not.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Server, accept_in_time, assert_same, client, connect, exchange, reset, round_trip, run};
+use crate::harness::{
+    Server, accept_in_time, assert_same, client, connect, exchange, listener, reset, round_trip, run,
+};
 
 /// The silence that ends a message.
 const SILENCE: Duration = Duration::from_millis(50);
@@ -193,8 +195,7 @@ fn clients_side_by_side_keep_their_messages_apart() {
 /// the longest time between two pieces, as [`send_in_pieces`] does.
 fn slow_link(server: SocketAddr) -> (u16, JoinHandle<Duration>) {
     const PIECE: u64 = 1_400;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("its address").port();
+    let (listener, port) = listener();
     let relay = thread::spawn(move || {
         let mut near = accept_in_time(&listener);
         let mut far = connect(server);

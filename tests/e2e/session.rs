@@ -1,17 +1,9 @@
 //! The interactive session: what people see while they type and others do.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 
-use crate::harness::{Server, accept_in_time, client, feed};
+use crate::harness::{Server, accept_in_time, client, feed, listener};
 use crate::session_person::Person;
-
-/// A server that the test plays itself.
-fn listener() -> (TcpListener, u16) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("its number").port();
-    (listener, port)
-}
 
 #[test]
 fn people_type_at_once_and_nobodys_line_is_torn() {

@@ -1,18 +1,18 @@
 //! How a session ends: with which status, with which words, and with the terminal as it was.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::thread;
 
 use rustix::process::Signal;
 
-use crate::harness::{Server, accept_in_time, client, feed, reset};
+use crate::harness::{Server, accept_in_time, client, feed, listener, reset};
 use crate::session_person::Person;
 
 #[test]
 fn ctrl_d_ends_it_after_the_last_answers() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let mut ann = Person::connect(listener.local_addr().expect("its number").port(), &[]);
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &[]);
     let mut peer = accept_in_time(&listener);
     ann.type_in("last\r\x04");
     let mut heard = Vec::new();
@@ -48,8 +48,8 @@ fn ctrl_c_ends_it_at_once_also_in_the_middle_of_a_line() {
 
 #[test]
 fn ctrl_c_also_ends_the_wait_for_the_last_answers() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let mut ann = Person::connect(listener.local_addr().expect("its number").port(), &[]);
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &[]);
     let mut peer = accept_in_time(&listener);
     ann.type_in("\x04");
     peer.read_to_end(&mut Vec::new()).expect("the half-close");
@@ -72,8 +72,7 @@ fn it_says_so_when_the_server_goes() {
 
 #[test]
 fn it_says_so_when_the_connection_breaks() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("its number").port();
+    let (listener, port) = listener();
     let mut ann = Person::connect(port, &[]);
     let peer = accept_in_time(&listener);
     ann.type_in("half a line");
@@ -85,8 +84,8 @@ fn it_says_so_when_the_connection_breaks() {
 
 #[test]
 fn a_peer_that_takes_nothing_stops_neither_the_keys_nor_the_end() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let mut ann = Person::connect(listener.local_addr().expect("its number").port(), &["--timeout", "1s"]);
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &["--timeout", "1s"]);
     let peer = accept_in_time(&listener);
     ann.type_in("hello\r\x04");
     let (status, stderr) = ann.expect_end();
@@ -128,8 +127,7 @@ fn a_dumb_terminal_and_a_dash_get_the_filter() {
 
 #[test]
 fn a_peer_that_is_no_room_still_has_to_send_all_back() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("its number").port();
+    let (listener, port) = listener();
     // What the peer answers, what the client sends, and its status.
     let cases: [(&[u8], &[u8], i32); 3] = [
         (b"* welcome, x\n", b"a message that is longer", 0),

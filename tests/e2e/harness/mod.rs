@@ -10,7 +10,7 @@ mod server;
 
 pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
 pub(crate) use net::{
-    accept_in_time, assert_same, connect, exchange, expect_end, has_ipv6, hesitant, random_bytes, reset, rng,
+    accept_in_time, assert_same, connect, exchange, expect_end, has_ipv6, hesitant, listener, random_bytes, reset, rng,
     round_trip, wait_for_input,
 };
 pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, memory, soft_and_hard_descriptors};

@@ -1,7 +1,7 @@
 //! Raw clients, and the content they send.
 
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -31,7 +31,14 @@ pub(crate) fn wait_for_input(source: &impl AsFd) {
     assert_ne!(ready, 0, "nothing came in time");
 }
 
-/// The next connection of a server that the test plays itself.
+/// A server that the test plays itself, and its port.
+pub(crate) fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    (listener, port)
+}
+
+/// The next connection of such a server.
 pub(crate) fn accept_in_time(listener: &TcpListener) -> TcpStream {
     wait_for_input(listener);
     prepared(listener.accept().expect("a connection").0)
