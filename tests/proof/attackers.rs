@@ -42,7 +42,7 @@ pub(crate) const FORGED: &str = "[12:43:10 29/01/2018] Echoed: 'forged'";
 pub(crate) struct Attacker {
     kind: Kind,
     /// How long it stays, if nobody ends it.
-    until: Instant,
+    pub(crate) until: Instant,
     /// How much it still wants to send, of those that want to send so much and no more.
     left: usize,
     next_at: Instant,
@@ -60,11 +60,6 @@ impl Attacker {
         };
         let left = random.usize(1..200_000);
         Self { kind, until: stage.now + stay, left, next_at: stage.now }
-    }
-
-    /// One that stays until then.
-    pub(crate) fn staying(kind: Kind, stage: &mut Stage, until: Instant) -> Self {
-        Self { until, ..Self::new(kind, stage) }
     }
 
     /// Sends `x`s until the server takes no more, at most so many.

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -236,6 +237,15 @@ impl Client {
             };
         }
         Ok(self.is_connected)
+    }
+}
+
+/// Tells clients in another thread to stop, also where a test fails.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::attackers::{Attacker, FORGED, Kind};
 use crate::chat::Member;
-use crate::engine::{Actor, Engine, Stage};
+use crate::engine::{Actor, Engine, Stage, StopOnDrop};
 use crate::harness::{Server, memory, parse_time};
 use crate::honest::Honest;
 use crate::measure::{Footprint, MIB, PATIENCE, Times, address, alone, seconds, seed, start};
@@ -54,15 +54,6 @@ pub(crate) fn attack(port: u16, attackers: &[(Kind, usize)], seed: u64, stop: &A
         });
     }
     number as u64
-}
-
-/// Tells them to stop also where a proof fails.
-pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Lets honest clients talk for so long; returns the times of their round trips.

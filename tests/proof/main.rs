@@ -16,5 +16,4 @@ mod honest;
 mod hostile;
 mod load;
 mod measure;
-mod soak;
 mod system;

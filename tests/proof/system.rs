@@ -13,10 +13,10 @@ use mio::net::TcpStream;
 use rustix::process::Signal;
 
 use crate::attackers::Kind;
-use crate::engine::{Actor, Engine, Next, Stage, ready};
+use crate::engine::{Actor, Engine, Next, Stage, StopOnDrop, ready};
 use crate::harness::{LIMITED, Server, cpu_time, memory, server_command_under, soft_and_hard_descriptors};
 use crate::honest::{Content, Farewell, Honest};
-use crate::hostile::{StopOnDrop, attack, talk};
+use crate::hostile::{attack, talk};
 use crate::measure::{Footprint, MIB, PATIENCE, Times, address, alone, seed, start};
 
 #[test]

@@ -1,4 +1,22 @@
-//! Everything at random, for long: memory and descriptors stay what they are.
+//! The soak: everything at random, for long. Memory and descriptors stay what they are.
+//!
+//!     cargo test --release --test soak -- --include-ignored --nocapture
+//!
+//! takes two minutes, or as many seconds as `PROOF_SOAK_SECONDS` says; `PROOF_SEED` replays a run. The clients are
+//! those of the proofs.
+
+#![allow(dead_code, unused_imports, reason = "the clients are shared with tests that need all of them")]
+
+#[path = "../proof/attackers.rs"]
+mod attackers;
+#[path = "../proof/engine.rs"]
+mod engine;
+#[path = "../e2e/harness/mod.rs"]
+mod harness;
+#[path = "../proof/honest.rs"]
+mod honest;
+#[path = "../proof/measure.rs"]
+mod measure;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,10 +26,9 @@ use fastrand::Rng;
 use rustix::process::Signal;
 
 use crate::attackers::{Attacker, Kind};
-use crate::engine::{Actor, Engine, Stage};
+use crate::engine::{Actor, Engine, Stage, StopOnDrop};
 use crate::honest::{Farewell, Honest};
-use crate::hostile::StopOnDrop;
-use crate::measure::{Footprint, MIB, PATIENCE, address, alone, seconds, seed, start};
+use crate::measure::{Footprint, MIB, PATIENCE, address, seconds, seed, start};
 
 const KINDS: &[Kind] = &[
     Kind::NeverReads,
@@ -42,8 +59,9 @@ fn somebody(stage: &mut Stage) -> Box<dyn Actor> {
         2 => Box::new(Honest::new(stage, messages / 4 + 1, 20_000, Farewell::Reset)),
         _ => {
             let kind = KINDS[stage.random.usize(..KINDS.len())];
-            let until = stage.now + Duration::from_millis(stage.random.u64(1..4000));
-            Box::new(Attacker::staying(kind, stage, until))
+            let mut attacker = Attacker::new(kind, stage);
+            attacker.until = stage.now + Duration::from_millis(stage.random.u64(1..4000));
+            Box::new(attacker)
         }
     }
 }
@@ -77,7 +95,6 @@ fn median(of: &[Footprint], measure: impl Fn(&Footprint) -> usize) -> usize {
 #[test]
 #[ignore = "takes 120 s"]
 fn memory_and_descriptors_stay_flat() {
-    let _alone = alone();
     let (seed, period) = (seed(), seconds("PROOF_SOAK_SECONDS", 120));
     let server =
         start(&["--max-memory", "16MiB", "--max-pending", "4MiB", "--idle-timeout", "1h", "--stall-timeout", "3s"]);
