@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
@@ -55,9 +55,9 @@ fn an_idle_connection_is_closed_in_time_and_the_server_stays() {
 /// large, and an event tells of room in them late: that is no reason to take it for dead.
 #[test]
 fn bytes_that_go_out_are_life_too() {
-    for option in ["--idle-timeout", "--stall-timeout"] {
+    let content = random_bytes(&mut rng(), 10 * MIB);
+    let read_slowly = |option| {
         let server = Server::start(&["--quiet", option, "1s"]);
-        let content = random_bytes(&mut rng(), 10 * MIB);
         let mut stream = hesitant(server.address());
         stream.write_all(&content).expect("sent");
         let mut echo = vec![0; content.len()];
@@ -72,7 +72,12 @@ fn bytes_that_go_out_are_life_too() {
         stream.read_exact(&mut echo[at..]).expect("the rest");
         assert_same(&echo, &content);
         server.stop();
-    }
+    };
+    thread::scope(|scope| {
+        for option in ["--idle-timeout", "--stall-timeout"] {
+            scope.spawn(move || read_slowly(option));
+        }
+    });
 }
 
 #[test]

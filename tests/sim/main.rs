@@ -33,7 +33,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use fastrand::Rng;
 
 /// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, and so many rooms.
-const SEEDS: (u64, u64) = (400, 250);
+const SEEDS: (u64, u64) = (300, 200);
 
 #[test]
 fn every_client_is_served_as_promised() {
