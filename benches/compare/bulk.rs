@@ -41,7 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
 
 /// In every round, a part of a gibibyte goes through each server.
 fn measure(bench: &Bench, servers: &[Server], streams: usize) -> Result<Vec<Cell>> {
-    let rounds = bench.rounds(12, 4);
+    let rounds = bench.rounds(24, 8);
     let in_all: u64 = if bench.quick { 64 << 20 } else { 1 << 30 };
     let each_time = in_all / (rounds.central * streams) as u64;
     let mut entrants = Vec::new();

@@ -40,7 +40,8 @@ impl<'a, L> Entrant<'a, L> {
     }
 }
 
-/// Lets all take their turn, one after another, round by round, so that a machine that drifts touches all alike.
+/// Lets all take their turn, one after another, round by round, so that a machine that drifts touches all alike. Each
+/// round begins with another one, so that nobody always comes after the same number of others.
 /// `work` puts load on a server that is idle, returns when it is idle again, and says how many units (messages, bytes)
 /// it has done in between; `warm_up` does a little of the same before that.
 ///
@@ -56,7 +57,8 @@ pub(crate) fn alternate<L>(
     let stride = (rounds.central / rounds.all.max(1)).max(1);
     for round in 0..rounds.central {
         bench.progress.show(&format!("{what}, round {} of {}", round + 1, rounds.central));
-        for entrant in &mut *entrants {
+        for place in 0..entrants.len() {
+            let entrant = &mut entrants[(round + place) % entrants.len()];
             let is_asked = entrant.server.is_central || (round % stride == 0 && round / stride < rounds.all);
             let sample = match is_asked && entrant.failure.is_none() {
                 true => entrant.take_turn(&mut warm_up, &mut work),
