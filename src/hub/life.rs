@@ -72,8 +72,10 @@ impl<S: Stream> Peer<S> {
         if let Phase::Closed(_) = self.connection.phase() {
             return None;
         }
+        let has_input = self.has_input();
         let life = self.life.as_mut()?;
-        let is_kept_waiting = self.is_starved || (self.is_working && self.connection.can_receive());
+        // Who takes nothing of what it is owed is read from no more because of that.
+        let is_kept_waiting = (self.is_starved || self.is_working) && has_input && self.connection.owed() == 0;
         let (due, close) = if timer == Timer::Idle && is_kept_waiting {
             // It is we who do not read.
             (now + timeouts.idle?, Close::Idle)

@@ -385,8 +385,7 @@ impl Relay {
 
 impl<S: Stream> Peer<S> {
     pub(super) fn relay_outlook(&self, is_open: bool) -> Outlook {
-        let has_backlog = self.hearing.as_ref().is_some_and(|hearing| !hearing.backlog.is_empty());
-        match (self.connection.takes_input(), self.connection.can_receive() || has_backlog) {
+        match (self.connection.takes_input(), self.has_input()) {
             (true, true) if !is_open => Outlook::Starved,
             (_, true) => Outlook::Busy,
             (_, false) => Outlook::Waiting,
@@ -400,8 +399,13 @@ impl<S: Stream> Peer<S> {
     /// Whether the end of the room has to wait for it.
     fn has_more_to_say(&self) -> bool {
         let Some(hearing) = &self.hearing else { return false };
-        let has_input = self.connection.can_receive() || !hearing.backlog.is_empty();
-        hearing.standing == Standing::New || (self.connection.takes_input() && has_input)
+        hearing.standing == Standing::New || (self.connection.takes_input() && self.has_input())
+    }
+
+    /// Whether there is something that it said and that was not heard yet.
+    pub(super) fn has_input(&self) -> bool {
+        let has_backlog = self.hearing.as_ref().is_some_and(|hearing| !hearing.backlog.is_empty());
+        self.connection.can_receive() || has_backlog
     }
 }
 

@@ -38,8 +38,9 @@ impl<S: Stream> Hub<S> {
                     peer.connection.on_ready(false, true, false);
                     peer.connection.flush(&mut self.feed, READ_BUFFER);
                     peer.note_life(now);
+                    let next = peer.end_lifeless(timer, &self.timeouts, now);
                     peer.schedule(ticket.key, &mut self.work);
-                    peer.end_lifeless(timer, &self.timeouts, now)
+                    next
                 }
             };
             self.held = held_by_others + peer.held();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::connection::Close;
 use sockets::hub::Event;
 
 use crate::socket::{Client, Nature};
@@ -83,6 +84,41 @@ fn who_waits_for_its_turn_is_not_idle() {
         world.turn(|event| assert!(!matches!(event, Event::Closed { .. }), "{event:?}"));
         for sender in &senders {
             sender.receive(usize::MAX);
+        }
+    }
+}
+
+/// Who sends and never reads is not read from any more in the end, for its own sake or for that of all: it is idle then
+/// though it has more to say.
+#[test]
+fn who_waits_because_it_does_not_read_is_idle() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let limits = [
+        Config { max_pending: 200_000, ..Config::default() },
+        // There is nothing left for the others when the first one has got all.
+        Config { max_memory: 200_000, ..Config::default() },
+    ];
+    for limit in limits {
+        let mut world = World::new(&Config { idle_timeout: Some(TIMEOUT), ..limit }, Poll::Genuine, Rng::with_seed(0));
+        let deaf: Vec<Client> = (0..3).map(|_| world.accept(Nature { send_buffer: 1000, ..NETWORK }).1).collect();
+        for client in &deaf {
+            client.send(&vec![b'x'; MUCH]);
+        }
+        let mut closed = 0;
+        let begin = world.now;
+        loop {
+            while world.poll() {
+                world.turn(|event| {
+                    if let Event::Closed { close, .. } = event {
+                        assert_eq!(close, Close::Idle);
+                        closed += 1;
+                    }
+                });
+            }
+            if closed == deaf.len() {
+                break;
+            }
+            assert!(world.sleep() && world.now <= begin + 2 * TIMEOUT, "only {closed} are closed");
         }
     }
 }
