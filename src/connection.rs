@@ -16,6 +16,10 @@ pub trait Stream: Read + Write {
     /// How many bytes can be read without waiting (`FIONREAD`, tcp(7)).
     fn unread(&self) -> io::Result<usize>;
 
+    /// Whether the system holds bytes that were written here and that it has not sent yet, as while the peer does not
+    /// read.
+    fn has_unsent(&self) -> io::Result<bool>;
+
     /// Makes the end that follows when the stream is dropped a reset instead of an orderly one (socket(7),
     /// `SO_LINGER`), and gives back what the system holds for it.
     fn break_off(&mut self) {}
@@ -141,6 +145,12 @@ impl<S: Stream> Connection<S> {
     /// How many bytes are owed to the peer.
     pub fn owed(&self) -> usize {
         self.outbox.len()
+    }
+
+    /// Whether all that the peer was owed is sent, by us and by the system. Dropped before that, the stream would lose
+    /// the rest as soon as the peer sends something: nobody is there to read it, and the answer is a reset.
+    pub fn has_sent_all(&self) -> bool {
+        self.outbox.is_empty() && !self.stream.has_unsent().unwrap_or(true)
     }
 
     /// How many of the bytes owed to the peer are held for it alone.

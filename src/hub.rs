@@ -298,12 +298,13 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Winds up: every peer is answered what had arrived by now and sent what it is owed, then half-closed
-    /// and waited for; one that is owed nothing is closed at once. [`turn`](Self::turn) and
+    /// and waited for; one that has been sent everything is closed at once. [`turn`](Self::turn) and
     /// [`reap`](Self::reap) do the work, and [`is_empty`](Self::is_empty) tells when it is done.
     pub fn drain(&mut self) {
         for (key, peer) in &mut self.peers {
             peer.connection.stop_reading();
-            if self.relay.is_none() && peer.connection.phase() == Phase::Stopping(0) && peer.connection.owed() == 0 {
+            let is_silent = self.relay.is_none() && peer.connection.phase() == Phase::Stopping(0);
+            if is_silent && peer.connection.has_sent_all() {
                 peer.connection.abort(Close::Stopping);
             }
             peer.schedule(key, &mut self.work);

@@ -5,9 +5,10 @@
 //! end of its connection, and no new connection gets a key for which an old event is still to come.
 
 mod door;
+mod socket;
 
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +17,10 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::io::ioctl_fionread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
-use socket2::SockRef;
 
 use crate::config::{Config, FOREVER};
-use crate::connection::Stream;
 use crate::console::{Console, Counters};
 use crate::hub::{Event, Hub};
 use crate::listen::BACKLOG;
@@ -374,19 +372,4 @@ fn is_ignored(signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask & (1 << (signal - 1)) != 0
-}
-
-impl Stream for TcpStream {
-    fn finish(&mut self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
-    }
-
-    fn unread(&self) -> io::Result<usize> {
-        Ok(usize::try_from(ioctl_fionread(self)?).unwrap_or(usize::MAX))
-    }
-
-    fn break_off(&mut self) {
-        // Where this fails, the end is an orderly one: there is nothing else to be done.
-        _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
-    }
 }

@@ -19,6 +19,9 @@ const SOON: Duration = Duration::from_secs(8);
 /// More than the system holds for a client with a small buffer: some of it is still the server's to send.
 const MUCH: usize = 12 << 20;
 
+/// More than the system sends to a client with a small buffer, and not more than it holds for it.
+const LITTLE: usize = 512 << 10;
+
 /// Stops the server and checks that it takes far less than its grace.
 fn expect_to_stop_soon(server: Server, signal: Signal) -> Vec<String> {
     let begin = Instant::now();
@@ -110,6 +113,23 @@ fn a_client_that_goes_on_sending_gets_what_it_was_owed() {
     stream.write_all(b"So does this.").expect("the server has not reset the connection");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("an orderly end");
+    drop(stream);
+    server.expect_stopped();
+}
+
+/// Also where the server is through with it, and only the system still holds what it has not read.
+#[test]
+fn a_client_that_goes_on_sending_gets_what_the_system_held() {
+    let server = Server::start(&["--grace", "20s", "--quiet"]);
+    let content = random_bytes(&mut rng(), LITTLE);
+    let mut stream = owed_much(&server, &content);
+    let is_through = |line: &String| line.contains("Connections: ") && line.contains(", 0 held");
+    server.console.wait_until(|lines| lines.iter().any(is_through).then_some(()));
+    server.process.signal(Signal::TERM);
+    server.wait_until_it_refuses();
+    stream.write_all(b"This comes too late to be answered.").expect("sent");
+    read_all_owed(&mut stream, &content);
+    expect_end(&mut stream);
     drop(stream);
     server.expect_stopped();
 }

@@ -122,7 +122,14 @@ impl Client {
     /// Sends as many of `bytes` as there is room for on the way, and returns how many.
     pub(crate) fn send(&self, bytes: &[u8]) -> usize {
         let wire = &mut *self.0.borrow_mut();
-        if wire.record.is_dropped || wire.is_reset || wire.has_fin {
+        if wire.is_reset || wire.has_fin {
+            return 0;
+        }
+        if wire.record.is_dropped {
+            // Nobody is there to read it. (Who had been told of the end had its time to read on.)
+            if !wire.underway.is_empty() && !wire.record.is_finished {
+                wire.reset();
+            }
             return 0;
         }
         let count = bytes.len().min(wire.nature.receive_buffer - wire.arrived.len());
@@ -198,6 +205,11 @@ impl Client {
     /// How many bytes the hub could read.
     pub(crate) fn unread(&self) -> usize {
         self.0.borrow().arrived.len()
+    }
+
+    /// Whether the client has read all that the hub wrote.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.0.borrow().underway.is_empty()
     }
 
     /// The last bytes that the hub wrote, as many of the last `count` as the client has not read.
@@ -337,6 +349,10 @@ impl Stream for Socket {
 
     fn unread(&self) -> io::Result<usize> {
         Ok(self.0.borrow().arrived.len())
+    }
+
+    fn has_unsent(&self) -> io::Result<bool> {
+        Ok(!self.0.borrow().underway.is_empty())
     }
 }
 
