@@ -28,8 +28,21 @@ pub trait Hall<Id> {
     fn tell_others(&mut self, except: Id, line: &str);
     /// Tells `line`, which ends in a newline, to one member.
     fn tell(&mut self, member: Id, line: &str);
-    /// Shows `line`, which has no newline, to the operator.
-    fn show(&mut self, line: &str);
+    /// Shows `line`, which has no newline, to the operator, and what it is about.
+    fn show(&mut self, what: Happening, line: &str);
+}
+
+/// What a member does that all hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It has come.
+    Joined,
+    /// It has another name now.
+    Renamed,
+    /// It has said something.
+    Said,
+    /// It has gone.
+    Left,
 }
 
 /// What becomes of a member after a line.
@@ -69,7 +82,7 @@ impl<Id: Copy + Ord> Room<Id> {
         } else {
             hall.tell(id, &format!("* welcome, {name}; here: {}\n", self.list()));
         }
-        self.announce(id, format_args!("* {name} joined"), hall);
+        self.announce(id, Happening::Joined, format_args!("* {name} joined"), hall);
         self.taken.insert(unmistakable(&name), id);
         self.names.insert(id, name);
     }
@@ -79,8 +92,8 @@ impl<Id: Copy + Ord> Room<Id> {
         let Some(name) = self.names.remove(&id) else { return };
         self.taken.remove(&unmistakable(&name));
         match reason {
-            Some(reason) => self.announce(id, format_args!("* {name} left ({reason})"), hall),
-            None => self.announce(id, format_args!("* {name} left"), hall),
+            Some(reason) => self.announce(id, Happening::Left, format_args!("* {name} left ({reason})"), hall),
+            None => self.announce(id, Happening::Left, format_args!("* {name} left"), hall),
         }
     }
 
@@ -126,18 +139,18 @@ impl<Id: Copy + Ord> Room<Id> {
         self.line.clear();
         _ = write!(self.line, "<{name}> ");
         escape(&mut self.line, text, Style::Text);
-        self.publish(id, hall);
+        self.publish(id, Happening::Said, hall);
     }
 
-    fn announce(&mut self, id: Id, text: fmt::Arguments<'_>, hall: &mut impl Hall<Id>) {
+    fn announce(&mut self, id: Id, what: Happening, text: fmt::Arguments<'_>, hall: &mut impl Hall<Id>) {
         self.line.clear();
         _ = self.line.write_fmt(text);
-        self.publish(id, hall);
+        self.publish(id, what, hall);
     }
 
     /// Gives the composed line to all but `id`, and to the operator.
-    fn publish(&mut self, id: Id, hall: &mut impl Hall<Id>) {
-        hall.show(&self.line);
+    fn publish(&mut self, id: Id, what: Happening, hall: &mut impl Hall<Id>) {
+        hall.show(what, &self.line);
         self.line.push('\n');
         hall.tell_others(id, &self.line);
     }
@@ -162,7 +175,7 @@ impl<Id: Copy + Ord> Room<Id> {
         self.taken.insert(form, id);
         self.names.insert(id, new.to_owned());
         hall.tell(id, &format!("* {old} is now {new}\n"));
-        self.announce(id, format_args!("* {old} is now {new}"), hall);
+        self.announce(id, Happening::Renamed, format_args!("* {old} is now {new}"), hall);
     }
 
     fn whisper(&mut self, id: Id, rest: &[u8], hall: &mut impl Hall<Id>) {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Serialize, Serializer};
 
+use crate::chat::Happening;
 use crate::config::{Config, Log, LogFormat};
 use crate::hub::Event;
 use output::Output;
@@ -153,7 +154,15 @@ impl Console {
                 let shown = Shown::new(text, length, self.log_max);
                 self.print(Log::Messages, &Record::Echoed { peer, bytes: length, shown });
             }
-            Event::Room { line } => self.print(Log::Messages, &Record::Room { message: line }),
+            Event::Room { peer, what, line: message } => {
+                let record = match what {
+                    Happening::Joined => Record::Joined { peer, message },
+                    Happening::Renamed => Record::Renamed { peer, message },
+                    Happening::Said => Record::Said { peer, message },
+                    Happening::Left => Record::Left { peer, message },
+                };
+                self.print(Log::Messages, &record);
+            }
             Event::Closed { peer, close, received, sent } if self.log >= Log::Verbose => {
                 let reason = close.to_string();
                 self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });

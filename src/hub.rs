@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::chat::Happening;
 use crate::config::{Config, FOREVER, Log, RESERVE};
 use crate::connection::{Close, Connection, Phase, Stream};
 use crate::feed::Feed;
@@ -56,6 +57,10 @@ pub enum Event<'a> {
     },
     /// Something was said or happened in the room.
     Room {
+        /// The address of the member that did it.
+        peer: SocketAddr,
+        /// What it did.
+        what: Happening,
         /// What the members were told, without a newline.
         line: &'a str,
     },
@@ -239,7 +244,7 @@ impl<S: Stream> Hub<S> {
             moved += self.serve(key, now, &mut on_event);
         }
         self.expire(now, &mut on_event);
-        self.relay(now, &mut on_event);
+        self.relay(now);
     }
 
     /// Whether another [`turn`](Self::turn) can make progress without an event.
@@ -397,9 +402,9 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Brings what was said in the room to its members, and notes who holds the others up.
-    fn relay(&mut self, now: Instant, on_event: &mut impl FnMut(Event<'_>)) {
+    fn relay(&mut self, now: Instant) {
         let Some(relay) = &mut self.relay else { return };
-        let is_over = relay.announce_end(&self.peers, &mut self.feed, on_event);
+        let is_over = relay.announce_end(&self.peers, &mut self.feed);
         relay.deliver(&mut self.peers, &mut self.feed, &mut self.held, &mut self.work, now);
         if is_over {
             for (key, peer) in &mut self.peers {

@@ -20,6 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::chat::Happening;
 use crate::config::{Config, FOREVER};
 use crate::console::{Console, Counters};
 use crate::hub::{Event, Hub};
@@ -273,7 +274,7 @@ impl Server {
         self.hub.turn(self.now, |event| {
             match event {
                 Event::Message { .. } => self.messages += 1,
-                Event::Room { line } => self.messages += u64::from(line.starts_with('<')),
+                Event::Room { what, .. } => self.messages += u64::from(what == Happening::Said),
                 Event::Closed { peer, .. } => self.door.leave(peer),
             }
             self.console.event(&event);

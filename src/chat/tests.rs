@@ -34,7 +34,7 @@ impl Hall<u32> for Record {
         self.told.push((member, line.trim_end_matches('\n').to_owned()));
     }
 
-    fn show(&mut self, line: &str) {
+    fn show(&mut self, _: Happening, line: &str) {
         assert!(!line.contains('\n'), "{line:?}");
         self.shown.push(line.to_owned());
     }

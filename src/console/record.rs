@@ -28,7 +28,20 @@ pub(super) enum Record<'a> {
         #[serde(flatten)]
         shown: Shown<'a>,
     },
-    Room {
+    Joined {
+        peer: SocketAddr,
+        message: &'a str,
+    },
+    Renamed {
+        peer: SocketAddr,
+        message: &'a str,
+    },
+    Said {
+        peer: SocketAddr,
+        message: &'a str,
+    },
+    Left {
+        peer: SocketAddr,
         message: &'a str,
     },
     Closed {
@@ -103,7 +116,10 @@ impl Record<'_> {
                     false => out.write_char('\''),
                 }
             }
-            Record::Room { message } => out.write_str(message),
+            Record::Joined { message, .. }
+            | Record::Renamed { message, .. }
+            | Record::Said { message, .. }
+            | Record::Left { message, .. } => out.write_str(message),
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }

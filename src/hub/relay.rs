@@ -5,6 +5,7 @@
 //! is for it alone. Nothing is read from anybody while a member is owed too much.
 
 use std::mem;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -12,7 +13,7 @@ use slab::Slab;
 use super::Event;
 use super::peer::{Outlook, Peer, Ticket, find};
 use super::work::Work;
-use crate::chat::{Hall, Reaction, Room};
+use crate::chat::{Hall, Happening, Reaction, Room};
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received, Stream};
 use crate::feed::Feed;
@@ -107,6 +108,8 @@ impl Hearing {
 
 /// How the room reaches its members during a turn.
 struct Voice<'a, F> {
+    /// Of whom it tells.
+    peer: SocketAddr,
     feed: &'a mut Feed,
     edits: &'a mut Vec<Edit>,
     inserted: &'a mut usize,
@@ -129,8 +132,8 @@ impl<F: FnMut(Event<'_>)> Hall<Ticket> for Voice<'_, F> {
         self.edits.push(Edit { key: member.key, at: self.feed.end(), change: Change::Insert(line.into()) });
     }
 
-    fn show(&mut self, line: &str) {
-        (self.on_event)(Event::Room { line });
+    fn show(&mut self, what: Happening, line: &str) {
+        (self.on_event)(Event::Room { peer: self.peer, what, line });
     }
 }
 
@@ -201,7 +204,8 @@ impl Relay {
         // Nobody but who sent it can free the memory of a line that has no end yet.
         let max_line = if self.has_memory(held) { self.max_line } else { self.max_line.min(RESERVE) };
         let Some(hearing) = &mut peer.hearing else { return };
-        let mut voice = Voice { feed, edits: &mut self.edits, inserted: &mut self.inserted, on_event };
+        let mut voice =
+            Voice { peer: peer.address, feed, edits: &mut self.edits, inserted: &mut self.inserted, on_event };
         if hearing.standing == Standing::New {
             hearing.standing = Standing::Member;
             // What was said before is not for it.
@@ -261,24 +265,18 @@ impl Relay {
             }
         };
         if self.stop != Stop::Over {
-            let mut voice = Voice { feed, edits: &mut self.edits, inserted: &mut self.inserted, on_event };
+            let mut voice =
+                Voice { peer: peer.address, feed, edits: &mut self.edits, inserted: &mut self.inserted, on_event };
             self.room.leave(ticket, reason, &mut voice);
         }
     }
 
     /// Where the room is to end and all is said, tells everyone. Returns whether it did.
-    pub(super) fn announce_end<S: Stream>(
-        &mut self,
-        peers: &Slab<Peer<S>>,
-        feed: &mut Feed,
-        on_event: &mut impl FnMut(Event<'_>),
-    ) -> bool {
+    pub(super) fn announce_end<S: Stream>(&mut self, peers: &Slab<Peer<S>>, feed: &mut Feed) -> bool {
         if self.stop != Stop::Ending || peers.iter().any(|(_, peer)| peer.has_more_to_say()) {
             return false;
         }
-        let nobody = Ticket { serial: 0, key: usize::MAX };
-        Voice { feed, edits: &mut self.edits, inserted: &mut self.inserted, on_event }
-            .tell_others(nobody, "* server is stopping\n");
+        feed.push(b"* server is stopping\n");
         self.stop = Stop::Over;
         true
     }

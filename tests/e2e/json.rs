@@ -155,15 +155,19 @@ fn connections_and_refusals_are_events() {
 fn the_room_is_in_it_too() {
     let program = Program::start(&["--chat"]);
     let mut ann = connect(program.address);
-    program.wait_for("room", 1);
+    program.wait_for("joined", 1);
     ann.write_all(b"/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
-    let room = program.wait_for("room", 5);
-    let messages: Vec<&str> = room.iter().filter_map(|line| line["message"].as_str()).collect();
-    assert_eq!(messages[0], "* user1 joined");
-    assert_eq!(messages[1], "* user1 is now ann");
-    assert_eq!(messages[2], "<ann> \"},{\"event\":\"stopped\"");
-    assert!(messages[3].starts_with("<ann> ") && !messages[3].contains(char::is_control), "{:?}", messages[3]);
-    assert_eq!(messages[4], "* ann left");
+    let message = |event: &str| {
+        let line = program.wait_for(event, 1).remove(0);
+        assert_eq!(line["peer"], ann.local_addr().expect("an address").to_string());
+        line["message"].as_str().expect("a text").to_owned()
+    };
+    assert_eq!(message("left"), "* ann left");
+    assert_eq!(message("joined"), "* user1 joined");
+    assert_eq!(message("renamed"), "* user1 is now ann");
+    let said = program.wait_for("said", 2);
+    assert_eq!(said[0]["message"], "<ann> \"},{\"event\":\"stopped\"");
+    assert_eq!(said[1]["message"], "<ann> \\xff\\u{0}\\u{1b}");
     program.stop();
 }
 

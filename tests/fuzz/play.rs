@@ -261,7 +261,7 @@ impl Books {
                 assert_eq!(sent as usize, record.given);
                 assert!(!self.echoes || guest.told == record.taken, "closed before its messages were told");
             }
-            Event::Room { line } => {
+            Event::Room { line, .. } => {
                 assert!(!self.echoes && !line.contains('\n'));
                 self.said.push(line.to_owned());
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sockets::chat::{Hall, MAX_NAME, Reaction, Room};
+use sockets::chat::{Hall, Happening, MAX_NAME, Reaction, Room};
 
 use crate::{any, for_all};
 
@@ -119,7 +119,7 @@ impl Hall<u32> for Record {
         self.told.push((member, line.to_owned()));
     }
 
-    fn show(&mut self, line: &str) {
+    fn show(&mut self, _: Happening, line: &str) {
         self.shown.push(line.to_owned());
     }
 }

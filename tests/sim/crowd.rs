@@ -126,8 +126,10 @@ impl Play for Crowd {
 
         let Self { world, peers, minutes, refused, plan, last_turn, .. } = self;
         world.turn(|event| match event {
-            Event::Room { line } => {
+            Event::Room { peer, what, line } => {
                 let author = minutes.enter(line);
+                assert_eq!(minutes.entries.last().map(|entry| entry.deed.happening()), Some(what), "{line:?}");
+                assert_eq!(peers[&peer].books.id, author, "{line:?}");
                 if let Some(peer) = peers.values().find(|peer| peer.books.id == author) {
                     peer.books.check_leave(minutes);
                 }

@@ -287,6 +287,6 @@ fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules
             let Peer { ledger, .. } = peers.get_mut(&peer).expect("a client that is there");
             ledger.closed(close, received, sent);
         }
-        Event::Room { line } => panic!("{line:?} without a room"),
+        Event::Room { line, .. } => panic!("{line:?} without a room"),
     }
 }

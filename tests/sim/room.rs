@@ -60,7 +60,7 @@ impl Room {
     fn settle(&mut self) {
         while self.world.poll() {
             self.world.turn(|event| {
-                if let Event::Room { line } = event {
+                if let Event::Room { line, .. } = event {
                     self.shown.borrow_mut().push(line.to_owned());
                 }
             });

@@ -153,7 +153,7 @@ fn play(pieces: &[Vec<u8>], ends_at_once: bool, max_line: usize) -> [String; 4] 
 fn settle(world: &mut World, shown: &mut String) {
     while world.poll() {
         world.turn(|event| {
-            if let Event::Room { line } = event {
+            if let Event::Room { line, .. } = event {
                 shown.push_str(line);
                 shown.push('\n');
             }

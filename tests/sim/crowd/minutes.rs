@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sockets::chat::Happening;
 use sockets::config::RESERVE;
 
 use super::speech::{Kind, Speech, identity};
@@ -14,6 +15,17 @@ pub(crate) enum Deed {
     Renamed(String),
     /// Why, if it was told.
     Left(Option<String>),
+}
+
+impl Deed {
+    pub(crate) fn happening(&self) -> Happening {
+        match self {
+            Self::Said => Happening::Said,
+            Self::Joined(_) => Happening::Joined,
+            Self::Renamed(_) => Happening::Renamed,
+            Self::Left(_) => Happening::Left,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
