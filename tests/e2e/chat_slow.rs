@@ -85,7 +85,8 @@ fn expect_nothing_to_be_held(server: &Server) {
 
 #[test]
 fn a_file_reaches_who_reads_slowly_and_who_never_reads_is_let_go() {
-    let server = room(&[]);
+    // Longer than a newcomer may take.
+    let server = Server::start(&["--chat", "--quiet", "--stall-timeout", "3s"]);
     let at_first = memory(server.process.pid(), "VmRSS");
     let mut slower = Member::join(&server, "user1", "");
     let sender = Member::join(&server, "user2", "user1");
@@ -96,7 +97,7 @@ fn a_file_reaches_who_reads_slowly_and_who_never_reads_is_let_go() {
         pipe(scope, sender.stream(), &file);
         let address = server.address();
         let newcomer = scope.spawn(move || {
-            // Those who never read hold up the room for a second, and it has begun by then.
+            // Those who never read hold up the room for three seconds, and these have begun by then.
             thread::sleep(Duration::from_millis(500));
             let begin = Instant::now();
             let mut newcomer = Member::over(connect(address));
@@ -106,7 +107,7 @@ fn a_file_reaches_who_reads_slowly_and_who_never_reads_is_let_go() {
         let told = hear_file(&mut slower, "<user2> ", &file, Duration::from_millis(3));
         let (welcome, took) = newcomer.join().expect("the newcomer");
         assert_eq!(welcome, "* welcome, user5; here: user1, user2, user3, user4");
-        assert!(took < Duration::from_millis(400), "it took {took:?}");
+        assert!(took < Duration::from_secs(2), "it took {took:?}");
         let expected =
             ["* user5 joined", "* user5 left", "* user3 left (too slow)", "* user4 left (too slow)"].map(str::to_owned);
         assert!(told.iter().all(|line| expected.contains(line)), "{told:?}");

@@ -164,11 +164,11 @@ fn by_default_128_kib_are_shown() {
     let server = Server::start(&[]);
     let whole = "a".repeat(128 << 10);
     exchange(server.connect(), whole.as_bytes());
-    exchange(server.connect(), &vec![b'a'; 8 << 20]);
+    exchange(server.connect(), &vec![b'a'; 256 << 10]);
     let lines = server.stop_by(Signal::TERM);
     assert_eq!(lines.len(), 2);
     assert_same(message(&lines[0]).as_bytes(), whole.as_bytes());
-    let cut = format!("Echoed: '{whole}…' (131072 of 8388608 bytes)");
+    let cut = format!("Echoed: '{whole}…' (131072 of 262144 bytes)");
     assert_same(lines[1].split_once("] ").expect("a time").1.as_bytes(), cut.as_bytes());
 }
 

@@ -11,12 +11,11 @@ use crate::harness::{
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// How much later than it should something may come on a machine under load.
-const LATE: Duration = Duration::from_millis(400);
+const LATE: Duration = Duration::from_secs(2);
 const MIB: usize = 1 << 20;
 
-/// Waits for the end of the connection; returns how long that took.
-fn time_to_end(stream: &mut TcpStream) -> Duration {
-    let begin = Instant::now();
+/// Waits for the end of the connection; returns how long after `begin` it came.
+fn time_to_end(stream: &mut TcpStream, begin: Instant) -> Duration {
     match stream.read_to_end(&mut Vec::new()) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
@@ -27,22 +26,24 @@ fn time_to_end(stream: &mut TcpStream) -> Duration {
 
 fn expect_in_time(took: Duration) {
     println!("closed after {took:?}");
-    assert!((TIMEOUT - Duration::from_millis(20)..TIMEOUT + LATE).contains(&took), "closed after {took:?}");
+    assert!((TIMEOUT..TIMEOUT + LATE).contains(&took), "closed after {took:?}");
 }
 
 #[test]
 fn an_idle_connection_is_closed_in_time_and_the_server_stays() {
     let server = Server::start(&["--idle-timeout", "1s", "--verbose"]);
-    let mut silent = server.connect();
-    expect_in_time(time_to_end(&mut silent));
+    let begin = Instant::now();
+    expect_in_time(time_to_end(&mut server.connect(), begin));
     let mut spoken = server.connect();
+    let mut last = Instant::now();
     for _ in 0..6 {
         sleep(TIMEOUT / 2);
+        last = Instant::now();
         round_trip(&mut spoken, b"x");
     }
-    expect_in_time(time_to_end(&mut spoken));
+    expect_in_time(time_to_end(&mut spoken, last));
     // Nobody was there for a while: a timeout is never the server's.
-    sleep(TIMEOUT + LATE);
+    sleep(TIMEOUT + TIMEOUT / 2);
     round_trip(&mut server.connect(), b"hello");
     server.console.wait_until(|lines| {
         let closed = lines.iter().filter(|line| line.ends_with(": nothing came or went")).count();
@@ -82,7 +83,9 @@ fn bytes_that_go_out_are_life_too() {
 
 #[test]
 fn a_client_that_takes_nothing_is_closed_its_memory_freed_and_nobody_else_notices() {
-    let server = Server::start(&["--quiet", "--stall-timeout", "1s"]);
+    // Long enough that all is sent before the first one is closed.
+    const STALL: Duration = Duration::from_secs(3);
+    let server = Server::start(&["--quiet", "--stall-timeout", "3s"]);
     let pid = server.process.pid();
     let mut honest = server.connect();
     let mut quiet = server.connect();
@@ -102,13 +105,13 @@ fn a_client_that_takes_nothing_is_closed_its_memory_freed_and_nobody_else_notice
     assert!(most > 16 * MIB, "it never held much: {} MiB", most / MIB);
     let mut slowest = Duration::ZERO;
     while memory(pid, "VmRSS") > at_first + 6 * MIB {
-        assert!(begin.elapsed() < TIMEOUT + 3 * LATE, "{} MiB are still held", memory(pid, "VmRSS") / MIB);
+        assert!(begin.elapsed() < STALL + LATE, "{} MiB are still held", memory(pid, "VmRSS") / MIB);
         let asked = Instant::now();
         round_trip(&mut honest, b"Is it gone?");
         slowest = slowest.max(asked.elapsed());
     }
     println!("{} MiB freed after {:?}, the slowest round trip took {slowest:?}", most / MIB, begin.elapsed());
-    assert!(slowest < LATE, "somebody else waited {slowest:?}");
+    assert!(slowest < Duration::from_millis(400), "somebody else waited {slowest:?}");
     for mut stream in stuck {
         let error = stream.read_to_end(&mut Vec::new()).expect_err("what it did not take is lost");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
