@@ -2,12 +2,24 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use socket2::SockRef;
 
-use crate::engine::{Actor, Next, Stage, ready};
+use crate::engine::{Actor, Engine, Next, Stage, ready};
+use crate::measure::{PATIENCE, address};
+
+/// Those of a room, and how many of each there are at any time.
+pub(crate) const OF_A_ROOM: &[(Kind, usize)] = &[
+    (Kind::EndlessLine, 5),
+    (Kind::Idle, 20),
+    (Kind::SlowWriter, 10),
+    (Kind::Resetter, 2),
+    (Kind::ConnectAndClose, 2),
+    (Kind::Forger, 2),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -155,4 +167,25 @@ impl Actor for Attacker {
     fn on_error(&mut self, _error: io::Error) -> Result<(), String> {
         Ok(())
     }
+}
+
+/// Attacks the server on `port` until it is told to stop. Who leaves is followed by another of the same kind.
+pub(crate) fn attack(port: u16, attackers: &[(Kind, usize)], seed: u64, stop: &AtomicBool) -> u64 {
+    let mut engine = Engine::new(seed);
+    let mut number = 0;
+    for (group, (kind, count)) in attackers.iter().enumerate() {
+        for _ in 0..*count {
+            number += 1;
+            let attacker = Attacker::new(*kind, &mut engine.stage);
+            engine.connect(group, address(port, number), Box::new(attacker));
+        }
+    }
+    while !stop.load(Ordering::Relaxed) {
+        engine.run(Instant::now() + Duration::from_millis(50), PATIENCE, &mut |group, stage| {
+            number += 1;
+            let attacker: Box<dyn Actor> = Box::new(Attacker::new(attackers[group].0, stage));
+            Some((address(port, number), attacker))
+        });
+    }
+    number as u64
 }

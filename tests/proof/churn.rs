@@ -51,10 +51,10 @@ fn expect_no_leak(options: &[&str], total: usize, at_a_time: usize) {
 }
 
 #[test]
-#[ignore = "takes 20 s"]
+#[ignore = "takes 60 s"]
 fn clients_that_come_one_after_another_leave_nothing_behind() {
     let _alone = alone();
-    expect_no_leak(&["--quiet"], 100_000, 1);
+    expect_no_leak(&["--quiet"], 200_000, 1);
 }
 
 #[test]
