@@ -107,6 +107,11 @@ pub struct Hub<S> {
     relay: Option<Relay>,
 }
 
+/// Peers that were given up. When this is dropped, after the log lines of it have been written, they see their end.
+#[derive(Debug)]
+#[must_use]
+pub struct Abandoned<S>(#[expect(dead_code, reason = "it is only to be dropped")] Slab<Peer<S>>);
+
 /// How many bytes have gone, and in how many messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -319,9 +324,10 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Gives up the peers that are still there.
-    pub fn abandon(&mut self, mut on_event: impl FnMut(Event<'_>)) {
-        for mut peer in self.peers.drain() {
+    /// Gives up the peers that are still there, and tells of them.
+    pub fn abandon(&mut self, mut on_event: impl FnMut(Event<'_>)) -> Abandoned<S> {
+        let mut peers = mem::take(&mut self.peers);
+        for (_, peer) in &mut peers {
             peer.end_message(&mut on_event);
             peer.connection.break_off_if_owed();
             peer.connection.clear(&mut self.feed);
@@ -333,6 +339,7 @@ impl<S: Stream> Hub<S> {
         }
         (self.held, self.turned_away) = (0, 0);
         self.feed.trim();
+        Abandoned(peers)
     }
 
     /// What has gone through all connections, those of now and those that are over.

@@ -212,7 +212,9 @@ impl Server {
                 break stopping;
             }
         };
-        self.hub.abandon(|event| self.console.event(&event));
+        let abandoned = self.hub.abandon(|event| self.console.event(&event));
+        self.console.flush(self.now, true);
+        drop(abandoned);
         self.console.stopped(port, stopping.is_interrupted);
         self.console.finish(stopping.deadline);
         Ok(End::Stopped)
