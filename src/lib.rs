@@ -29,7 +29,8 @@
 //! * Every byte comes back, unchanged and in order, and nothing else, whatever its length or content, also
 //!   to a client that half-closes, or that writes everything before it reads.
 //! * No client can make another one wait for long, end the server, or make it hold more than
-//!   [`Config::max_memory`] and 64 KiB for each connection.
+//!   [`Config::max_memory`] and 64 KiB for each connection, in a room what is said in one turn on top: see
+//!   [`Hub::held`](hub::Hub::held).
 //! * Nothing waits for standard output. A message's line is written, or dropped and counted, before its
 //!   client sees the end of the connection.
 //!
