@@ -32,13 +32,15 @@ pub(super) struct Life {
     /// When it last took something or was owed nothing, and how much it had taken by then.
     took_at: Instant,
     taken: u64,
+    /// Whether it was owed something then.
+    is_owed: bool,
     /// Whether it has a [`Timer::Stall`].
     is_watched: bool,
 }
 
 impl Life {
     pub(super) fn new(now: Instant) -> Self {
-        Self { moved_at: now, moved: 0, took_at: now, taken: 0, is_watched: false }
+        Self { moved_at: now, moved: 0, took_at: now, taken: 0, is_owed: false, is_watched: false }
     }
 }
 
@@ -50,10 +52,11 @@ impl<S: Stream> Peer<S> {
         if moved != life.moved {
             (life.moved, life.moved_at) = (moved, now);
         }
-        // While it is watched, only taking something counts: what it is owed grows with what it sends.
-        if self.connection.sent() != life.taken || !life.is_watched {
+        // While it is owed something, only taking counts: what it is owed grows with what it sends.
+        if self.connection.sent() != life.taken || !life.is_owed {
             (life.taken, life.took_at) = (self.connection.sent(), now);
         }
+        life.is_owed = self.connection.owed() > 0;
     }
 
     /// When a [`Timer::Stall`] has to be set, if this peer is owed something and has none.

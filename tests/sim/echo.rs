@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
@@ -64,6 +64,8 @@ impl Plan {
             log_max: [0, 10, 1000, 40_000, 128 << 10, 128 << 10, 128 << 10][random.usize(..7)],
             max_pending,
             max_memory,
+            idle_timeout: timeout(random),
+            stall_timeout: timeout(random),
             ..Config::default()
         };
         let sizes = if memory == Memory::Contested { 3.. } else { 0.. };
@@ -79,6 +81,11 @@ impl Plan {
             pace: random.u8(50..),
         }
     }
+}
+
+/// Mostly none; otherwise longer than the silence that ends a message.
+fn timeout(random: &mut Rng) -> Option<Duration> {
+    (random.u8(..4) == 0).then(|| Duration::from_millis(random.u64(60..3000)))
 }
 
 /// A client, its script and the books on it.
@@ -139,9 +146,12 @@ impl Play for Echo {
         self.coming = 0;
         let mut answered = Vec::new();
         for peer in self.peers.values_mut().filter(|peer| !peer.ledger.record().is_dropped) {
-            let unread = peer.client.unread();
+            // Who was sent away before is not listened to any more.
+            let is_open = !peer.ledger.record().is_finished;
+            let unread = if is_open { peer.client.unread() } else { 0 };
             peer.ledger.stop_at = Some(peer.ledger.record().taken + unread);
-            if unread == 0 && peer.ledger.owed() == 0 && peer.client.has_read_all() {
+            let is_idle = peer.ledger.is_idle(self.world.now, &self.plan.rules);
+            if is_open && !is_idle && unread == 0 && peer.ledger.owed() == 0 && peer.client.has_read_all() {
                 answered.push(peer.client.clone());
             }
         }
@@ -173,7 +183,7 @@ impl Play for Echo {
     fn retire(&mut self) {
         let is_done = |peer: &Peer| peer.script.is_over() && peer.ledger.record().is_dropped;
         for (_, Peer { script, ledger, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
-            if script.is_honest() && !ledger.is_given_up() {
+            if script.is_honest() && !ledger.is_given_up() && !ledger.has_timed_out() {
                 assert_eq!(script.end, Some(ReplyEnd::Clean), "the reply broke off: {ledger:?}");
                 ledger.check_reply(script.got, script.payload.len());
             }
@@ -285,7 +295,7 @@ fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules
         }
         Event::Closed { peer, close, received, sent } => {
             let Peer { ledger, .. } = peers.get_mut(&peer).expect("a client that is there");
-            ledger.closed(close, received, sent);
+            ledger.closed(close, received, sent, now, rules);
         }
         Event::Room { line, .. } => panic!("{line:?} without a room"),
     }

@@ -21,6 +21,11 @@ pub(crate) struct Ledger {
     seen: usize,
     /// When the last of them was read.
     last_arrival: Instant,
+    /// When bytes last came or went, and how many in all by then.
+    moved: (Instant, usize),
+    /// When it last took something or was owed nothing, how much it had taken by then, and whether it is owed more.
+    took: (Instant, usize),
+    is_owed: bool,
     closed: Option<Close>,
     /// How many of its bytes had arrived when the hub was told to stop.
     pub(crate) stop_at: Option<usize>,
@@ -50,7 +55,19 @@ impl Rules {
 
 impl Ledger {
     pub(crate) fn new(address: SocketAddr, client: Client, now: Instant) -> Self {
-        Self { address, client, told: 0, seen: 0, last_arrival: now, closed: None, stop_at: None, is_given_up: false }
+        Self {
+            address,
+            client,
+            told: 0,
+            seen: 0,
+            last_arrival: now,
+            moved: (now, 0),
+            took: (now, 0),
+            is_owed: false,
+            closed: None,
+            stop_at: None,
+            is_given_up: false,
+        }
     }
 
     pub(crate) fn record(&self) -> Record {
@@ -90,6 +107,7 @@ impl Ledger {
             assert!(text.len() >= whole, "{who}: {} of {whole} bytes of a text, without need", text.len());
         }
         let may_end = self.has_ended() || looks_whole(message) && self.client.unread() == 0 || self.is_silent(now);
+        let may_end = may_end || self.is_idle(now, rules) || self.is_stalled(now, rules);
         assert!(may_end, "{who}: a message ended too early, after {length} bytes");
     }
 
@@ -106,7 +124,7 @@ impl Ledger {
     }
 
     /// The end of the connection was told.
-    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64) {
+    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64, now: Instant, rules: &Rules) {
         let (who, record) = (self.address, self.record());
         assert_eq!(self.closed.replace(close), None, "{who}: closed twice");
         assert!(!record.is_dropped, "{who}: dropped before it was told");
@@ -117,8 +135,29 @@ impl Ledger {
             Close::Finished => assert!(self.client.has_fin(), "{who}: finished, but the client did not"),
             Close::Broken(_) => assert!(self.client.is_reset(), "{who}: broken without a reset"),
             Close::Stopping => assert!(self.stop_at.is_some(), "{who}: stopping, but nobody said so"),
-            Close::Quit | Close::TooSlow | Close::Idle | Close::Full => panic!("{who}: closed because {close}"),
+            Close::Idle => assert!(self.is_idle(now, rules), "{who}: idle, but something moved"),
+            Close::TooSlow => assert!(self.is_stalled(now, rules), "{who}: too slow, but it took something"),
+            Close::Quit | Close::Full => panic!("{who}: closed because {close}"),
         }
+    }
+
+    /// Whether no byte has gone in either direction for as long as the timeout.
+    pub(crate) fn is_idle(&self, now: Instant, rules: &Rules) -> bool {
+        let record = self.record();
+        let has_moved = record.taken + record.given != self.moved.1;
+        !has_moved && rules.config.idle_timeout.is_some_and(|timeout| now >= self.moved.0 + timeout)
+    }
+
+    /// Whether it has taken nothing of what it was owed all that time.
+    fn is_stalled(&self, now: Instant, rules: &Rules) -> bool {
+        let has_taken = self.record().given != self.took.1;
+        let stall = rules.config.stall_timeout;
+        self.is_owed && !has_taken && stall.is_some_and(|timeout| now >= self.took.0 + timeout)
+    }
+
+    /// Whether it was sent away because it gave no sign of life.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        matches!(self.closed, Some(Close::Idle | Close::TooSlow))
     }
 
     /// A turn ended at `now`: are all promises kept that do not wait for anything?
@@ -128,15 +167,24 @@ impl Ledger {
             self.seen = record.taken;
             self.last_arrival = now;
         }
+        if record.taken + record.given != self.moved.1 {
+            self.moved = (now, record.taken + record.given);
+        }
+        if record.given != self.took.1 || !self.is_owed {
+            self.took = (now, record.given);
+        }
+        self.is_owed = self.owed() > 0;
         assert_eq!(record.is_dropped, self.closed.is_some(), "{who}: dropped without a word, or told but not dropped");
         assert!(self.held(rules).0 <= rules.max_pending(), "{who}: {} bytes held", self.held(rules).0);
         if let Some(stop_at) = self.stop_at {
             assert!(record.taken <= stop_at, "{who}: took in what came after the stop");
         }
         let is_over = record.is_finished || record.is_dropped;
-        if is_over && !self.is_given_up && !self.client.is_reset() {
+        if is_over && !self.is_given_up && !self.has_timed_out() && !self.client.is_reset() {
             assert_eq!(record.given, record.taken, "{who}: sent the end before what was owed");
-            assert_eq!(self.stop_at.unwrap_or(record.taken), record.taken, "{who}: did not take in what had come");
+            let is_idle = self.is_idle(now, rules);
+            let most = self.stop_at.filter(|_| !is_idle).unwrap_or(record.taken);
+            assert_eq!(most, record.taken, "{who}: did not take in what had come");
         }
     }
 
@@ -166,6 +214,16 @@ impl Ledger {
             assert!(unread == 0 || may_hold_back, "{who}: {unread} bytes are not read, while {owed} are owed");
             let has_end = unread == 0 && self.client.has_fin();
             assert!(!has_end || record.has_told_end || may_hold_back, "{who}: its end was not noticed");
+        }
+        let by = |since: Instant, timeout| deadline.is_some_and(|at| at <= now.max(since + timeout));
+        if let Some(timeout) =
+            rules.config.idle_timeout.filter(|_| (rules.is_plenty || owed > 0) && !record.is_finished)
+        {
+            // It may have waited for its turn when that was looked at first.
+            assert!(by(self.moved.0, 2 * timeout), "{who}: nobody looks whether it is idle");
+        }
+        if let Some(timeout) = rules.config.stall_timeout.filter(|_| owed > 0) {
+            assert!(by(self.took.0, timeout), "{who}: nobody looks whether it takes what it is owed");
         }
         let is_ending = self.has_ended();
         assert!(!is_ending || owed > 0 || record.is_finished && !record.has_told_end, "{who}: not closed");
