@@ -17,7 +17,7 @@ pub trait Stream: Read + Write {
     fn unread(&self) -> io::Result<usize>;
 
     /// Whether the system holds bytes that were written here and that it has not sent yet, as while the peer does not
-    /// read.
+    /// read. Those that are on their way count as sent: only the ioctl `SIOCOUTQ`, which takes unsafe code, knows more.
     fn has_unsent(&self) -> io::Result<bool>;
 
     /// Makes the end that follows when the stream is dropped a reset instead of an orderly one (socket(7),
@@ -148,7 +148,8 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Whether all that the peer was owed is sent, by us and by the system. Dropped before that, the stream would lose
-    /// the rest as soon as the peer sends something: nobody is there to read it, and the answer is a reset.
+    /// the rest as soon as the peer sends something: nobody is there to read it, and the answer is a reset. (That still
+    /// costs the peer what has just been sent, if the network loses it at that very moment.)
     pub fn has_sent_all(&self) -> bool {
         self.outbox.is_empty() && !self.stream.has_unsent().unwrap_or(true)
     }

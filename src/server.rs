@@ -195,11 +195,14 @@ impl Server {
         let port = self.local_addr().port();
         self.console.started(port);
         let stopping = loop {
-            self.wait()?;
+            if let Err(error) = self.wait() {
+                self.give_up();
+                return Err(error);
+            }
             if self.note()
                 && let Some(End::Interrupted) = self.obey()
             {
-                self.console.flush(self.now, true);
+                self.give_up();
                 return Ok(End::Interrupted);
             }
             self.serve();
@@ -212,12 +215,17 @@ impl Server {
                 break stopping;
             }
         };
-        let abandoned = self.hub.abandon(|event| self.console.event(&event));
-        self.console.flush(self.now, true);
-        drop(abandoned);
+        self.give_up();
         self.console.stopped(port, stopping.is_interrupted);
         self.console.finish(stopping.deadline);
         Ok(End::Stopped)
+    }
+
+    /// Ends the connections that are left. Who is still owed something sees that by a reset.
+    fn give_up(&mut self) {
+        let abandoned = self.hub.abandon(|event| self.console.event(&event));
+        self.console.flush(self.now, true);
+        drop(abandoned);
     }
 
     /// Waits for events, not at all while there is work without them, else at most until something is due.
@@ -243,11 +251,7 @@ impl Server {
                 self.events.clear();
                 Ok(())
             }
-            Err(error) => {
-                self.console.flush(self.now, true);
-                Err(error)
-            }
-            Ok(()) => Ok(()),
+            outcome => outcome,
         }
     }
 

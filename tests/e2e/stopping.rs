@@ -1,6 +1,6 @@
 //! Every way of stopping: what is owed is sent, nobody waits longer than he must.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -123,8 +123,15 @@ fn a_client_that_goes_on_sending_gets_what_the_system_held() {
     let server = Server::start(&["--grace", "20s", "--quiet"]);
     let content = random_bytes(&mut rng(), LITTLE);
     let mut stream = owed_much(&server, &content);
-    let is_through = |line: &String| line.contains("Connections: ") && line.contains(", 0 held");
-    server.console.wait_until(|lines| lines.iter().any(is_through).then_some(()));
+    let through = format!("bytes: {LITTLE} in, {LITTLE} out, 0 held");
+    for asked in 0.. {
+        server.process.signal(Signal::USR1);
+        let counters = |lines: &[String]| lines.iter().filter(|line| line.contains("Connections: ")).count() > asked;
+        server.console.wait_until(|lines| counters(lines).then_some(()));
+        if server.console.wait_until(|lines| lines.last().cloned()).contains(&through) {
+            break;
+        }
+    }
     server.process.signal(Signal::TERM);
     server.wait_until_it_refuses();
     stream.write_all(b"This comes too late to be answered.").expect("sent");
@@ -200,7 +207,7 @@ fn a_half_closed_client_is_answered_too() {
 #[test]
 fn a_second_ctrl_c_ends_it_at_once() {
     let server = Server::start(LONG_GRACE);
-    let _stuck = owed_much(&server, &vec![b'x'; MUCH]);
+    let mut stuck = owed_much(&server, &vec![b'x'; MUCH]);
     server.process.signal(Signal::INT);
     // Two signals of a kind that are pending at once are one.
     server.wait_until_it_refuses();
@@ -209,6 +216,8 @@ fn a_second_ctrl_c_ends_it_at_once() {
     let (status, stderr) = server.process.wait();
     assert_eq!((status.code(), &*stderr), (Some(130), ""));
     assert!(begin.elapsed() < SOON, "it took {:?}", begin.elapsed());
+    let error = stuck.read_to_end(&mut Vec::new()).expect_err("an orderly end would mean that it has got everything");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
