@@ -30,19 +30,26 @@ fn expect_to_stop_soon(server: Server, signal: Signal) -> Vec<String> {
     lines
 }
 
+/// Asks the server for its counters until they say `text`.
+fn wait_for_counters(server: &Server, text: &str) {
+    let counters = |lines: &[String]| -> Vec<String> {
+        lines.iter().filter(|line| line.contains("Connections: ")).cloned().collect()
+    };
+    let before = server.console.wait_until(|lines| Some(counters(lines).len()));
+    for asked in before.. {
+        server.process.signal(Signal::USR1);
+        if server.console.wait_until(|lines| counters(lines).get(asked).cloned()).contains(text) {
+            break;
+        }
+    }
+}
+
 /// A client that has sent much and read nothing, all of which the server has taken in. (That there is a line says
 /// nothing: where the machine is busy, it may be that of a part of it.)
 fn owed_much(server: &Server, content: &[u8]) -> TcpStream {
     let mut stream = hesitant(server.address());
     stream.write_all(content).expect("sent");
-    let all = format!("bytes: {} in", content.len());
-    for asked in 0.. {
-        server.process.signal(Signal::USR1);
-        let answer = |lines: &[String]| lines.iter().filter(|line| line.contains("Connections: ")).nth(asked).cloned();
-        if server.console.wait_until(answer).contains(&all) {
-            break;
-        }
-    }
+    wait_for_counters(server, &format!("bytes: {} in", content.len()));
     stream
 }
 
@@ -123,15 +130,7 @@ fn a_client_that_goes_on_sending_gets_what_the_system_held() {
     let server = Server::start(&["--grace", "20s", "--quiet"]);
     let content = random_bytes(&mut rng(), LITTLE);
     let mut stream = owed_much(&server, &content);
-    let through = format!("bytes: {LITTLE} in, {LITTLE} out, 0 held");
-    for asked in 0.. {
-        server.process.signal(Signal::USR1);
-        let counters = |lines: &[String]| lines.iter().filter(|line| line.contains("Connections: ")).count() > asked;
-        server.console.wait_until(|lines| counters(lines).then_some(()));
-        if server.console.wait_until(|lines| lines.last().cloned()).contains(&through) {
-            break;
-        }
-    }
+    wait_for_counters(&server, &format!("bytes: {LITTLE} in, {LITTLE} out, 0 held"));
     server.process.signal(Signal::TERM);
     server.wait_until_it_refuses();
     stream.write_all(b"This comes too late to be answered.").expect("sent");
