@@ -10,16 +10,15 @@ mod sink;
 
 use std::fmt;
 use std::mem;
-use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Serialize, Serializer};
 
-use crate::chat::Happening;
 use crate::config::{Config, Log, LogFormat};
-use crate::hub::Event;
+use crate::event::Event;
+use crate::room::Notice;
 use output::Output;
 use record::{Record, Shown};
 use sink::Sink;
@@ -129,16 +128,6 @@ impl Console {
         }
     }
 
-    /// `[12:43:09 29/01/2018] Opened: 127.0.0.1:40112`
-    pub fn opened(&mut self, peer: SocketAddr) {
-        self.print(Log::Verbose, &Record::Opened { peer });
-    }
-
-    /// `[12:43:09 29/01/2018] 12 connections refused, the last: 10.0.0.1:40112`
-    pub fn refused(&mut self, connections: u64, last: SocketAddr) {
-        self.print(Log::Quiet, &Record::Refused { connections, peer: last });
-    }
-
     /// `[12:43:09 29/01/2018] Connections: 2 now, 17 in total, 0 refused; messages: 20; …`
     pub fn counters(&mut self, counters: &Counters) {
         self.print(Log::Quiet, &Record::Counters(counters));
@@ -154,12 +143,18 @@ impl Console {
                 let shown = Shown::new(text, length, self.log_max);
                 self.print(Log::Messages, &Record::Echoed { peer, bytes: length, shown });
             }
-            Event::Room { peer, what, line: message } => {
-                let record = match what {
-                    Happening::Joined => Record::Joined { peer, message },
-                    Happening::Renamed => Record::Renamed { peer, message },
-                    Happening::Said => Record::Said { peer, message },
-                    Happening::Left => Record::Left { peer, message },
+            Event::Opened { peer } => self.print(Log::Verbose, &Record::Opened { peer }),
+            Event::Refused { connections, last } => {
+                self.print(Log::Quiet, &Record::Refused { connections, peer: last });
+            }
+            Event::Room { peer, notice } => {
+                let line = notice.to_string();
+                let message = &*line;
+                let record = match notice {
+                    Notice::Joined { .. } => Record::Joined { peer, message },
+                    Notice::Renamed { .. } => Record::Renamed { peer, message },
+                    Notice::Said { .. } => Record::Said { peer, message },
+                    Notice::Left { .. } => Record::Left { peer, message },
                 };
                 self.print(Log::Messages, &record);
             }

@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::chat::Happening;
 use crate::config::{Config, FOREVER, Log, RESERVE};
-use crate::connection::{Close, Connection, Phase, Stream};
+use crate::connection::{Close, Connection, Phase};
+use crate::event::Event;
 use crate::feed::Feed;
 use crate::message::PAUSE;
+use crate::transport::Stream;
 use buffer::{READ_BUFFER, ReadBuffer};
 use life::{Life, Timeouts};
 use peer::{Limits, Outlook, Peer, Ticket, Timer};
@@ -41,41 +42,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How many entries the tables of peers keep though they are not needed.
 const KEPT_ENTRIES: usize = 1024;
-
-/// What happened in a turn.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A client sent a message, and its bytes have been sent back or queued for it.
-    Message {
-        /// The client's address.
-        peer: SocketAddr,
-        /// The beginning of the message, as much as was kept: at least [`Config::log_max`] bytes and a line
-        /// ending where the message has so many, less only while memory is short.
-        text: &'a [u8],
-        /// How many bytes the message has.
-        length: u64,
-    },
-    /// Something was said or happened in the room.
-    Room {
-        /// The address of the member that did it.
-        peer: SocketAddr,
-        /// What it did.
-        what: Happening,
-        /// What the members were told, without a newline.
-        line: &'a str,
-    },
-    /// A connection is over.
-    Closed {
-        /// The client's address.
-        peer: SocketAddr,
-        /// Why.
-        close: Close,
-        /// How many bytes were taken in from the client.
-        received: u64,
-        /// How many bytes were handed to the client's socket.
-        sent: u64,
-    },
-}
 
 /// The peers of one server, and what is held for them.
 #[derive(Debug)]

@@ -11,10 +11,9 @@
 //! |---|---|
 //! | [`cli`] | the command lines of both programs |
 //! | [`server`] | the shell: poll, listeners, signals, clock; the only one that knows mio |
-//! | [`listen`] | the listening sockets |
-//! | [`access`] | who may connect |
+//! | [`transport`] | byte streams and listening sockets |
 //! | [`hub`] | the core: the table of peers, turns, memory limits, timers; echoes or relays |
-//! | [`chat`] | the room: names, commands, what everyone is told |
+//! | [`room`] | the room: names, commands, what everyone is told |
 //! | [`connection`] | one peer: its phase, its readiness, reading and writing |
 //! | [`message`] | where messages end in a byte stream |
 //! | [`outbox`] | bytes owed to one peer |
@@ -39,8 +38,6 @@
 //! One thread, one edge-triggered poll. Events only set flags, and all work happens in one turn, in a fixed
 //! order: *wait, note, serve, console, reap, accept*. [`server`] has the turn, [`hub`] what is done in it.
 
-pub mod access;
-pub mod chat;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -48,12 +45,15 @@ pub mod connection;
 pub mod console;
 pub mod error;
 pub mod escape;
+pub mod event;
 pub mod feed;
 pub mod hub;
-pub mod listen;
 pub mod message;
 pub mod outbox;
+pub mod room;
 pub mod server;
+pub mod transport;
 
 pub use config::Config;
+pub use event::Event;
 pub use server::Server;

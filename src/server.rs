@@ -4,8 +4,8 @@
 //! accept. So spurious events do no harm, no edge is lost, a client's log line is written before it sees the
 //! end of its connection, and no new connection gets a key for which an old event is still to come.
 
-mod door;
-mod socket;
+mod acceptor;
+mod access;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -20,12 +20,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::chat::Happening;
 use crate::config::{Config, FOREVER};
 use crate::console::{Console, Counters};
-use crate::hub::{Event, Hub};
-use crate::listen::BACKLOG;
-use door::Door;
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::room::Notice;
+use crate::transport::listener::BACKLOG;
+use acceptor::Acceptor;
 
 /// How many events one wait brings at most; what is more comes with the next.
 const EVENTS: usize = 1024;
@@ -65,7 +66,7 @@ const WAKER: Token = Token(usize::MAX - 1);
 pub struct Server {
     poll: Poll,
     events: Events,
-    door: Door,
+    acceptor: Acceptor,
     signals: Option<Signals>,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
@@ -135,10 +136,10 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let door = Door::open(config, registry, FIRST_LISTENER)?;
+        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER)?;
         Ok(Self {
             events: Events::with_capacity(EVENTS),
-            door,
+            acceptor,
             signals: None,
             waker,
             stop_requested: Arc::default(),
@@ -173,12 +174,12 @@ impl Server {
 
     /// The first address it listens on, with the port that all of them share.
     pub fn local_addr(&self) -> SocketAddr {
-        self.door.addresses()[0]
+        self.acceptor.addresses()[0]
     }
 
     /// All addresses it listens on.
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        self.door.addresses()
+        self.acceptor.addresses()
     }
 
     /// A way to stop this server from another thread.
@@ -231,15 +232,15 @@ impl Server {
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
         // What there is to say of new connections must not wait for the next event.
-        if let Some((count, last)) = self.door.take_untold(self.now) {
-            self.console.refused(count, last);
+        if let Some((count, last)) = self.acceptor.take_untold(self.now) {
+            self.console.event(&Event::Refused { connections: count, last });
         }
         self.console.flush(self.now, false);
-        let timeout = if self.hub.has_work() || (self.has_room() && self.door.is_owed()) {
+        let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_owed()) {
             Some(Duration::ZERO)
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.door.deadline(), stop];
+            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -262,7 +263,7 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_told = true,
                 CONSOLE => self.console.on_ready(),
-                Token(token) if token >= FIRST_LISTENER => self.door.on_ready(token - FIRST_LISTENER),
+                Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {
                     // A read stops at urgent data as it does at the end, with more behind it.
@@ -280,8 +281,9 @@ impl Server {
         self.hub.turn(self.now, |event| {
             match event {
                 Event::Message { .. } => self.messages += 1,
-                Event::Room { what, .. } => self.messages += u64::from(what == Happening::Said),
-                Event::Closed { peer, .. } => self.door.leave(peer),
+                Event::Room { notice: Notice::Said { .. }, .. } => self.messages += 1,
+                Event::Closed { peer, .. } => self.acceptor.leave(peer),
+                _ => {}
             }
             self.console.event(&event);
         });
@@ -308,7 +310,7 @@ impl Server {
         Counters {
             connections: self.hub.len(),
             connections_total: traffic.connections,
-            connections_refused: self.door.refused(),
+            connections_refused: self.acceptor.refused(),
             messages: self.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
@@ -320,9 +322,9 @@ impl Server {
 
     fn stop(&mut self, is_interrupted: bool) {
         // Clients that the kernel has connected already are answered too.
-        self.door.retry_all();
+        self.acceptor.retry_all();
         self.accept_up_to(BACKLOG as usize);
-        self.door.close();
+        self.acceptor.close();
         self.hub.drain();
         self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
     }
@@ -330,7 +332,7 @@ impl Server {
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
     /// that became free in it, and no event of their old owners may be left then.
     fn accept(&mut self, has_freed_descriptor: bool) {
-        self.door.retry(self.now, has_freed_descriptor);
+        self.acceptor.retry(self.now, has_freed_descriptor);
         self.accept_up_to(ACCEPTS_PER_TURN);
     }
 
@@ -339,9 +341,9 @@ impl Server {
             if !self.has_room() {
                 return;
             }
-            let Some((stream, address)) = self.door.accept(self.now) else { return };
+            let Some((stream, address)) = self.acceptor.accept(self.now) else { return };
             // Who is not let in is told by the closing of the connection.
-            if self.door.enter(address) {
+            if self.acceptor.enter(address) {
                 self.admit(stream, address);
             }
         }
@@ -361,10 +363,10 @@ impl Server {
         let key = Token(self.hub.next_key());
         if self.poll.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
             // Without events it would never be served: dropping it tells the client at once.
-            self.door.leave(address);
+            self.acceptor.leave(address);
             return;
         }
-        self.console.opened(address);
+        self.console.event(&Event::Opened { peer: address });
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use super::Event;
 use super::peer::{Limits, Outlook, Peer};
 use crate::config::RESERVE;
-use crate::connection::{Close, Phase, Received, Stream};
+use crate::connection::{Close, Phase, Received};
+use crate::event::Event;
 use crate::message::{self, PAUSE, Unfinished};
+use crate::transport::Stream;
 
 impl<S: Stream> Peer<S> {
     /// Takes in what one read brings and sends it back, and finds the messages in it.

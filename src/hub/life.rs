@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::peer::{Peer, Timer};
-use crate::connection::{Close, Phase, Stream};
+use crate::connection::{Close, Phase};
+use crate::transport::Stream;
 
 /// How long a peer may be without a sign of life.
 #[derive(Clone, Copy, Debug)]

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use slab::Slab;
 
-use super::Event;
 use super::life::Life;
 use super::relay::Hearing;
 use super::work::Work;
 use crate::config::RESERVE;
-use crate::connection::{Close, Connection, Stream};
+use crate::connection::{Close, Connection};
+use crate::event::Event;
 use crate::message::Unfinished;
+use crate::transport::Stream;
 
 /// One client, by the hub's books.
 #[derive(Debug)]

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::Event;
 use super::peer::{Outlook, Peer, Ticket, find};
 use super::work::Work;
-use crate::chat::{Hall, Happening, Reaction, Room};
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
-use crate::connection::{Close, Phase, Received, Stream};
+use crate::connection::{Close, Phase, Received};
+use crate::event::Event;
 use crate::feed::Feed;
 use crate::message::{Line, Lines};
+use crate::room::{Hall, Notice, Reaction, Room};
+use crate::transport::Stream;
 
 /// When a turn has brought so many bytes, they are delivered before more is taken in.
 const BATCH: usize = 64 << 10;
@@ -132,8 +133,8 @@ impl<F: FnMut(Event<'_>)> Hall<Ticket> for Voice<'_, F> {
         self.edits.push(Edit { key: member.key, at: self.feed.end(), change: Change::Insert(line.into()) });
     }
 
-    fn show(&mut self, what: Happening, line: &str) {
-        (self.on_event)(Event::Room { peer: self.peer, what, line });
+    fn show(&mut self, notice: Notice<'_>) {
+        (self.on_event)(Event::Room { peer: self.peer, notice });
     }
 }
 

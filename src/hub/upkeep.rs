@@ -7,9 +7,11 @@ use slab::Slab;
 
 use super::buffer::READ_BUFFER;
 use super::peer::{Timer, find};
-use super::{Event, Hub, KEPT_ENTRIES};
+use super::{Hub, KEPT_ENTRIES};
 use crate::config::RESERVE;
-use crate::connection::{Phase, Stream};
+use crate::connection::Phase;
+use crate::event::Event;
+use crate::transport::Stream;
 
 /// How many different timers a peer can have at the same time.
 const TIMERS: usize = 4;

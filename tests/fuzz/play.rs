@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::Event;
 use sockets::config::{Log, RESERVE};
 use sockets::connection::Close;
-use sockets::hub::Event;
 
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::{Poll, World};
@@ -261,10 +261,12 @@ impl Books {
                 assert_eq!(sent as usize, record.given);
                 assert!(!self.echoes || guest.told == record.taken, "closed before its messages were told");
             }
-            Event::Room { line, .. } => {
+            Event::Room { notice, .. } => {
+                let line = &*notice.to_string();
                 assert!(!self.echoes && !line.contains('\n'));
                 self.said.push(line.to_owned());
             }
+            _ => {}
         }
     }
 }

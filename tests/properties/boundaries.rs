@@ -6,7 +6,7 @@ use fastrand::Rng;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sockets::Config;
-use sockets::hub::Event;
+use sockets::Event;
 use sockets::message::{PAUSE, Unfinished};
 
 use crate::socket::{Client, Nature};

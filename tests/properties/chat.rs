@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sockets::chat::{Hall, Happening, MAX_NAME, Reaction, Room};
+use sockets::room::{Hall, MAX_NAME, Notice, Reaction, Room};
 
 use crate::{any, for_all};
 
@@ -119,8 +119,9 @@ impl Hall<u32> for Record {
         self.told.push((member, line.to_owned()));
     }
 
-    fn show(&mut self, _: Happening, line: &str) {
-        self.shown.push(line.to_owned());
+    fn show(&mut self, notice: Notice<'_>) {
+        let line = notice.to_string();
+        self.shown.push(line);
     }
 }
 

@@ -16,9 +16,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use fastrand::Rng;
+use sockets::Event;
 use sockets::config::RESERVE;
 use sockets::connection::Close;
-use sockets::hub::Event;
 
 use self::books::Books;
 use self::member::Member;
@@ -126,9 +126,10 @@ impl Play for Crowd {
 
         let Self { world, peers, minutes, refused, plan, last_turn, .. } = self;
         world.turn(|event| match event {
-            Event::Room { peer, what, line } => {
+            Event::Room { peer, notice } => {
+                let line = &*notice.to_string();
                 let author = minutes.enter(line);
-                assert_eq!(minutes.entries.last().map(|entry| entry.deed.happening()), Some(what), "{line:?}");
+                assert!(minutes.entries.last().is_some_and(|entry| entry.deed.is_of(&notice)), "{line:?}");
                 assert_eq!(peers[&peer].books.id, author, "{line:?}");
                 if let Some(peer) = peers.values().find(|peer| peer.books.id == author) {
                     peer.books.check_leave(minutes);
@@ -146,7 +147,7 @@ impl Play for Crowd {
                     refused.is_closed = true;
                 }
             },
-            Event::Message { .. } => panic!("an echo in a room"),
+            other => panic!("{other:?} in a room"),
         });
         *last_turn = world.now;
 

@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 use sockets::Config;
-use sockets::hub::Event;
+use sockets::Event;
 use sockets::message::PAUSE;
 
 use crate::socket::{Client, Nature};

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::Event;
 use sockets::config::{Log, RESERVE};
-use sockets::hub::Event;
 
 use crate::ledger::{Ledger, Rules};
 use crate::play::{Play, Stop, moment};
@@ -297,6 +297,6 @@ fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules
             let Peer { ledger, .. } = peers.get_mut(&peer).expect("a client that is there");
             ledger.closed(close, received, sent, now, rules);
         }
-        Event::Room { line, .. } => panic!("{line:?} without a room"),
+        other => panic!("{other:?} without a room"),
     }
 }

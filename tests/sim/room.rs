@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::Event;
 use sockets::config::RESERVE;
-use sockets::hub::Event;
 
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::{Poll, World};
@@ -60,8 +60,8 @@ impl Room {
     fn settle(&mut self) {
         while self.world.poll() {
             self.world.turn(|event| {
-                if let Event::Room { line, .. } = event {
-                    self.shown.borrow_mut().push(line.to_owned());
+                if let Event::Room { notice, .. } = event {
+                    self.shown.borrow_mut().push(notice.to_string());
                 }
             });
         }

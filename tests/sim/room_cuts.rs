@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 use sockets::Config;
-use sockets::hub::Event;
+use sockets::Event;
 
 use crate::socket::{Client, Nature};
 use crate::world::{Poll, World};
@@ -153,8 +153,9 @@ fn play(pieces: &[Vec<u8>], ends_at_once: bool, max_line: usize) -> [String; 4] 
 fn settle(world: &mut World, shown: &mut String) {
     while world.poll() {
         world.turn(|event| {
-            if let Event::Room { line, .. } = event {
-                shown.push_str(line);
+            if let Event::Room { notice, .. } = event {
+                let line = notice.to_string();
+                shown.push_str(&line);
                 shown.push('\n');
             }
         });

@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 
 use fastrand::Rng;
-use sockets::connection::Stream;
+use sockets::transport::Stream;
 
 /// What kind of network lies between a client and the hub.
 #[derive(Clone, Debug)]

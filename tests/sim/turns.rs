@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::Event;
 use sockets::connection::Close;
-use sockets::hub::Event;
 
 use crate::socket::{Client, Nature};
 use crate::world::{Poll, World};

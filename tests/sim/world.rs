@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
-use sockets::hub::{Event, Hub};
+use sockets::{Event, hub::Hub};
 
 use crate::socket::{self, Client, Edge, Nature, Socket};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use sockets::chat::Happening;
 use sockets::config::RESERVE;
+use sockets::room::Notice;
 
 use super::speech::{Kind, Speech, identity};
 
@@ -18,12 +18,12 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
-    pub(crate) fn happening(&self) -> Happening {
+    pub(crate) fn is_of(&self, notice: &Notice<'_>) -> bool {
         match self {
-            Self::Said => Happening::Said,
-            Self::Joined(_) => Happening::Joined,
-            Self::Renamed(_) => Happening::Renamed,
-            Self::Left(_) => Happening::Left,
+            Self::Said => matches!(notice, Notice::Said { .. }),
+            Self::Joined(_) => matches!(notice, Notice::Joined { .. }),
+            Self::Renamed(_) => matches!(notice, Notice::Renamed { .. }),
+            Self::Left(_) => matches!(notice, Notice::Left { .. }),
         }
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use crate::access::Access;
+use super::access::Access;
 use crate::config::Config;
-use crate::listen::listen;
+use crate::transport::listener::listen;
 
 /// After so long accept is tried again that failed for want of descriptors or memory. It is also tried
 /// whenever a connection of ours ends; this is for those that others free.
@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The listeners, and who is let in.
-pub(super) struct Door {
+pub(super) struct Acceptor {
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
     /// The listener whose turn it is: while there is room for few, no listener may take all of it.
@@ -41,7 +41,7 @@ struct Listener {
     is_owed: bool,
 }
 
-impl Door {
+impl Acceptor {
     /// Listens as `config` says, with tokens from `first_token` on.
     pub(super) fn open(config: &Config, registry: &Registry, first_token: usize) -> io::Result<Self> {
         let mut listeners = Vec::new();

@@ -34,9 +34,10 @@ impl Hall<u32> for Record {
         self.told.push((member, line.trim_end_matches('\n').to_owned()));
     }
 
-    fn show(&mut self, _: Happening, line: &str) {
+    fn show(&mut self, notice: Notice<'_>) {
+        let line = notice.to_string();
         assert!(!line.contains('\n'), "{line:?}");
-        self.shown.push(line.to_owned());
+        self.shown.push(line);
     }
 }
 
@@ -62,7 +63,7 @@ impl Scene {
         self.hall.told.clone()
     }
 
-    fn leave(&mut self, id: u32, reason: Option<&str>) -> Vec<(u32, String)> {
+    fn leave(&mut self, id: u32, reason: Option<&'static str>) -> Vec<(u32, String)> {
         self.hall.told.clear();
         self.hall.members.retain(|member| *member != id);
         self.room.leave(id, reason, &mut self.hall);

@@ -12,10 +12,10 @@ use crate::error::reason;
 /// How many connections the kernel keeps for us until they are accepted. With the usual 128, a burst of 150
 /// clients costs some of them a second, until their first packet is sent again. The kernel takes at most
 /// `net.core.somaxconn`.
-pub const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// After so long without a byte the kernel asks whether the peer is still there (tcp(7), `TCP_KEEPIDLE`).
-pub const KEEPALIVE: Duration = Duration::from_secs(60);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How often a port that the system picked is looked for anew, when it is not free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
@@ -36,7 +36,7 @@ struct Target {
 /// # Errors
 ///
 /// The first address that cannot be had, with the system's reason and kind.
-pub fn listen(hosts: &[String], port: u16) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn listen(hosts: &[String], port: u16) -> io::Result<Vec<TcpListener>> {
     let targets = targets(hosts, port)?;
     for _ in 1..PORT_ATTEMPTS {
         match listen_on_all(&targets) {

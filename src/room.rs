@@ -3,19 +3,18 @@
 //! It knows nothing of connections: it is told who comes, what they say and who goes, and tells a [`Hall`]
 //! who has to hear what.
 
+mod names;
+mod notice;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
-
 use crate::escape::{Style, escape, incomplete_tail};
-
-/// The most characters in a name.
-pub const MAX_NAME: usize = 32;
+pub use names::MAX_NAME;
+use names::{is_given_by_server, is_well_formed, unmistakable};
+pub use notice::Notice;
 
 /// How many names a list shows before it only counts the rest.
 const NAMES_SHOWN: usize = 20;
@@ -28,21 +27,8 @@ pub trait Hall<Id> {
     fn tell_others(&mut self, except: Id, line: &str);
     /// Tells `line`, which ends in a newline, to one member.
     fn tell(&mut self, member: Id, line: &str);
-    /// Shows `line`, which has no newline, to the operator, and what it is about.
-    fn show(&mut self, what: Happening, line: &str);
-}
-
-/// What a member does that all hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
-    /// It has come.
-    Joined,
-    /// It has another name now.
-    Renamed,
-    /// It has said something.
-    Said,
-    /// It has gone.
-    Left,
+    /// Shows the operator what the members are told.
+    fn show(&mut self, notice: Notice<'_>);
 }
 
 /// What becomes of a member after a line.
@@ -82,19 +68,16 @@ impl<Id: Copy + Ord> Room<Id> {
         } else {
             hall.tell(id, &format!("* welcome, {name}; here: {}\n", self.list()));
         }
-        self.announce(id, Happening::Joined, format_args!("* {name} joined"), hall);
+        self.publish(id, Notice::Joined { name: &name }, hall);
         self.taken.insert(unmistakable(&name), id);
         self.names.insert(id, name);
     }
 
     /// `id` has left, for a reason that is told if there is one. Who is not in the room is ignored.
-    pub fn leave(&mut self, id: Id, reason: Option<&str>, hall: &mut impl Hall<Id>) {
+    pub fn leave(&mut self, id: Id, reason: Option<&'static str>, hall: &mut impl Hall<Id>) {
         let Some(name) = self.names.remove(&id) else { return };
         self.taken.remove(&unmistakable(&name));
-        match reason {
-            Some(reason) => self.announce(id, Happening::Left, format_args!("* {name} left ({reason})"), hall),
-            None => self.announce(id, Happening::Left, format_args!("* {name} left"), hall),
-        }
+        self.publish(id, Notice::Left { name: &name, reason }, hall);
     }
 
     /// `id` sent a line: something said, or a command.
@@ -135,23 +118,15 @@ impl<Id: Copy + Ord> Room<Id> {
     }
 
     fn say(&mut self, id: Id, text: &[u8], hall: &mut impl Hall<Id>) {
-        let Some(name) = self.names.get(&id) else { return };
-        self.line.clear();
-        _ = write!(self.line, "<{name}> ");
-        escape(&mut self.line, text, Style::Text);
-        self.publish(id, Happening::Said, hall);
+        let Some(name) = self.names.get(&id).cloned() else { return };
+        self.publish(id, Notice::Said { name: &name, text }, hall);
     }
 
-    fn announce(&mut self, id: Id, what: Happening, text: fmt::Arguments<'_>, hall: &mut impl Hall<Id>) {
+    /// Gives a line to all but `id`, and to the operator.
+    fn publish(&mut self, id: Id, notice: Notice<'_>, hall: &mut impl Hall<Id>) {
         self.line.clear();
-        _ = self.line.write_fmt(text);
-        self.publish(id, what, hall);
-    }
-
-    /// Gives the composed line to all but `id`, and to the operator.
-    fn publish(&mut self, id: Id, what: Happening, hall: &mut impl Hall<Id>) {
-        hall.show(what, &self.line);
-        self.line.push('\n');
+        _ = writeln!(self.line, "{notice}");
+        hall.show(notice);
         hall.tell_others(id, &self.line);
     }
 
@@ -175,7 +150,7 @@ impl<Id: Copy + Ord> Room<Id> {
         self.taken.insert(form, id);
         self.names.insert(id, new.to_owned());
         hall.tell(id, &format!("* {old} is now {new}\n"));
-        self.announce(id, Happening::Renamed, format_args!("* {old} is now {new}"), hall);
+        self.publish(id, Notice::Renamed { from: &old, to: new }, hall);
     }
 
     fn whisper(&mut self, id: Id, rest: &[u8], hall: &mut impl Hall<Id>) {
@@ -241,36 +216,4 @@ fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
 fn beginning(word: &[u8]) -> &[u8] {
     let Some(beginning) = word.get(..4 * MAX_NAME) else { return word };
     &beginning[..beginning.len() - incomplete_tail(beginning)]
-}
-
-/// Letters and digits of any script, `-` and `_`. The marks with which many scripts write their vowels may
-/// follow a letter; characters that show nothing may not, or two names could look the same.
-fn is_well_formed(name: &str) -> bool {
-    let is_letter = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_');
-    let mut characters = name.chars();
-    (1..=MAX_NAME).contains(&name.chars().count())
-        && characters.next().is_some_and(|first| is_letter(first) && !is_combining_mark(first))
-        && characters.all(|character| is_letter(character) || is_combining_mark(character))
-        && !name.contains(is_invisible)
-}
-
-/// The letters and marks that are displayed as nothing: Unicode's `Default_Ignorable_Code_Point`, and the blanks
-/// and fillers of two scripts.
-fn is_invisible(character: char) -> bool {
-    matches!(character,
-        '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{13441}'..='\u{13442}' | '\u{16fe4}' | '\u{e0100}'..='\u{e01ef}')
-}
-
-/// What two names that people would take for the same have in common: upper and lower case, and the
-/// different encodings of a character (Unicode Standard Annex 15, NFKC). By way of lower case and upper case,
-/// because some letters have two upper ones, such as the sharp s, and some two lower ones, such as the sigma.
-fn unmistakable(name: &str) -> String {
-    let lower = name.nfkc().flat_map(char::to_lowercase);
-    lower.flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
-}
-
-/// `user7` is the server's to give, even if nobody has it yet or any more.
-fn is_given_by_server(form: &str) -> bool {
-    form.strip_prefix("user").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }

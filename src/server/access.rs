@@ -13,7 +13,7 @@ const IPV6_PREFIX: u8 = 64;
 
 /// The rules of who may connect, and how many connections each address has.
 #[derive(Debug)]
-pub struct Access {
+pub(super) struct Access {
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
     max_per_ip: usize,
@@ -23,7 +23,7 @@ pub struct Access {
 
 impl Access {
     /// The rules of `config`, with nobody connected.
-    pub fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             allow: config.allow.clone(),
             deny: config.deny.clone(),
@@ -33,7 +33,7 @@ impl Access {
     }
 
     /// Whether `peer` may connect now. If so it counts as connected until it [leaves](Self::leave).
-    pub fn enter(&mut self, peer: SocketAddr) -> bool {
+    pub(super) fn enter(&mut self, peer: SocketAddr) -> bool {
         let address = peer.ip().to_canonical();
         if !self.is_allowed(address) {
             return false;
@@ -48,7 +48,7 @@ impl Access {
     }
 
     /// `peer`, which was let in, is connected no more.
-    pub fn leave(&mut self, peer: SocketAddr) {
+    pub(super) fn leave(&mut self, peer: SocketAddr) {
         if self.max_per_ip == usize::MAX {
             return;
         }

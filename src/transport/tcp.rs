@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 
-use crate::connection::Stream;
+use super::Stream;
 
 impl Stream for TcpStream {
     fn finish(&mut self) -> io::Result<()> {
