@@ -55,10 +55,9 @@ pub struct Config {
     pub chat: bool,
     /// Chat: the longest line in bytes; a longer one is skipped. Default: 64 KiB.
     pub max_line: usize,
-    /// Chat: a client that is owed more bytes than this holds the others up: nothing is read until it has
-    /// taken half of it, and it is closed if it takes less than a sixteenth in
-    /// [`stall_timeout`](Self::stall_timeout). Default: 1 MiB.
-    pub max_queue: usize,
+    /// Chat: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
+    /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
+    pub max_ahead: usize,
     /// How long a stopping server goes on sending what it owes. Default: 1 s.
     pub grace: Duration,
 }
@@ -91,7 +90,7 @@ impl Default for Config {
             stall_timeout: None,
             chat: false,
             max_line: 64 << 10,
-            max_queue: 1 << 20,
+            max_ahead: 256 << 10,
             grace: Duration::from_secs(1),
         }
     }

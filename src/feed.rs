@@ -1,16 +1,16 @@
-//! Bytes that many peers are owed, held once.
+//! Bytes that many peers are to be sent, held once.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// How many bytes are held together. Memory is given back block by block.
-const BLOCK: usize = 64 << 10;
+pub const BLOCK: usize = 64 << 10;
 
 /// A stream of bytes that many peers read, each at its own pace.
 ///
-/// What is appended gets the next positions; a queue that still owes some of it keeps a range of positions
-/// instead of a copy, and pins the first of them. What lies before the first pin is given back. So a thousand
-/// slow readers cost no more memory than the slowest one alone.
+/// What is appended gets the next positions. A queue that still has to send some of it keeps a range of positions
+/// instead of a copy, and pins the first of them; what lies before the first pin is given back. So a thousand slow
+/// readers cost no more memory than the slowest one alone.
 #[derive(Debug, Default)]
 pub struct Feed {
     blocks: VecDeque<Block>,
@@ -31,7 +31,21 @@ impl Feed {
         self.end
     }
 
-    /// How many bytes of memory it holds.
+    /// The position of the slowest reader, rounded down to the block that it pins; the end where nothing is pinned.
+    /// Exact after a [`trim`](Self::trim).
+    pub fn floor(&self) -> u64 {
+        match self.blocks.front() {
+            Some(front) if front.pins > 0 => front.start,
+            _ => self.end,
+        }
+    }
+
+    /// Where the block of the [floor](Self::floor) ends: a reader that has come so far does not hold the floor.
+    pub fn floor_end(&self) -> u64 {
+        self.blocks.front().map_or(self.end, |front| front.start + front.bytes.len() as u64)
+    }
+
+    /// Bytes of memory that it takes.
     pub fn held(&self) -> usize {
         self.capacity
     }

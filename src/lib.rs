@@ -38,11 +38,13 @@
 //! One thread, one edge-triggered poll. Events only set flags, and all work happens in one turn, in a fixed
 //! order: *wait, note, serve, console, reap, accept*. [`server`] has the turn, [`hub`] what is done in it.
 
+mod address;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connection;
 pub mod console;
+mod echo;
 pub mod error;
 pub mod escape;
 pub mod event;

@@ -87,9 +87,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size)]
     max_line: usize,
 
-    /// Chat: stop listening while a client is owed more than this
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_QUEUE", default_value = "1MiB", value_parser = size)]
-    max_queue: usize,
+    /// Chat: how far a member may be ahead of the slowest one with its own lines
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_AHEAD", default_value = "256KiB", value_parser = size)]
+    max_ahead: usize,
 
     /// When stopping, go on sending what is owed for at most so long
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = humantime::parse_duration)]
@@ -127,7 +127,7 @@ impl From<ServerArgs> for Config {
             stall_timeout: args.stall_timeout,
             chat: args.chat,
             max_line: args.max_line,
-            max_queue: args.max_queue,
+            max_ahead: args.max_ahead,
             grace: args.grace,
         }
     }
