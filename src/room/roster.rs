@@ -3,6 +3,9 @@
 //! It knows nothing of connections: it is told who comes, what they send and who goes, and tells a [`Delivery`] who is to
 //! hear what.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
