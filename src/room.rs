@@ -13,7 +13,7 @@ use std::fmt::{self, Write as _};
 
 use crate::escape::{Style, escape, incomplete_tail};
 pub use names::MAX_NAME;
-use names::{is_given_by_server, is_well_formed, unmistakable};
+use names::{forms, is_reserved, is_well_formed};
 pub use notice::Notice;
 
 /// How many names a list shows before it only counts the rest.
@@ -45,7 +45,7 @@ pub enum Reaction {
 #[derive(Debug)]
 pub struct Room<Id> {
     names: BTreeMap<Id, String>,
-    /// By the form that two names must not share.
+    /// By the forms that two names must not share.
     taken: HashMap<String, Id>,
     /// How many have ever joined: the names that the server gives are never given twice.
     joined: u64,
@@ -69,14 +69,14 @@ impl<Id: Copy + Ord> Room<Id> {
             hall.tell(id, &format!("* welcome, {name}; here: {}\n", self.list()));
         }
         self.publish(id, Notice::Joined { name: &name }, hall);
-        self.taken.insert(unmistakable(&name), id);
+        self.take(id, &name);
         self.names.insert(id, name);
     }
 
     /// `id` has left, for a reason that is told if there is one. Who is not in the room is ignored.
     pub fn leave(&mut self, id: Id, reason: Option<&'static str>, hall: &mut impl Hall<Id>) {
         let Some(name) = self.names.remove(&id) else { return };
-        self.taken.remove(&unmistakable(&name));
+        self.give_up(&name);
         self.publish(id, Notice::Left { name: &name, reason }, hall);
     }
 
@@ -136,9 +136,7 @@ impl<Id: Copy + Ord> Room<Id> {
             hall.tell(id, "* a name has 1 to 32 letters, digits, - or _\n");
             return;
         };
-        let form = unmistakable(new);
-        let holder = self.taken.get(&form);
-        if holder.is_some_and(|holder| *holder != id) || (holder.is_none() && is_given_by_server(&form)) {
+        if !self.may_take(id, new) {
             hall.tell(id, &format!("* {new} is taken\n"));
             return;
         }
@@ -146,11 +144,37 @@ impl<Id: Copy + Ord> Room<Id> {
             hall.tell(id, &format!("* you are {new} already\n"));
             return;
         }
-        self.taken.remove(&unmistakable(&old));
-        self.taken.insert(form, id);
+        self.give_up(&old);
+        self.take(id, new);
         self.names.insert(id, new.to_owned());
         hall.tell(id, &format!("* {old} is now {new}\n"));
         self.publish(id, Notice::Renamed { from: &old, to: new }, hall);
+    }
+
+    /// Whether `name` is neither another member's nor the server's. A member may write its own name in another
+    /// way, also the one that the server gave it.
+    fn may_take(&self, id: Id, name: &str) -> bool {
+        let forms = forms(name);
+        let mut holders = forms.iter().filter_map(|form| self.taken.get(form)).peekable();
+        match holders.peek() {
+            Some(_) => holders.all(|holder| *holder == id),
+            None => !forms.iter().any(|form| is_reserved(form)),
+        }
+    }
+
+    fn take(&mut self, id: Id, name: &str) {
+        self.taken.extend(forms(name).map(|form| (form, id)));
+    }
+
+    fn give_up(&mut self, name: &str) {
+        for form in forms(name) {
+            self.taken.remove(&form);
+        }
+    }
+
+    /// The member whose name this is, or, if there is none, whose name looks like it.
+    fn holder(&self, name: &str) -> Option<Id> {
+        forms(name).iter().find_map(|form| self.taken.get(form)).copied()
     }
 
     fn whisper(&mut self, id: Id, rest: &[u8], hall: &mut impl Hall<Id>) {
@@ -159,8 +183,9 @@ impl<Id: Copy + Ord> Room<Id> {
             hall.tell(id, "* /msg NAME TEXT\n");
             return;
         }
-        let form = str::from_utf8(addressee).ok().map(unmistakable);
-        let Some(&receiver) = form.and_then(|form| self.taken.get(&form)) else {
+        // Forms of a text of any length would take long.
+        let name = str::from_utf8(addressee).ok().filter(|name| is_well_formed(name));
+        let Some(receiver) = name.and_then(|name| self.holder(name)) else {
             let mut answer = "* nobody is called ".to_owned();
             escape(&mut answer, beginning(addressee), Style::Text);
             answer.push('\n');
