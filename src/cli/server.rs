@@ -160,10 +160,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::tests::parse;
 
     #[test]
     fn without_options_the_config_is_the_default() {
-        assert_eq!(Config::from(ServerArgs::parse_from(["echo-server"])), Config::default());
+        assert_eq!(Config::from(parse::<ServerArgs>(&[]).expect("good usage")), Config::default());
     }
 
     #[test]

@@ -107,14 +107,18 @@ pub(crate) fn has(tool: &str) -> bool {
     found
 }
 
-/// A command without the variables that would change what the programs do, in a time zone that is not the
-/// machine's.
+/// A command without the variables that would change what the programs do, in a time zone, a language and a
+/// terminal that are not the machine's.
 pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    const OF_TERMINALS: [&str; 5] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"];
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ECHO_")) {
         command.env_remove(name);
     }
-    command.env("TZ", "UTC").stdin(Stdio::null());
+    for name in OF_TERMINALS {
+        command.env_remove(name);
+    }
+    command.env("TZ", "UTC").env("LC_ALL", "C.UTF-8").env("TERM", "xterm").stdin(Stdio::null());
     command
 }
 
