@@ -10,9 +10,12 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use signal_hook::consts::{FORBIDDEN, SIGPIPE, SIGSYS};
 use signal_hook::flag;
+
+use super::descriptor_flags;
 
 /// How long anything may take that should come at once. Long, for machines under load.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -143,6 +146,7 @@ fn prepare() {
     static PREPARED: Once = Once::new();
     PREPARED.call_once(|| {
         raise_descriptor_limit();
+        close_inherited_descriptors();
         restore_signals();
     });
 }
@@ -151,6 +155,17 @@ fn prepare() {
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
+}
+
+/// Programs inherit the descriptors of whoever started the tests, and some tests count theirs. Those that the tests
+/// open themselves are closed in new programs.
+fn close_inherited_descriptors() {
+    let own = rustix::process::getpid();
+    for (number, flags) in descriptor_flags(own) {
+        if number > 2 && flags & OFlags::CLOEXEC.bits() == 0 {
+            nix::unistd::close(number).expect("it is open");
+        }
+    }
 }
 
 /// Programs inherit which signals are ignored: SIGHUP from nohup, SIGINT and SIGQUIT from a script that runs the
