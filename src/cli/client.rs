@@ -89,10 +89,11 @@ fn one_line(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::tests::parse;
 
     #[test]
     fn words_become_one_message() {
-        let message = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).message();
+        let message = |words: &[&str]| parse::<ClientArgs>(words).expect("good usage").message();
         assert_eq!(message(&[]), None);
         assert_eq!(message(&["-"]), None);
         assert_eq!(message(&["Hello,", "world!"]), Some(b"Hello, world!".to_vec()));
@@ -102,17 +103,17 @@ mod tests {
 
     #[test]
     fn a_name_is_sent_first_and_cannot_be_more_than_a_name() {
-        let opening = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).opening();
+        let opening = |words: &[&str]| parse::<ClientArgs>(words).expect("good usage").opening();
         assert_eq!(opening(&[]), b"");
         assert_eq!(opening(&["-n", "نام"]), "/name نام\n".as_bytes());
         for name in ["", "a\n/quit", "\u{85}"] {
-            assert!(ClientArgs::try_parse_from(["echo-client", "--name", name]).is_err(), "{name:?}");
+            assert!(parse::<ClientArgs>(&["--name", name]).is_err(), "{name:?}");
         }
     }
 
     #[test]
     fn only_without_any_message_there_can_be_a_session() {
-        let is_open_ended = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).is_open_ended();
+        let is_open_ended = |words: &[&str]| parse::<ClientArgs>(words).expect("good usage").is_open_ended();
         assert!(is_open_ended(&[]));
         assert!(is_open_ended(&["--name", "ann"]));
         for words in [["-"], ["hello"], ["--check"]] {

@@ -1,13 +1,14 @@
 //! Whatever the members of a room say, names stay unmistakable, nobody speaks for another, and every line that
 //! is told is one line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sockets::room::roster::{Delivery, Reaction, Roster};
 use sockets::room::{MAX_NAME, Notice};
+use unicode_security::skeleton;
 
 use crate::{any, for_all};
 
@@ -81,6 +82,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
         3 => select(vec![
             "anna", "ANNA", "Ａｎｎａ", "a\u{301}", "á", "Á", "user1", "user3", "USER2", "user７", "user²", "user", "ﬁ", "fi",
+            "аnn", "ann", "userl", "usеr2", "Вob", "bob", "0leg", "Oleg", "á\u{301}", "server", "rооt",
             "ſ", "s", "K", "K", "İ", "i\u{307}", "ß", "ẞ", "ss", "ꙓ\u{200d}", "\u{3164}", "नमस्ते", "-", "_", "user1 ",
         ]).prop_map(str::to_owned),
         2 => "[a-zA-Z0-9_-]{1,34}",
@@ -103,11 +105,11 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 /// What the room told in one step.
 #[derive(Default)]
-struct Record {
+pub(crate) struct Record {
     /// To all but one.
     public: Vec<(u32, String)>,
     /// To one.
-    told: Vec<(u32, String)>,
+    pub(crate) told: Vec<(u32, String)>,
 }
 
 impl Delivery<u32> for Record {
@@ -223,6 +225,8 @@ impl Model {
         let mut names: Vec<String> = self.names.values().map(|name| name.to_lowercase()).collect();
         names.sort();
         prop_assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", names);
+        let looks: BTreeSet<String> = self.names.values().map(|name| skeleton(name).collect()).collect();
+        prop_assert_eq!(looks.len(), self.names.len(), "{:?}", names);
         // The next one who joins gets a name that nobody has.
         let next = format!("user{}", self.joined + 1);
         prop_assert!(names.iter().all(|name| *name != next), "{:?}", names);

@@ -1,5 +1,7 @@
 //! The roster with a delivery that writes down who is told what.
 
+use std::collections::HashSet;
+
 use super::*;
 
 /// A room, and what was told and shown in it. Members are numbers.
@@ -98,7 +100,9 @@ impl Scene {
         let mut told = self.says(id, &text);
         assert_eq!(told.len(), 1, "{:?}: {told:?}", text.as_ref().escape_ascii().to_string());
         assert_eq!((told[0].0, &self.roster.members, self.record.shown.len()), (id, &names, shown));
-        assert_eq!(self.roster.forms.len(), names.len() + self.roster.newcomers.len());
+        let all = names.values().chain(self.roster.newcomers.values());
+        let forms: HashSet<String> = all.flat_map(|name| forms(name)).collect();
+        assert_eq!(self.roster.taken.keys().cloned().collect::<HashSet<_>>(), forms);
         let answer = told.remove(0).1;
         assert!(answer.starts_with("* "), "{answer}");
         answer
@@ -218,6 +222,16 @@ fn names_may_be_of_any_script() {
         "น้ำ",
         "தமிழ்",
         "မြန်မာ",
+        // Five marks in a row, of which four are nonspacing at most.
+        "ကြွော်",
+        "བསྒྲུབས",
+        "שָׁלוֹם",
+        "مُحَمَّد",
+        "Nguyễn",
+        "Ali",
+        "Ema",
+        "Танк_1",
+        "名無し123",
         "e\u{301}tienne",
         &longest,
     ] {
@@ -270,6 +284,15 @@ fn malformed_names_are_refused() {
         "\u{301}a",
         "\u{93f}क",
         "\u{20dd}",
+        // Marks that pile up, or repeat and look like one.
+        "a\u{300}\u{301}\u{302}\u{303}\u{304}",
+        "e\u{301}\u{302}\u{303}\u{20dd}\u{304}",
+        "a\u{301}\u{301}",
+        "á\u{301}",
+        "a\u{323}\u{301}\u{323}",
+        "ท\u{e34}\u{e34}",
+        // One letter, by Unicode, that stands for eighteen.
+        "ﷺﷺﷺﷺﷺﷺﷺﷺ",
         &too_long,
     ] {
         assert_eq!(scene.answer(1, format!("/name {name}")), REFUSAL, "{name:?}");
@@ -292,6 +315,23 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
         ("x2", "x²"),
         ("Åsa", "\u{212b}sa"),
         ("가", "\u{1100}\u{1161}"),
+        // Letters of other scripts.
+        ("ann", "аnn"),
+        ("Bob", "Вob"),
+        ("Nick", "Νick"),
+        ("carl", "ϲarl"),
+        ("fam", "ſam"),
+        ("aрех", "apex"),
+        ("ｕnа", "una"),
+        ("ロミ", "口ミ"),
+        // Letters and digits of one script.
+        ("Paul", "PauI"),
+        ("Paul", "Pau1"),
+        ("Iris", "lris"),
+        ("iris", "IRIS"),
+        ("Oleg", "0leg"),
+        ("Tom", "Torn"),
+        ("KARI", "karl"),
     ] {
         for (name, likeness) in [(name, likeness), (likeness, name)] {
             let mut scene = Scene::with(&["user1", name]);
@@ -299,6 +339,7 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
             assert_eq!(scene.says(1, format!("/msg {likeness} hi")), told(&[(2, &format!("<user1 -> {name}> hi"))]));
             assert!(scene.takes_name(2, likeness), "one's own name in another form");
             assert!(!scene.takes_name(1, name));
+            assert!(!scene.takes_name(1, likeness));
             assert!(scene.takes_name(2, "other"));
             assert!(scene.takes_name(1, name), "a name that was given up is free");
         }
@@ -306,10 +347,60 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
 }
 
 #[test]
+fn ordinary_names_that_differ_can_be_there_at_once() {
+    for pair in [
+        ["Kari", "Karl"],
+        ["Mei", "Mel"],
+        ["Neil", "Nell"],
+        ["Ali", "Eli"],
+        ["Ila", "Lia"],
+        ["Nick", "Vick"],
+        ["Вова", "Bob"],
+        ["Аня", "Ann"],
+        ["Jose", "José"],
+        ["ann_", "ann"],
+    ] {
+        let mut scene = Scene::with(&["user1", pair[0]]);
+        assert!(scene.takes_name(1, pair[1]), "{pair:?}");
+        assert_eq!(scene.says(1, format!("/msg {} hi", pair[0].to_uppercase()))[0].0, 2, "{pair:?}");
+    }
+}
+
+#[test]
+fn names_that_could_speak_for_the_server_are_its_own() {
+    let mut scene = Scene::with(&["ann"]);
+    for name in ["server", "Server", "ADMIN", "аdmin", "adrnin", "admіn", "rооt", "r00t", "aIl"] {
+        assert_eq!(scene.answer(1, format!("/name {name}")), format!("* {name} is taken"));
+    }
+    for name in crate::room::names::RESERVED {
+        assert!(is_well_formed(name));
+        assert!(!scene.takes_name(1, name), "{name}");
+    }
+    for name in ["Ali", "server1", "servers", "the-admin", "ops"] {
+        assert!(scene.takes_name(1, name), "{name}");
+    }
+}
+
+#[test]
 fn the_names_that_the_server_gives_are_its_own() {
     let mut scene = Scene::with(&["ann", "user2"]);
-    for name in ["user1", "user3", "USER3", "user0", "user007", "user99999999999999999999999", "ｕｓｅｒ３", "user³"]
-    {
+    for name in [
+        "user1",
+        "user3",
+        "USER3",
+        "user0",
+        "user007",
+        "user99999999999999999999999",
+        "ｕｓｅｒ３",
+        "user³",
+        "userl",
+        "userI3",
+        "userO",
+        "usеr4",
+        "υser4",
+        "userЗ",
+        "user٣",
+    ] {
         assert_eq!(scene.answer(1, format!("/name {name}")), format!("* {name} is taken"));
     }
     assert_eq!(scene.answer(1, "/name User2"), "* User2 is taken");
