@@ -7,6 +7,8 @@
 mod output;
 mod record;
 mod sink;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::mem;
@@ -248,37 +250,5 @@ impl Clock {
             LogFormat::Text => local.format("%H:%M:%S %d/%m/%Y").to_string(),
             LogFormat::Json => local.to_rfc3339_opts(SecondsFormat::Secs, false),
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::Timelike;
-
-    use super::*;
-
-    #[test]
-    fn the_time_is_right_when_the_clock_is_set_back_and_forth() {
-        let mut clock = Clock::new(LogFormat::Json);
-        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_517_229_790);
-        let before_the_epoch = SystemTime::UNIX_EPOCH - Duration::from_secs(7);
-        let hour = Duration::from_secs(3600);
-        let ahead = start + 5 * hour;
-        for now in [start, start, ahead, start, start - 7 * hour, ahead, before_the_epoch, before_the_epoch, start] {
-            clock.set(now);
-            let shown: SystemTime = DateTime::parse_from_rfc3339(&clock.text).expect("RFC 3339").into();
-            assert_eq!(shown, now);
-        }
-    }
-
-    #[test]
-    fn fractions_of_a_second_are_not_shown() {
-        let mut clock = Clock::new(LogFormat::Json);
-        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_517_229_790);
-        for fraction in [0, 1, 999, 1000] {
-            clock.set(begin + Duration::from_millis(fraction));
-            let shown = DateTime::parse_from_rfc3339(&clock.text).expect("RFC 3339");
-            assert_eq!((shown.second(), shown.nanosecond()), (10 + u32::from(fraction == 1000), 0));
-        }
     }
 }

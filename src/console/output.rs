@@ -106,6 +106,12 @@ impl Output {
         self.dropped_total
     }
 
+    /// The capacity of the buffer for lines that wait, in bytes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether the reader has taken enough for many lines to have room again.
     pub(super) fn has_recovered(&self) -> bool {
         self.held <= MAX_HELD / 2
@@ -139,10 +145,10 @@ impl Output {
     /// Appends a line even if there is no room for others. Report the lines that were dropped before it first, and ask
     /// [`has_reserve`](Self::has_reserve) if there may be many such lines.
     pub(super) fn append_reserved(&mut self, estimated_len: usize, compose: impl FnOnce(&mut String)) {
+        let len = self.push(estimated_len, usize::MAX, compose);
         if self.held > MAX_HELD {
-            self.reserved += estimated_len;
+            self.reserved += len;
         }
-        self.push(estimated_len, usize::MAX, compose);
     }
 
     /// Whether less than [`RESERVED`] bytes of reserved lines wait beyond [`MAX_HELD`].
@@ -201,27 +207,29 @@ impl Output {
         self.blocks.back().is_some_and(|block| block.capacity() - block.len() >= len)
     }
 
-    /// Appends a line, but drops it if more than `max_held` bytes are held then.
-    fn push(&mut self, estimated_len: usize, max_held: usize, compose: impl FnOnce(&mut String)) {
+    /// Appends a line, but drops it if more than `max_held` bytes are held then. Returns its length.
+    fn push(&mut self, estimated_len: usize, max_held: usize, compose: impl FnOnce(&mut String)) -> usize {
         if self.is_closed() {
-            return;
+            return 0;
         }
         if !self.fits_last_block(estimated_len) {
             self.add_block(estimated_len);
         }
-        let Some(block) = self.blocks.back_mut() else { return };
-        let (len, held_by_others) = (block.len(), self.held - block.capacity());
+        let Some(block) = self.blocks.back_mut() else { return 0 };
+        let (start, held_by_others) = (block.len(), self.held - block.capacity());
         compose(block);
         let is_too_long = block.len() > max_held.saturating_sub(held_by_others);
         if is_too_long {
-            block.truncate(len);
+            block.truncate(start);
         }
+        let len = block.len() - start;
         // Escapes may have made a line, and its block, much longer than estimated.
         block.shrink_to(BLOCK);
         self.held = held_by_others + block.capacity();
         if is_too_long {
             self.drop_line();
         }
+        len
     }
 
     fn add_block(&mut self, len: usize) {
@@ -278,4 +286,26 @@ impl Output {
 fn is_final(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(code, Some(Errno::PIPE | Errno::BADF | Errno::IO | Errno::NXIO | Errno::CONNRESET | Errno::NOTCONN))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_line_without_room_is_not_composed() {
+        let mut output = Output::new(Sink::Direct(File::create("/dev/full").expect("it")));
+        while output.dropped_total() == 0 {
+            output.append(1000, |line| line.push_str(&["x"; 1000].concat()));
+        }
+        output.append(10, |_| panic!("after a line that was dropped"));
+        assert_eq!(output.take_dropped(), Some(2));
+        output.append(100_000, |_| panic!("longer than what is left"));
+        assert_eq!(output.take_dropped(), Some(1));
+        let mut closed = Output::new(Sink::Closed);
+        closed.append(10, |_| panic!("without a reader"));
+        assert_eq!(closed.dropped_total(), 0);
+    }
 }
