@@ -106,10 +106,10 @@ impl Output {
         self.dropped_total
     }
 
-    /// The capacity of the buffer for lines that wait, in bytes.
+    /// All memory for lines, in bytes.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.held
+    pub(super) fn memory(&self) -> usize {
+        self.held + self.spare.capacity()
     }
 
     /// Whether the reader has taken enough for many lines to have room again.
