@@ -298,7 +298,7 @@ mod tests {
     fn a_line_without_room_is_not_composed() {
         let mut output = Output::new(Sink::Direct(File::create("/dev/full").expect("it")));
         while output.dropped_total() == 0 {
-            output.append(1000, |line| line.push_str(&["x"; 1000].concat()));
+            output.append(10_000, |line| line.push_str(&"x".repeat(10_000)));
         }
         output.append(10, |_| panic!("after a line that was dropped"));
         assert_eq!(output.take_dropped(), Some(2));
