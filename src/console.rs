@@ -141,11 +141,11 @@ impl Console {
     /// `[12:43:10 29/01/2018] Closed: 127.0.0.1:40112, 13 bytes in, 13 bytes out: the client finished`
     pub fn event(&mut self, event: &Event<'_>) {
         match *event {
-            Event::Message { peer, text, length } if self.log >= Log::Messages => {
+            Event::Message { peer, text, length } => {
                 let excerpt = Excerpt::new(text, length, self.log_max);
                 self.print(Log::Messages, &Record::Echoed { peer, bytes: length, excerpt });
             }
-            Event::Room { peer, notice } if self.log >= Log::Messages => {
+            Event::Room { peer, notice } => {
                 self.print(Log::Messages, &Record::of_notice(peer, notice, self.log_max));
             }
             Event::Opened { peer } => self.print(Log::Verbose, &Record::Opened { peer }),
@@ -155,7 +155,6 @@ impl Console {
             Event::Refused { connections, last } => {
                 self.print(Log::Quiet, &Record::Refused { connections, peer: last });
             }
-            _ => {}
         }
     }
 
@@ -165,14 +164,14 @@ impl Console {
         self.output.set_watched(is_watched);
     }
 
-    /// Notes an event that says that standard output takes more.
+    /// Notes an event that tells that standard output takes more.
     pub fn on_ready(&mut self) {
         self.output.on_ready();
     }
 
-    /// Writes the waiting lines that standard output takes now, without waiting for it. To be called once a turn and at
-    /// the [`deadline`](Self::deadline). Unless the flush `is_urgent`, lines that come within some milliseconds after
-    /// others wait for more.
+    /// Writes as many of the waiting lines as standard output takes now, without waiting for it. Call it once a turn and
+    /// at the [`deadline`](Self::deadline). Unless the flush `is_urgent`, lines that come within some milliseconds after
+    /// a flush wait for more.
     pub fn flush(&mut self, now: Instant, is_urgent: bool) {
         self.clock.is_fresh = false;
         if !is_urgent && !self.output.is_due(now) {

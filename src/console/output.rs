@@ -23,8 +23,8 @@ const BLOCK: usize = 64 << 10;
 /// How long to wait after an error that may pass, such as a full disk, before the next write.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long lines wait for more, after a flush, to be written together. Every write to a pipe wakes its reader: with
-/// one in each turn, writing was more than half of what logging cost.
+/// How long after a flush lines wait for more, to be written together. Every write to a pipe wakes its reader: with one
+/// write in each turn, that was more than half of the cost of logging.
 const GATHERING: Duration = Duration::from_millis(5);
 
 /// A bounded buffer of whole lines in front of a [`Sink`].
@@ -88,7 +88,7 @@ impl Output {
         }
     }
 
-    /// Whether lines have waited long enough for more, or there are enough of them.
+    /// Whether the lines have waited long enough for more, or are enough for a write.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         (self.is_writable() && self.has_full_block()) || self.flushed_at.is_none_or(|at| at + GATHERING <= now)
     }
@@ -128,7 +128,7 @@ impl Output {
     /// After a line has been dropped, all others are until [that is reported](Self::take_dropped), so that a slow
     /// reader finds one gap and its size instead of many.
     pub(super) fn append(&mut self, estimated_len: usize, compose: impl FnOnce(&mut String)) {
-        // What only waits for more lines is as good as written.
+        // Lines that only wait for more are as good as written.
         let max_held = if self.is_writable() && !self.has_full_block() { usize::MAX } else { MAX_HELD };
         let needed = if self.fits_last_block(estimated_len) { 0 } else { estimated_len.max(BLOCK) };
         if self.dropped > 0 || needed > max_held.saturating_sub(self.held) {

@@ -13,8 +13,7 @@ use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
 use crate::room::Notice;
 
-/// What a line has beside the text of a message, in bytes: more than the time, an address and the names of all fields
-/// take.
+/// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
 const OVERHEAD: usize = 512;
 
 /// One entry of the log. Its serialized form is the line for programs, except for the time.
@@ -99,7 +98,7 @@ impl<'a> Excerpt<'a> {
             };
             Self { text: cut(text, max), is_cut: text.len() > max }
         } else {
-            // What was kept of it may end within a character, too.
+            // What was kept of a longer message may end within a character.
             Self { text: whole_characters(&text[..text.len().min(max)]), is_cut: true }
         }
     }
@@ -118,10 +117,9 @@ impl Serialize for Excerpt<'_> {
 }
 
 impl<'a> Record<'a> {
-    /// The entry of a notice. At most `max` bytes of what a member said are shown.
-    pub(super) fn of_notice(peer: SocketAddr, notice: Notice<'a>, max: usize) -> Self {
-        let message = notice;
-        match notice {
+    /// The entry of a notice. It shows at most `max` bytes of what a member said.
+    pub(super) fn of_notice(peer: SocketAddr, message: Notice<'a>, max: usize) -> Self {
+        match message {
             Notice::Joined { name } => Self::Joined { peer, name, message },
             Notice::Renamed { from, to } => Self::Renamed { peer, from, to, message },
             Notice::Left { name, .. } => Self::Left { peer, name, message },
@@ -132,7 +130,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// How long the line will be, unless much of it has to be escaped.
+    /// The length of the line, if little of the text has to be escaped.
     pub(super) fn estimated_len(&self) -> usize {
         let text = match self {
             Record::Echoed { excerpt, .. } => excerpt.text.len(),
@@ -206,7 +204,7 @@ fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(value)
 }
 
-/// A string as a destination for bytes, all of which come as whole characters.
+/// Lets serde_json, which writes only whole characters at a time, write to a string.
 struct Utf8<'a>(&'a mut String);
 
 impl io::Write for Utf8<'_> {
