@@ -34,12 +34,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::cli::ClientArgs;
 use crate::error::reason;
 
 mod check;
 mod exchange;
 mod meter;
+mod options;
 mod printer;
 mod room;
 mod session;
@@ -48,6 +48,7 @@ mod tests;
 
 pub use check::check;
 pub use exchange::{HalfClose, Peer, Progress, exchange};
+pub use options::{Input, Options};
 use printer::Printer;
 use room::Beginning;
 
@@ -73,20 +74,18 @@ pub enum End {
 /// All those of [`connect`], [`exchange()`] and [`check()`], and [`Error::Gone`]. What came of the reply is printed
 /// even so. The reply of a room is no echo: it may be shorter than the message. A peer is taken for a room where a
 /// name is given, or where it greets as a room does and the message does not begin like that.
-pub fn run(args: &ClientArgs, ends_at_once: &AtomicBool) -> Result<End, Error> {
-    let timeouts = Timeouts { connect: args.connect_timeout, progress: args.timeout };
-    let peer = connect(&args.host, args.port, timeouts)?;
-    if args.is_open_ended() && session::is_wanted() {
-        return session::run(peer, args, ends_at_once);
-    }
+pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
+    let peer = connect(&options.host, options.port, options.timeouts)?;
     let progress = Arc::new(Progress::default());
-    match args.message() {
-        Some(message) => deliver(Cursor::new(message), peer, args, &progress)?,
-        None => {
+    match &options.input {
+        Input::Terminal if session::is_wanted() => return session::run(peer, options, ends_at_once),
+        Input::Message(message) => deliver(Cursor::new(message.clone()), peer, options, &progress)?,
+        Input::Terminal | Input::Stdin => {
             // On a terminal that shows the reply, or takes the input, the meter would be in the way.
-            let is_watched =
-                io::stderr().is_terminal() && !io::stdin().is_terminal() && (args.check || !io::stdout().is_terminal());
-            meter::show_during(is_watched, &progress, || deliver(io::stdin(), peer, args, &progress))?;
+            let is_watched = io::stderr().is_terminal()
+                && !io::stdin().is_terminal()
+                && (options.check || !io::stdout().is_terminal());
+            meter::show_during(is_watched, &progress, || deliver(io::stdin(), peer, options, &progress))?;
         }
     }
     Ok(End::Done)
@@ -96,20 +95,21 @@ pub fn run(args: &ClientArgs, ends_at_once: &AtomicBool) -> Result<End, Error> {
 fn deliver(
     input: impl Read + Send + 'static,
     peer: Peer<TcpStream>,
-    args: &ClientArgs,
+    options: &Options,
     progress: &Arc<Progress>,
 ) -> Result<(), Error> {
-    if args.check {
+    if options.check {
         return check(input, peer, progress);
     }
     let stdout = io::stdout();
-    let printer = Printer::new(stdout.lock(), args.message().is_some(), stdout.is_terminal() && !args.raw);
+    let is_line = matches!(options.input, Input::Message(_));
+    let printer = Printer::new(stdout.lock(), is_line, stdout.is_terminal() && !options.raw);
     let (message, reply) = (Beginning::default(), Beginning::default());
-    let input = Cursor::new(args.opening()).chain(message.of(input));
+    let input = Cursor::new(options.opening()).chain(message.of(input));
     let mut output = reply.of(printer);
     let outcome = match exchange(input, peer, &mut output, progress) {
         Err(Error::Peer { failure: Failure::Short, .. })
-            if args.name.is_some() || (reply.is_greeting() && !message.is_greeting()) =>
+            if options.name.is_some() || (reply.is_greeting() && !message.is_greeting()) =>
         {
             Ok(())
         }

@@ -14,11 +14,11 @@ use sockets::client::{self, End};
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let args = ClientArgs::parse();
+    let options = ClientArgs::parse().into();
     // Should this fail, Ctrl-C ends the program all the same.
     let ends_at_once = Arc::new(AtomicBool::new(true));
     let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ends_at_once));
-    match client::run(&args, &ends_at_once) {
+    match client::run(&options, &ends_at_once) {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {

@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::builder::FalseyValueParser;
 
 use super::positive_duration;
+use crate::client::{Input, Options, Timeouts};
 use crate::config::DEFAULT_PORT;
 
 /// The command line of `echo-client`.
@@ -27,53 +28,57 @@ pub struct ClientArgs {
 
     /// Host to connect to; every address of a name is tried
     #[arg(short = 'H', long, env = "ECHO_HOST", default_value = "localhost")]
-    pub host: String,
+    host: String,
 
     /// TCP port of the server
     #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
-    pub port: u16,
+    port: u16,
 
     /// Take this name on joining a room (a check, which needs an echo, takes none)
     #[arg(short, long, env = "ECHO_NAME", value_parser = one_line)]
-    pub name: Option<String>,
+    name: Option<String>,
 
     /// Print nothing; succeed only if the reply is the message, byte for byte
     #[arg(long, env = "ECHO_CHECK", value_parser = FalseyValueParser::new())]
-    pub check: bool,
+    check: bool,
 
     /// Print control characters of the reply to a terminal as they are
     #[arg(long, env = "ECHO_RAW", value_parser = FalseyValueParser::new())]
-    pub raw: bool,
+    raw: bool,
 
     /// Give up on an address that does not answer for so long
     #[arg(long, value_name = "DURATION", env = "ECHO_CONNECT_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
-    pub connect_timeout: Duration,
+    connect_timeout: Duration,
 
     /// Give up when the server neither takes nor sends anything for so long
     #[arg(long, value_name = "DURATION", env = "ECHO_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
-    pub timeout: Duration,
+    timeout: Duration,
+}
+
+impl From<ClientArgs> for Options {
+    fn from(args: ClientArgs) -> Self {
+        Self {
+            input: args.input(),
+            host: args.host,
+            port: args.port,
+            name: args.name,
+            check: args.check,
+            raw: args.raw,
+            timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout },
+        }
+    }
 }
 
 impl ClientArgs {
-    /// The message of the command line, its words joined by one space as echo(1) does; bytes that are no
-    /// UTF-8 are kept. `None` where standard input is to be sent: no word, or a single `-`.
-    pub fn message(&self) -> Option<Vec<u8>> {
+    /// The words joined by one space, as echo(1) does; bytes that are not UTF-8 are kept. Standard input without
+    /// words or with a single `-`.
+    fn input(&self) -> Input {
         let words: Vec<&[u8]> = self.words.iter().map(|word| word.as_bytes()).collect();
         match words[..] {
-            [] | [b"-"] => None,
-            _ => Some(words.join(&b' ')),
+            [] if !self.check => Input::Terminal,
+            [] | [b"-"] => Input::Stdin,
+            _ => Input::Message(words.join(&b' ')),
         }
-    }
-
-    /// Whether nothing says what is to be sent, so that on a terminal it can be a session. (With `-`, standard input
-    /// is sent as it is even from a terminal.)
-    pub fn is_open_ended(&self) -> bool {
-        self.words.is_empty() && !self.check
-    }
-
-    /// What is sent before anything else: the wish for a name, or nothing.
-    pub fn opening(&self) -> Vec<u8> {
-        self.name.iter().flat_map(|name| format!("/name {name}\n").into_bytes()).collect()
     }
 }
 
@@ -90,33 +95,35 @@ fn one_line(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    fn options(words: &[&str]) -> Options {
+        ClientArgs::parse_from([&["echo-client"], words].concat()).into()
+    }
+
+    #[test]
+    fn without_arguments_the_options_are_the_defaults() {
+        assert_eq!(options(&[]), Options::default());
+    }
+
     #[test]
     fn words_become_one_message() {
-        let message = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).message();
-        assert_eq!(message(&[]), None);
-        assert_eq!(message(&["-"]), None);
-        assert_eq!(message(&["Hello,", "world!"]), Some(b"Hello, world!".to_vec()));
-        assert_eq!(message(&["-", "-"]), Some(b"- -".to_vec()));
-        assert_eq!(message(&[""]), Some(Vec::new()));
+        let message = |text: &str| Input::Message(text.into());
+        assert_eq!(options(&["Hello,", "world!"]).input, message("Hello, world!"));
+        assert_eq!(options(&["-", "-"]).input, message("- -"));
+        assert_eq!(options(&[""]).input, message(""));
     }
 
     #[test]
-    fn a_name_is_sent_first_and_cannot_be_more_than_a_name() {
-        let opening = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).opening();
-        assert_eq!(opening(&[]), b"");
-        assert_eq!(opening(&["-n", "نام"]), "/name نام\n".as_bytes());
+    fn only_without_a_message_and_a_check_there_can_be_a_session() {
+        assert_eq!(options(&["--name", "ann"]).input, Input::Terminal);
+        assert_eq!(options(&["-"]).input, Input::Stdin);
+        assert_eq!(options(&["--check"]).input, Input::Stdin);
+    }
+
+    #[test]
+    fn a_name_cannot_be_more_than_a_name() {
+        assert_eq!(options(&["-n", "نام"]).name.as_deref(), Some("نام"));
         for name in ["", "a\n/quit", "\u{85}"] {
             assert!(ClientArgs::try_parse_from(["echo-client", "--name", name]).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn only_without_any_message_there_can_be_a_session() {
-        let is_open_ended = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).is_open_ended();
-        assert!(is_open_ended(&[]));
-        assert!(is_open_ended(&["--name", "ann"]));
-        for words in [["-"], ["hello"], ["--check"]] {
-            assert!(!is_open_ended(&words));
         }
     }
 }
