@@ -53,6 +53,10 @@ pub struct ClientArgs {
     /// Give up when the server neither takes nor sends anything for so long
     #[arg(long, value_name = "DURATION", env = "ECHO_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
     timeout: Duration,
+
+    /// Fail if all is not done within DURATION (for a session: if it is not connected)
+    #[arg(long, value_name = "DURATION", env = "ECHO_DEADLINE", value_parser = positive_duration)]
+    deadline: Option<Duration>,
 }
 
 impl From<ClientArgs> for Options {
@@ -64,7 +68,7 @@ impl From<ClientArgs> for Options {
             name: args.name,
             check: args.check,
             raw: args.raw,
-            timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout },
+            timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout, total: args.deadline },
         }
     }
 }
