@@ -290,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn a_greeting_that_comes_too_late_to_ask_for_a_name_is_a_failure() {
+        let judge = |name: Option<&str>, reply: &[u8]| {
+            let dialog = Dialog::default();
+            dialog.message(&b"hello"[..]).read_exact(&mut [0; 5]).unwrap();
+            dialog.reply(io::sink()).write_all(reply).unwrap();
+            dialog.judge(Ok(()), "it".to_owned(), name, false)
+        };
+        assert!(matches!(judge(Some("ann"), b"* welcome, user1; nobody else is here\n"), Err(Error::Name { .. })));
+        judge(None, b"* welcome, user1; nobody else is here\n").unwrap();
+        judge(Some("ann"), b"hello").unwrap();
+    }
+
+    #[test]
     fn the_answer_to_a_wish_is_told_from_what_concerns_others() {
         let answer = |heard: &str| answer(heard.as_bytes(), "user2", "ann");
         assert_eq!(answer("* user2 is now ann\n"), Some(Ok(())));
