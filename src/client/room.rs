@@ -101,9 +101,10 @@ fn greeted_name(line: &str) -> Option<&str> {
 fn answer(heard: &[u8], own_name: &str, name: &str) -> Option<Result<(), String>> {
     let end = heard.iter().rposition(|&byte| byte == b'\n')?;
     let taken = format!("{name} is taken");
+    let already = format!("you are {name} already");
     heard[..end].split(|&byte| byte == b'\n').find_map(|line| {
         let line = str::from_utf8(line).ok()?.strip_prefix("* ")?;
-        if line.strip_prefix(own_name).is_some_and(|rest| rest.starts_with(" is now ")) {
+        if line == already || line.strip_prefix(own_name).is_some_and(|rest| rest.starts_with(" is now ")) {
             return Some(Ok(()));
         }
         (line == taken || line.starts_with("a name ")).then(|| {
@@ -307,6 +308,7 @@ mod tests {
         let answer = |heard: &str| answer(heard.as_bytes(), "user2", "ann");
         assert_eq!(answer("* user2 is now ann\n"), Some(Ok(())));
         assert_eq!(answer("<bob> hi\n* bob left\n* user2 is now ann\n<bob> hi"), Some(Ok(())));
+        assert_eq!(answer("* you are ann already\n"), Some(Ok(())));
         assert_eq!(answer("* ann is taken\n"), Some(Err("ann is taken".to_owned())));
         assert_eq!(answer("* a name has \x1b letters\n"), Some(Err(r"a name has \u{1b} letters".to_owned())));
         for other in ["", "* user2 is now ann", "* user20 is now ann\n", "<bob> * ann is taken\n", "* ann left\n"] {

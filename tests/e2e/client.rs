@@ -153,6 +153,24 @@ fn the_environment_sets_what_the_command_line_does_not() {
     server.stop();
 }
 
+#[test]
+fn a_port_may_follow_the_host_and_comes_before_the_environment() {
+    for (bind, host) in [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost"), ("::1", "[::1]")] {
+        if bind == "::1" && !has_ipv6() {
+            continue;
+        }
+        let server = Server::start(&["--bind", bind]);
+        let mut command = bare_client(&["-H", &format!("{host}:{}", server.port), "hello"]);
+        command.env("ECHO_PORT", "1");
+        expect_output(command, b"hello\n");
+        // An option says more than the environment.
+        let mut command = bare_client(&["-p", &server.port.to_string(), "hello"]);
+        command.env("ECHO_HOST", format!("{host}:1"));
+        expect_output(command, b"hello\n");
+        server.stop();
+    }
+}
+
 /// What the client prints on a terminal, line by line.
 fn on_a_terminal(command: Command, input: &[u8]) -> Vec<String> {
     let terminal = Pty::open();
@@ -175,6 +193,7 @@ fn on_a_terminal_control_characters_are_escaped() {
     assert_eq!(on_a_terminal(client(server.port, &[message]), b""), shown);
     let input = [message.as_bytes(), b"\n"].concat();
     assert_eq!(on_a_terminal(client(server.port, &["-"]), &input), shown);
+    assert_eq!(on_a_terminal(client(server.port, &["one\r\ntwo\r\n"]), b""), ["one", "two"]);
     server.stop();
 }
 

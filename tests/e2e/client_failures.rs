@@ -57,7 +57,7 @@ fn an_unknown_host_is_told() {
     command.args(["--host", "no-such-name.invalid", "--port", "7", "hello"]);
     let output = run(command, Stdio::null());
     assert_eq!((output.code, output.stdout), (Some(1), Vec::new()));
-    assert!(output.stderr.contains("no-such-name.invalid"), "{}", output.stderr);
+    assert!(output.stderr.starts_with("echo-client: unknown host no-such-name.invalid: "), "{}", output.stderr);
     assert_eq!(output.stderr.trim_end().lines().count(), 1, "{}", output.stderr);
 }
 
@@ -130,13 +130,23 @@ fn a_check_of_a_peer_that_babbles_fails_at_once() {
 }
 
 #[test]
-fn wrong_usage_ends_with_status_2() {
-    for arguments in [&["--nonsense"][..], &["--port", "x"], &["--timeout", "0s", "hello"], &["--host"]] {
+fn wrong_usage_ends_with_status_2_before_anything_is_done() {
+    for (arguments, reason) in [
+        (&["--nonsense"][..], "--nonsense"),
+        (&["--port", "x"], "'x'"),
+        (&["--timeout", "0s", "hello"], "longer than zero"),
+        (&["--timeout", "5", "hello"], "5 what? for example 5s"),
+        (&["--deadline", "1.5", "hello"], "1.5 what? for example 1.5s"),
+        (&["--host"], "--host"),
+        (&["--host", "", "hello"], "empty"),
+        (&["-H", "localhost:1", "-p", "1", "hello"], "twice"),
+        (&["--name", "two words", "hello"], "1 to 32 letters"),
+    ] {
         let mut command: Command = clean_command(env!("CARGO_BIN_EXE_echo-client"));
         command.args(arguments);
         let output = run(command, Stdio::null());
         assert_eq!((output.code, output.stdout), (Some(2), Vec::new()), "{arguments:?}");
-        assert!(output.stderr.starts_with("error: "), "{}", output.stderr);
+        assert!(output.stderr.starts_with("error: ") && output.stderr.contains(reason), "{}", output.stderr);
     }
 }
 

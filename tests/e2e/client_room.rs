@@ -19,12 +19,13 @@ fn expect_failure(output: &Output, reason: &str) {
 #[test]
 fn a_full_room_is_a_failure() {
     let server = Server::start(&["--chat", "--max-connections", "1"]);
-    let _ann = Member::join(&server, "user1", "");
+    let ann = Member::join(&server, "user1", "");
     for options in [&[][..], &["--name", "bot"]] {
         let output = pipe_into(&server, options, "build done\n");
         expect_failure(&output, "is full");
         assert_eq!(output.stdout, b"* server is full\n");
     }
+    drop(ann);
     server.stop();
 }
 
@@ -65,6 +66,7 @@ fn a_name_is_taken_before_anything_is_said() {
     let output = pipe_into(&server, &["--name", "bot"], "build done\n");
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
     ann.hears(&["* user2 joined", "* user2 is now bot", "<bot> build done", "* bot left"]);
+    drop(ann);
     server.stop();
 }
 
@@ -75,6 +77,7 @@ fn a_refused_name_is_a_failure_and_nothing_is_said() {
     ann.is_answered("/name ann", "* user1 is now ann");
     expect_failure(&pipe_into(&server, &["--name", "ANN"], "build done\n"), "ANN is taken");
     ann.hears(&["* user2 joined", "* user2 left"]);
+    drop(ann);
     server.stop();
 }
 
