@@ -68,7 +68,7 @@ mod tests;
 pub use check::check;
 use connect::done_by;
 pub use connect::{Timeouts, connect};
-pub use error::{Error, Failure};
+pub use error::{Error, Failure, Undelivered};
 pub use exchange::{HalfClose, Peer, Progress, exchange};
 pub use options::{Input, Options};
 use printer::Printer;

@@ -41,11 +41,13 @@ pub enum Error {
         /// What the system said; `None` if the peer closed the connection normally.
         reason: Option<io::Error>,
     },
-    /// All places of the room are taken.
+    /// A room did not pass on all that was said.
     #[non_exhaustive]
-    Full {
+    Undelivered {
         /// The peer's name, see [`Peer::name`](super::Peer::name).
         peer: String,
+        /// What was not passed on, and why.
+        reason: Undelivered,
     },
     /// The room did not give the name that was asked for. Nothing else was sent, unless it greeted too late.
     #[non_exhaustive]
@@ -56,12 +58,6 @@ pub enum Error {
         name: String,
         /// What the room said, escaped.
         reason: String,
-    },
-    /// Lines followed `/quit`, which no room reads.
-    #[non_exhaustive]
-    AfterQuit {
-        /// The peer's name, see [`Peer::name`](super::Peer::name).
-        peer: String,
     },
     /// The peer did not send the message back.
     #[non_exhaustive]
@@ -75,6 +71,18 @@ pub enum Error {
         /// Bytes of the reply that had come back by then.
         received: u64,
     },
+}
+
+/// What a room does not pass on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Undelivered {
+    /// Anything, because all its places are taken.
+    Full,
+    /// A line that is too long.
+    LineTooLong,
+    /// What follows `/quit`.
+    AfterQuit,
 }
 
 /// What a peer does that is not an echo.
@@ -115,11 +123,17 @@ impl fmt::Display for Error {
             Self::Output(error) => write!(f, "cannot write the output: {}", reason(error)),
             Self::Gone { peer, reason: None } => write!(f, "{peer} has ended the session"),
             Self::Gone { peer, reason: Some(error) } => write!(f, "the connection to {peer} broke: {}", reason(error)),
-            Self::Full { peer } => write!(f, "the room at {peer} is full, nothing was delivered (try again later)"),
+            Self::Undelivered { peer, reason } => {
+                let reason = match reason {
+                    Undelivered::Full => "the room is full (try again later)",
+                    Undelivered::LineTooLong => "a line was too long",
+                    Undelivered::AfterQuit => "lines followed /quit",
+                };
+                write!(f, "not all was delivered to {peer}: {reason}")
+            }
             Self::Name { peer, name, reason } => {
                 write!(f, "the room at {peer} did not accept the name {name}: {reason}")
             }
-            Self::AfterQuit { peer } => write!(f, "the lines after /quit were not delivered to the room at {peer}"),
             Self::Peer { peer, failure, sent, received } => failure.describe(f, peer, *sent, *received),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::exchange::is_pause;
-use super::{Error, Failure, Peer};
+use super::{Error, Failure, Peer, Undelivered};
 use crate::escape::{Style, escape};
 
 /// What a room sends first to everyone who joins.
@@ -14,6 +14,9 @@ pub(super) const GREETING: &[u8] = b"* welcome, ";
 
 /// What a room without a free place sends instead.
 const FULL: &[u8] = b"* server is full\n";
+
+/// How its answer to a line begins that it did not pass on.
+const LINE_TOO_LONG: &[u8] = b"* line too long";
 
 /// How long to wait for a greeting before the peer is taken for an echo server, which never speaks first.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -123,7 +126,12 @@ pub(super) struct Dialog(Arc<Mutex<State>>);
 struct State {
     message: Beginning,
     reply: Beginning,
-    lines: Lines,
+    message_lines: LineStarts,
+    reply_lines: LineStarts,
+    /// `/quit` was said.
+    has_quit: bool,
+    /// Why something that was said was not passed on.
+    undelivered: Option<Undelivered>,
 }
 
 impl Dialog {
@@ -149,28 +157,66 @@ impl Dialog {
         if matches!(outcome, Err(Error::Input(_) | Error::Output(_))) {
             return outcome;
         }
-        let State { message, reply, lines } = &*self.state();
+        let state = self.state();
         // An echo of a message that begins as rooms do is still an echo.
-        if reply.0 == FULL && message.0 != FULL {
-            return Err(Error::Full { peer });
+        if state.reply.0 == FULL && state.message.0 != FULL {
+            return Err(Error::Undelivered { peer, reason: Undelivered::Full });
         }
-        let is_room = has_name || (reply.is_greeting() && !message.is_greeting());
-        match (name, outcome) {
-            (_, outcome) if !is_room => outcome,
-            (Some(name), _) if !has_name => {
-                let reason = "the greeting came too late to ask for it".to_owned();
-                Err(Error::Name { peer, name: name.to_owned(), reason })
-            }
-            _ if lines.quit == Quit::Followed => Err(Error::AfterQuit { peer }),
+        let is_room = has_name || (state.reply.is_greeting() && !state.message.is_greeting());
+        if !is_room {
+            return outcome;
+        }
+        if let Some(name) = name
+            && !has_name
+        {
+            let reason = "the greeting came too late to ask for it".to_owned();
+            return Err(Error::Name { peer, name: name.to_owned(), reason });
+        }
+        match (state.undelivered(), outcome) {
+            (Some(reason), _) => Err(Error::Undelivered { peer, reason }),
             // Not every line has an answer, and whoever says /quit expects the end.
-            (_, Err(Error::Peer { failure: Failure::Short, .. })) => Ok(()),
-            (_, Err(Error::Peer { failure: Failure::Early, .. })) if lines.quit == Quit::Last => Ok(()),
-            (_, outcome) => outcome,
+            (None, Err(Error::Peer { failure: Failure::Short, .. })) => Ok(()),
+            (None, Err(Error::Peer { failure: Failure::Early, .. })) if state.has_quit => Ok(()),
+            (None, outcome) => outcome,
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn on_message(&mut self, bytes: &[u8]) {
+        self.message.push(bytes);
+        // Only rooms know /quit, so what is sent to others need not be searched for it.
+        if !self.reply.may_be_greeting() {
+            return;
+        }
+        self.message_lines.push(bytes, |line| {
+            if self.has_quit && !line.trim_ascii().is_empty() {
+                self.undelivered.get_or_insert(Undelivered::AfterQuit);
+            }
+            let after = line.strip_prefix(b"/quit").and_then(<[u8]>::first);
+            self.has_quit |= after.is_some_and(u8::is_ascii_whitespace);
+        });
+    }
+
+    fn on_reply(&mut self, bytes: &[u8]) {
+        self.reply.push(bytes);
+        if !self.reply.may_be_greeting() {
+            return;
+        }
+        self.reply_lines.push(bytes, |line| {
+            if line.starts_with(LINE_TOO_LONG) {
+                self.undelivered.get_or_insert(Undelivered::LineTooLong);
+            }
+        });
+    }
+
+    fn undelivered(&self) -> Option<Undelivered> {
+        let has_more = self.has_quit && !self.message_lines.last.trim_ascii().is_empty();
+        self.undelivered.or(has_more.then_some(Undelivered::AfterQuit))
     }
 }
 
@@ -183,12 +229,7 @@ pub(super) struct Message<R> {
 impl<R: Read> Read for Message<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(buffer)?;
-        let mut state = self.dialog.state();
-        state.message.push(&buffer[..length]);
-        // Only rooms know /quit, so what is sent to others need not be searched for it.
-        if state.reply.may_be_greeting() {
-            state.lines.push(&buffer[..length]);
-        }
+        self.dialog.state().on_message(&buffer[..length]);
         Ok(length)
     }
 }
@@ -202,7 +243,7 @@ pub(super) struct Reply<W> {
 impl<W: Write> Write for Reply<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let length = self.output.write(bytes)?;
-        self.dialog.state().reply.push(&bytes[..length]);
+        self.dialog.state().on_reply(&bytes[..length]);
         Ok(length)
     }
 
@@ -230,42 +271,23 @@ impl Beginning {
     }
 }
 
-/// Looks for the line `/quit` in a stream.
+/// How the lines of a stream begin.
 #[derive(Debug, Default)]
-struct Lines {
-    /// The first bytes of the line that is not complete yet: enough to recognize `/quit` and what separates it from
-    /// its arguments.
-    line: Vec<u8>,
-    quit: Quit,
+struct LineStarts {
+    /// The beginning of the line that is not complete yet.
+    last: Vec<u8>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Quit {
-    #[default]
-    Unsaid,
-    /// It was the last line so far.
-    Last,
-    /// More was said after it, which no room reads any more.
-    Followed,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) {
-        const LENGTH: usize = b"/quit ".len();
+impl LineStarts {
+    /// Calls `on_line` with the beginning of each line that is complete, its newline included if it is that short.
+    fn push(&mut self, bytes: &[u8], mut on_line: impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            if self.quit == Quit::Last && !piece.trim_ascii().is_empty() {
-                self.quit = Quit::Followed;
+            let missing = LINE_TOO_LONG.len() - self.last.len();
+            self.last.extend_from_slice(&piece[..missing.min(piece.len())]);
+            if piece.ends_with(b"\n") {
+                on_line(&self.last);
+                self.last.clear();
             }
-            let missing = LENGTH.saturating_sub(self.line.len());
-            self.line.extend_from_slice(&piece[..missing.min(piece.len())]);
-            if !piece.ends_with(b"\n") {
-                continue;
-            }
-            let after = self.line.strip_prefix(b"/quit").and_then(<[u8]>::first);
-            if self.quit == Quit::Unsaid && after.is_some_and(u8::is_ascii_whitespace) {
-                self.quit = Quit::Last;
-            }
-            self.line.clear();
         }
     }
 }
@@ -318,17 +340,19 @@ mod tests {
 
     #[test]
     fn quit_is_found_however_it_is_cut() {
-        let quit = |pieces: &[&str]| {
-            let mut lines = Lines::default();
-            pieces.iter().for_each(|piece| lines.push(piece.as_bytes()));
-            lines.quit
+        let said = |pieces: &[&str]| {
+            let mut state = State::default();
+            pieces.iter().for_each(|piece| state.on_message(piece.as_bytes()));
+            (state.has_quit, state.undelivered())
         };
         for last in [&["/quit\n"][..], &["hello\n/q", "uit", "\r\n"], &["/quit for today\n", "\n"]] {
-            assert_eq!(quit(last), Quit::Last, "{last:?}");
+            assert_eq!(said(last), (true, None), "{last:?}");
         }
         for unsaid in [&["/quit"][..], &["/quitter\n"], &[" /quit\n"], &["say /quit\n"], &["//quit\n"]] {
-            assert_eq!(quit(unsaid), Quit::Unsaid, "{unsaid:?}");
+            assert_eq!(said(unsaid), (false, None), "{unsaid:?}");
         }
-        assert_eq!(quit(&["/quit\nhel", "lo\n/quit\n"]), Quit::Followed);
+        for followed in [&["/quit\nhel", "lo\n/quit\n"][..], &["/quit\n", "hello"]] {
+            assert_eq!(said(followed), (true, Some(Undelivered::AfterQuit)), "{followed:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::harness::{
     reset, run,
 };
 
-/// A server that does with its one client what the test wants. Returns its port.
+/// A server that does `play` with its only client. Returns its port.
 fn play_server(play: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
     let (listener, port) = listener();
     thread::spawn(move || play(accept_in_time(&listener)));
@@ -43,7 +43,7 @@ fn run_client(port: u16, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_refused_connection_is_told() {
+fn a_refused_connection_is_reported() {
     let port = free_port();
     let output = run_client(port, &["hello"]);
     expect_failure(&output, port, b"");
@@ -52,7 +52,7 @@ fn a_refused_connection_is_told() {
 }
 
 #[test]
-fn an_unknown_host_is_told() {
+fn an_unknown_host_is_reported() {
     let mut command = clean_command(env!("CARGO_BIN_EXE_echo-client"));
     command.args(["--host", "no-such-name.invalid", "--port", "7", "hello"]);
     let output = run(command, Stdio::null());
@@ -233,7 +233,7 @@ fn a_timeout_is_one_without_any_progress() {
 }
 
 #[test]
-fn a_reset_is_told() {
+fn a_reset_is_reported() {
     let port = play_server(|mut stream| {
         stream.read_exact(&mut [0; 5]).expect("the message");
         reset(stream);
@@ -242,7 +242,7 @@ fn a_reset_is_told() {
 }
 
 #[test]
-fn a_reply_that_ends_too_early_is_printed_and_told() {
+fn a_reply_that_ends_too_early_is_printed_and_reported() {
     let port = play_server(|mut stream| {
         read_all(&mut stream);
         stream.write_all(b"hel").expect("sent");
@@ -254,7 +254,7 @@ fn a_reply_that_ends_too_early_is_printed_and_told() {
 }
 
 #[test]
-fn a_server_that_closes_at_once_is_told() {
+fn a_server_that_closes_at_once_is_reported() {
     let port = play_server(|stream| stream.shutdown(Shutdown::Both).expect("closed"));
     let output = run_client(port, &["hello"]);
     expect_failure(&output, port, output.stdout.trim_ascii_end());

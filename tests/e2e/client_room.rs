@@ -114,7 +114,14 @@ fn a_room_that_ends_after_quit_is_no_failure() {
 #[test]
 fn lines_after_quit_are_not_delivered_which_is_a_failure() {
     let server = Server::start(&["--chat"]);
-    expect_failure(&pipe_into(&server, &[], "hello\n/quit\nand more\n"), "after /quit");
+    expect_failure(&pipe_into(&server, &[], "hello\n/quit\nand more\n"), "followed /quit");
+    server.stop();
+}
+
+#[test]
+fn a_line_that_is_too_long_for_a_room_is_a_failure() {
+    let server = Server::start(&["--chat", "--max-line", "100"]);
+    expect_failure(&pipe_into(&server, &[], &format!("{}\n", "x".repeat(101))), "too long");
     server.stop();
 }
 
