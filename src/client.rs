@@ -109,9 +109,13 @@ pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
     let progress = Arc::new(Progress::default());
     let (owned_options, shared_progress) = (options.clone(), Arc::clone(&progress));
     // The transfer observes its deadline by itself, unless standard output is blocked.
-    let outcome = done_by(deadline, move || transfer(&owned_options, &shared_progress));
-    outcome.unwrap_or_else(|| Err(progress.failure(&peer_name(&options.host, options.port), Failure::Late)))?;
-    Ok(End::Done)
+    match done_by(deadline, move || transfer(&owned_options, &shared_progress)) {
+        Ok(outcome) => outcome.map(|()| End::Done),
+        Err(reason) if reason.kind() == io::ErrorKind::TimedOut => {
+            Err(progress.failure(&peer_name(&options.host, options.port), Failure::Late))
+        }
+        Err(reason) => Err(Error::Input(reason)),
+    }
 }
 
 /// Connects, and tells a person who has to wait for that.

@@ -50,25 +50,21 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<TcpStre
     let deadline = timeouts.deadline();
     let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
     let failed = |address, reason| Error::Connect { peer: name.clone(), address, reason };
-    let late = || failed(None, io::Error::new(io::ErrorKind::TimedOut, "the deadline has passed"));
 
     let owned_host = host.to_owned();
     let resolve = move || (owned_host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-    let addresses = done_by(deadline, resolve).ok_or_else(late)?;
+    let addresses = done_by(deadline, resolve).map_err(|reason| failed(None, reason))?;
     let addresses = addresses.map_err(|reason| Error::Resolve { host: host.to_owned(), reason })?;
 
     let mut first_failure = None;
     for address in addresses {
-        let remaining = deadline.map_or(timeouts.connect, |end| end.saturating_duration_since(Instant::now()));
-        if remaining.is_zero() {
-            return Err(late());
-        }
-        match open(address, timeouts.connect.min(remaining)) {
+        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match open(address, remaining.map_or(timeouts.connect, |remaining| timeouts.connect.min(remaining))) {
             Ok(stream) => {
                 let (reader, writer) = prepare(stream, timeouts).map_err(|reason| failed(Some(address), reason))?;
                 return Ok(Peer { name, timeout: timeouts.progress, deadline, reader, writer });
             }
-            Err(_) if is_late() => return Err(late()),
+            Err(_) if is_late() => return Err(failed(None, late())),
             Err(reason) => _ = first_failure.get_or_insert((address, reason)),
         }
     }
@@ -78,16 +74,21 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<TcpStre
     })
 }
 
-/// Does `work`, if there is a deadline on a thread of its own. Returns `None` if the work is not done by then; the
-/// thread is left behind, because nothing interrupts a name resolution or a write to a blocked pipe.
+/// Does `work`, if there is a deadline on a thread of its own. If the work is not done by then, this is an error of the
+/// kind `TimedOut`, and the thread is left behind, because nothing interrupts a name resolution or a write to a
+/// blocked pipe.
 pub(super) fn done_by<T: Send + 'static>(
     deadline: Option<Instant>,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let Some(deadline) = deadline else { return Some(work()) };
+) -> io::Result<T> {
+    let Some(deadline) = deadline else { return Ok(work()) };
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || sender.send(work()));
-    receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+    thread::Builder::new().spawn(move || sender.send(work()))?;
+    receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|_| late())
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the deadline has passed")
 }
 
 fn open(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
@@ -121,9 +122,10 @@ mod tests {
         let (_held, hold) = mpsc::channel::<()>();
         let begin = Instant::now();
         let limit = Duration::from_millis(20);
-        assert_eq!(done_by(begin.checked_add(limit), move || hold.recv()), None);
+        let error = done_by(begin.checked_add(limit), move || hold.recv()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(begin.elapsed() >= limit);
-        assert_eq!(done_by(None, || 1), Some(1));
-        assert_eq!(done_by(begin.checked_add(Duration::from_secs(60)), || 1), Some(1));
+        assert_eq!(done_by(None, || 1).unwrap(), 1);
+        assert_eq!(done_by(begin.checked_add(Duration::from_secs(60)), || 1).unwrap(), 1);
     }
 }

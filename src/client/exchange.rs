@@ -130,7 +130,8 @@ where
     let Peer { name, timeout, deadline, reader, writer } = peer;
     let (report, reported) = mpsc::channel();
     let sending = Arc::clone(progress);
-    thread::spawn(move || report.send(send(input, writer, &sending)));
+    let sender = thread::Builder::new().spawn(move || report.send(send(input, writer, &sending)));
+    sender.map_err(Error::Input)?;
 
     let received = receive(reader, output, timeout, deadline, progress);
     progress.is_over.store(true, Relaxed);

@@ -45,7 +45,8 @@ fn beside<T>(is_shown: bool, show: impl FnOnce(&Receiver<()>) + Send, work: impl
     }
     thread::scope(|scope| {
         let (done, is_done) = mpsc::channel();
-        scope.spawn(move || show(&is_done));
+        // Without the thread there is only nothing to see.
+        _ = thread::Builder::new().spawn_scoped(scope, move || show(&is_done));
         let result = work();
         drop(done);
         result
