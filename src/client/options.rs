@@ -46,10 +46,3 @@ impl Default for Options {
         }
     }
 }
-
-impl Options {
-    /// What is sent before anything else: the request for a name, or nothing.
-    pub(super) fn opening(&self) -> Vec<u8> {
-        self.name.iter().flat_map(|name| format!("/name {name}\n").into_bytes()).collect()
-    }
-}

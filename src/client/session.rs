@@ -75,7 +75,8 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
         screen: Screen::new(GraphemeClusterMode::from_env()),
         incoming: Incoming::new(look),
         part_is_due: None,
-        outgoing: options.opening(),
+        name: options.name.clone(),
+        outgoing: Vec::new(),
         broken: None,
         input: Input::Open,
         has_said_goodbye: false,
@@ -108,6 +109,8 @@ struct Session {
     incoming: Incoming,
     /// When the beginning of a line is to be shown without its end.
     part_is_due: Option<Instant>,
+    /// The name to ask for as soon as the peer turns out to be a room.
+    name: Option<String>,
     /// What the peer has not taken yet.
     outgoing: Vec<u8>,
     /// Why nothing more can be sent, where that is so.
@@ -301,6 +304,11 @@ impl Session {
                 self.note_progress();
                 self.wipe();
                 self.incoming.push(&mut self.frame, &buffer[..length]);
+                if self.incoming.is_room()
+                    && let Some(name) = self.name.take()
+                {
+                    self.outgoing.extend_from_slice(format!("/name {name}\n").as_bytes());
+                }
                 self.part_is_due = self.incoming.has_part().then(|| Instant::now() + PAUSE);
                 None
             }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
 use crate::harness::{Member, Output, Process, Server, accept_in_time, client, feed, listener, run};
+use crate::session_person::Person;
 
 fn pipe_into(server: &Server, options: &[&str], input: &str) -> Output {
     feed(client(server.port, options), input.as_bytes())
@@ -37,6 +38,17 @@ fn an_echo_server_is_not_asked_for_a_name() {
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
     assert_eq!(output.stdout, format!("{message}\n").into_bytes());
     assert_eq!(server.stop_and_read(), [message]);
+}
+
+#[test]
+fn a_session_does_not_ask_an_echo_server_for_a_name_either() {
+    let server = Server::start(&[]);
+    let mut ann = Person::connect(server.port, &["--name", "ann"]);
+    ann.type_in("hello\r");
+    ann.wait_for_lines(&["> hello", "hello", ">"]);
+    ann.type_in("\x04");
+    assert_eq!(ann.expect_end(), (Some(0), String::new()));
+    assert_eq!(server.stop_and_read(), ["hello"]);
 }
 
 #[test]
