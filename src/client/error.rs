@@ -148,7 +148,9 @@ impl Failure {
                 let timeout = humantime::format_duration(*timeout);
                 write!(f, "no progress with {peer} for {timeout} after {received} of {sent} bytes came back")
             }
-            Self::Late => write!(f, "the deadline passed after {received} of {sent} bytes came back from {peer}"),
+            Self::Late => {
+                write!(f, "the deadline passed after {sent} bytes were sent to {peer} and {received} came back")
+            }
             Self::Broken(error) => {
                 let reason = reason(error);
                 write!(f, "the connection to {peer} broke after {received} of {sent} bytes came back: {reason}")
