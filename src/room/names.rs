@@ -58,7 +58,7 @@ static RESERVED_FORMS: LazyLock<HashSet<String>> =
 /// Whether `name` consists of letters and digits of any script, `-` and `_`. The marks with which many scripts
 /// write their vowels may follow a letter. Invisible characters are refused, and so are marks that pile up or
 /// repeat: they cover the text around them, and a repeated mark looks the same as a single one.
-pub(super) fn is_well_formed(name: &str) -> bool {
+pub(crate) fn is_well_formed(name: &str) -> bool {
     let is_letter = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_');
     (1..=MAX_NAME).contains(&name.chars().count())
         && name.nfkd().nth(MAX_DECOMPOSED).is_none()
