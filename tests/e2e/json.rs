@@ -155,16 +155,15 @@ fn connections_and_refusals_are_events() {
 fn the_room_is_in_it_too() {
     let program = Program::start(&["--chat"]);
     let mut ann = connect(program.address);
-    program.wait_for("joined", 1);
-    ann.write_all(b"/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
+    ann.write_all(b"/name bob\n/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
     let message = |event: &str| {
         let line = program.wait_for(event, 1).remove(0);
         assert_eq!(line["peer"], ann.local_addr().expect("an address").to_string());
         line["message"].as_str().expect("a text").to_owned()
     };
     assert_eq!(message("left"), "* ann left");
-    assert_eq!(message("joined"), "* user1 joined");
-    assert_eq!(message("renamed"), "* user1 is now ann");
+    assert_eq!(message("joined"), "* bob joined");
+    assert_eq!(message("renamed"), "* bob is now ann");
     let said = program.wait_for("said", 2);
     assert_eq!(said[0]["message"], "<ann> \"},{\"event\":\"stopped\"");
     assert_eq!(said[1]["message"], "<ann> \\xff\\u{0}\\u{1b}");
