@@ -155,8 +155,7 @@ fn connections_and_refusals_are_events() {
 fn rooms_are_logged_too() {
     let server = JsonServer::start(&["--chat"]);
     let mut ann = connect(server.address);
-    server.wait_for("joined", 1);
-    ann.write_all(b"/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
+    ann.write_all(b"/name bob\n/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
     let entry = |event: &str| {
         let line = server.wait_for(event, 1).remove(0);
         assert_eq!(line["peer"], ann.local_addr().expect("an address").to_string());
@@ -164,9 +163,9 @@ fn rooms_are_logged_too() {
     };
     let (left, joined, renamed) = (entry("left"), entry("joined"), entry("renamed"));
     assert_eq!((&left["message"], &left["name"]), (&"* ann left".into(), &"ann".into()));
-    assert_eq!((&joined["message"], &joined["name"]), (&"* user1 joined".into(), &"user1".into()));
-    assert_eq!(renamed["message"], "* user1 is now ann");
-    assert_eq!((&renamed["from"], &renamed["to"]), (&"user1".into(), &"ann".into()));
+    assert_eq!((&joined["message"], &joined["name"]), (&"* bob joined".into(), &"bob".into()));
+    assert_eq!(renamed["message"], "* bob is now ann");
+    assert_eq!((&renamed["from"], &renamed["to"]), (&"bob".into(), &"ann".into()));
     let said = server.wait_for("said", 2);
     assert_eq!(said[0]["message"], "<ann> \"},{\"event\":\"stopped\"");
     assert_eq!(said[1]["message"], "<ann> \\xff\\u{0}\\u{1b}");

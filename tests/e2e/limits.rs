@@ -179,6 +179,37 @@ fn without_any_common_memory_everyone_still_has_64_kib() {
     server.stop();
 }
 
+/// The default of `--max-memory` fits into what the system allows; a larger one does not, and a client for which the
+/// system has no memory is read from when it has.
+#[test]
+fn a_server_that_the_system_gives_little_memory_survives() {
+    const LIMITED: &[&str] = &["sh", "-c", r#"ulimit -v 60000; exec "$0" "$@""#];
+    let survive = |options: &[&str]| {
+        let content = random_bytes(&mut rng(), TOO_MUCH);
+        let command = server_command_under(LIMITED, &[&["--port", "0", "--quiet"], options].concat());
+        let server = Server::launch(command);
+        let mut greedy: Vec<TcpStream> = (0..8).map(|_| hesitant(server.address())).collect();
+        let sent: Vec<usize> = thread::scope(|scope| {
+            let fills: Vec<_> = greedy.iter_mut().map(|stream| scope.spawn(|| fill(stream, &content))).collect();
+            fills.into_iter().map(|fill| fill.join().expect("no panic")).collect()
+        });
+        let mut honest = server.connect();
+        for _ in 0..20 {
+            round_trip(&mut honest, &content[..60_000]);
+        }
+        let most = memory(server.process.pid(), "VmHWM");
+        println!("{options:?}: {} MiB sent, at most {} MiB in memory", sent.iter().sum::<usize>() / MIB, most / MIB);
+        for (stream, sent) in greedy.into_iter().zip(sent) {
+            drain(stream, &content[..sent]);
+        }
+        server.stop();
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| survive(&[]));
+        scope.spawn(|| survive(&["--max-memory", "1GiB", "--max-pending", "1GiB"]));
+    });
+}
+
 #[test]
 fn memory_goes_back_when_a_queue_has_drained() {
     let server = Server::start(&["--quiet"]);

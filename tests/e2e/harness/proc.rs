@@ -20,6 +20,12 @@ pub(crate) fn cpu_time(pid: Pid) -> Duration {
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
+/// Whether the program stands still after SIGSTOP.
+pub(crate) fn is_suspended(pid: Pid) -> bool {
+    let stat = read(pid, "stat");
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+}
+
 /// The soft and the hard limit of descriptors.
 pub(crate) fn soft_and_hard_descriptors(pid: Pid) -> (u64, u64) {
     let limits = read(pid, "limits");

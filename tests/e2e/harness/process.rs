@@ -17,6 +17,8 @@ use signal_hook::flag;
 
 use super::descriptor_flags;
 
+use super::is_suspended;
+
 /// How long anything may take that should come at once. Long, for machines under load.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -51,6 +53,14 @@ impl Process {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program is there");
+    }
+
+    /// Makes the program stand still until it gets SIGCONT.
+    pub(crate) fn suspend(&self) {
+        self.signal(Signal::STOP);
+        while !is_suspended(self.pid()) {
+            thread::yield_now();
+        }
     }
 
     /// Waits until the program has ended; returns its status and what it wrote to stderr.
