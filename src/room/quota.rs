@@ -32,8 +32,7 @@ impl Quotas {
     /// How long a member with this address may make no progress before it counts as stalled.
     pub(super) fn timeout(&self, address: IpAddr, now: Instant) -> Duration {
         match self.spent.get(&address) {
-            // Talkers began to wait a little after the member stopped reading.
-            Some(spent) if spent.time + self.stall_timeout / 8 >= self.stall_timeout && now < spent.since + PERIOD => {
+            Some(spent) if spent.time >= self.stall_timeout && now < spent.since + PERIOD => {
                 SHORT_TIMEOUT.min(self.stall_timeout)
             }
             _ => self.stall_timeout,
@@ -58,7 +57,7 @@ mod tests {
         let (one, other) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
         let (timeout, now) = (Duration::from_secs(10), Instant::now());
         let mut quotas = Quotas::new(timeout);
-        quotas.charge(one, Duration::from_secs(8), now);
+        quotas.charge(one, Duration::from_secs(9), now);
         assert_eq!(quotas.timeout(one, now), timeout);
         quotas.charge(one, Duration::from_secs(1), now + Duration::from_secs(30));
         assert_eq!(quotas.timeout(one, now + Duration::from_secs(59)), SHORT_TIMEOUT);
