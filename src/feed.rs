@@ -1,16 +1,16 @@
-//! Bytes that many peers are owed, held once.
+//! Bytes that many peers are to be sent, held once.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// How many bytes are held together. Memory is given back block by block.
-const BLOCK: usize = 64 << 10;
+pub const BLOCK: usize = 64 << 10;
 
 /// A stream of bytes that many peers read, each at its own pace.
 ///
-/// What is appended gets the next positions; a queue that still owes some of it keeps a range of positions
-/// instead of a copy, and pins the first of them. What lies before the first pin is given back. So a thousand
-/// slow readers cost no more memory than the slowest one alone.
+/// What is appended gets the next positions. A queue that still has to send some of it keeps a range of positions
+/// instead of a copy, and pins the first of them; what lies before the first pin is given back. So a thousand slow
+/// readers cost no more memory than the slowest one alone.
 #[derive(Debug, Default)]
 pub struct Feed {
     blocks: VecDeque<Block>,
@@ -31,7 +31,22 @@ impl Feed {
         self.end
     }
 
-    /// How many bytes of memory it holds.
+    /// The position of the slowest reader, rounded down to the block that it pins; the end where nothing is pinned.
+    pub fn floor(&self) -> u64 {
+        self.first_pinned().map_or(self.end, |block| block.start)
+    }
+
+    /// Where the block of the [floor](Self::floor) ends: a reader that has come so far does not hold the floor.
+    pub fn floor_end(&self) -> u64 {
+        self.first_pinned().map_or(self.end, |block| block.start + block.bytes.len() as u64)
+    }
+
+    /// The first block, unless readers have left it since the last [`trim`](Self::trim).
+    fn first_pinned(&self) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.pins > 0)
+    }
+
+    /// Bytes of memory that it takes.
     pub fn held(&self) -> usize {
         self.capacity
     }
@@ -119,6 +134,21 @@ mod tests {
         let next = feed.push(b"more");
         assert_eq!(next.start, lines[99].end);
         assert_eq!(feed.slice(next), b"more");
+    }
+
+    #[test]
+    fn the_floor_is_where_the_slowest_reader_is_also_before_a_trim() {
+        let mut feed = Feed::default();
+        let blocks: Vec<Range<u64>> = (0..4u8).map(|at| feed.push(&[at; BLOCK])).collect();
+        feed.pin(blocks[0].start);
+        feed.pin(blocks[1].start + 5);
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[0].start, blocks[0].end));
+        feed.unpin(blocks[0].start);
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[1].start, blocks[1].end));
+        feed.trim();
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[1].start, blocks[1].end));
+        feed.unpin(blocks[1].start + 5);
+        assert_eq!((feed.floor(), feed.floor_end()), (feed.end(), feed.end()));
     }
 
     #[test]

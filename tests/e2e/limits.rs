@@ -117,6 +117,32 @@ fn memory_is_bounded_for_all_together_and_honest_clients_go_on() {
     server.stop();
 }
 
+/// Without options the server fits the place it runs in, here an address space of 60,000 KiB.
+#[test]
+fn the_default_of_max_memory_fits_the_address_space() {
+    let wrapper = ["sh", "-c", r#"ulimit -v 60000; exec "$0" "$@""#];
+    let server = Server::launch(server_command_under(&wrapper, &["--quiet", "--port", "0"]));
+    let at_first = memory_at_first(&server);
+    let content = random_bytes(&mut rng(), 32 * MIB);
+    let mut greedy: Vec<TcpStream> = (0..8).map(|_| hesitant(server.address())).collect();
+    let sent: Vec<usize> = thread::scope(|scope| {
+        let fills: Vec<_> = greedy.iter_mut().map(|stream| scope.spawn(|| fill(stream, &content))).collect();
+        fills.into_iter().map(|fill| fill.join().expect("no panic")).collect()
+    });
+    assert!(sent.iter().sum::<usize>() >= 60_000 << 9, "half of it is not used: {sent:?}");
+    let most = memory(server.process.pid(), "VmHWM") - at_first;
+    assert!(most < (60_000 << 9) + SLACK, "{} MiB were held", most / MIB);
+
+    let mut honest = server.connect();
+    for _ in 0..20 {
+        round_trip(&mut honest, &content[..60_000]);
+    }
+    for (stream, sent) in greedy.into_iter().zip(sent) {
+        drain(stream, &content[..sent]);
+    }
+    server.stop();
+}
+
 /// One that is held back because of others may be writing all before it reads: nothing that it does will
 /// give memory back.
 #[test]

@@ -13,6 +13,7 @@ mod chat_limits;
 mod chat_slow;
 mod client;
 mod client_failures;
+mod client_room;
 mod console;
 mod echo;
 mod faults;

@@ -44,7 +44,7 @@ pub(crate) fn is_listening(port: u16) -> bool {
 }
 
 /// The number and the open(2) flags of each descriptor.
-pub(crate) fn descriptor_flags(pid: Pid) -> Vec<(u32, u32)> {
+pub(crate) fn descriptor_flags(pid: Pid) -> Vec<(i32, u32)> {
     let folder = format!("/proc/{pid}/fdinfo");
     let entries = fs::read_dir(folder).expect("procfs").map_while(Result::ok);
     // One that is closed meanwhile is left out.
