@@ -243,7 +243,7 @@ impl Output {
         let Some(mut block) = self.blocks.pop_front() else { return };
         self.held -= block.capacity();
         self.written = 0;
-        if block.capacity() <= BLOCK {
+        if self.spare.capacity() == 0 && block.capacity() <= BLOCK {
             block.clear();
             self.spare = block;
         }

@@ -77,7 +77,7 @@ fn a_name_is_taken_before_anything_is_said() {
     let mut ann = Member::join(&server, "user1", "");
     let output = pipe_into(&server, &["--name", "bot"], "build done\n");
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
-    ann.hears(&["* user2 joined", "* user2 is now bot", "<bot> build done", "* bot left"]);
+    ann.hears(&["* bot joined", "<bot> build done", "* bot left"]);
     drop(ann);
     server.stop();
 }
@@ -88,7 +88,11 @@ fn a_refused_name_is_a_failure_and_nothing_is_said() {
     let mut ann = Member::join(&server, "user1", "");
     ann.is_answered("/name ann", "* user1 is now ann");
     expect_failure(&pipe_into(&server, &["--name", "ANN"], "build done\n"), "ANN is taken");
-    ann.hears(&["* user2 joined", "* user2 left"]);
+    // Nothing of it was heard: what comes next is what somebody else says.
+    let bob = Member::join(&server, "user2", "ann");
+    bob.say("hello\n");
+    ann.hears(&["* user2 joined", "<user2> hello"]);
+    drop(bob);
     drop(ann);
     server.stop();
 }
