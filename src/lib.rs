@@ -94,9 +94,9 @@ mod console;
 mod echo;
 #[doc(hidden)]
 pub mod error;
-mod event;
 #[doc(hidden)]
 pub mod escape;
+mod event;
 #[doc(hidden)]
 pub mod feed;
 #[doc(hidden)]
