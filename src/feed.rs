@@ -32,17 +32,18 @@ impl Feed {
     }
 
     /// The position of the slowest reader, rounded down to the block that it pins; the end where nothing is pinned.
-    /// Exact after a [`trim`](Self::trim).
     pub fn floor(&self) -> u64 {
-        match self.blocks.front() {
-            Some(front) if front.pins > 0 => front.start,
-            _ => self.end,
-        }
+        self.first_pinned().map_or(self.end, |block| block.start)
     }
 
     /// Where the block of the [floor](Self::floor) ends: a reader that has come so far does not hold the floor.
     pub fn floor_end(&self) -> u64 {
-        self.blocks.front().map_or(self.end, |front| front.start + front.bytes.len() as u64)
+        self.first_pinned().map_or(self.end, |block| block.start + block.bytes.len() as u64)
+    }
+
+    /// The first block, unless readers have left it since the last [`trim`](Self::trim).
+    fn first_pinned(&self) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.pins > 0)
     }
 
     /// Bytes of memory that it takes.
@@ -133,6 +134,21 @@ mod tests {
         let next = feed.push(b"more");
         assert_eq!(next.start, lines[99].end);
         assert_eq!(feed.slice(next), b"more");
+    }
+
+    #[test]
+    fn the_floor_is_where_the_slowest_reader_is_also_before_a_trim() {
+        let mut feed = Feed::default();
+        let blocks: Vec<Range<u64>> = (0..4u8).map(|at| feed.push(&[at; BLOCK])).collect();
+        feed.pin(blocks[0].start);
+        feed.pin(blocks[1].start + 5);
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[0].start, blocks[0].end));
+        feed.unpin(blocks[0].start);
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[1].start, blocks[1].end));
+        feed.trim();
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[1].start, blocks[1].end));
+        feed.unpin(blocks[1].start + 5);
+        assert_eq!((feed.floor(), feed.floor_end()), (feed.end(), feed.end()));
     }
 
     #[test]
