@@ -87,7 +87,7 @@ pub(crate) struct Phrase {
     /// Whether it has a line ending; without one it is a line only where the client half-closes.
     pub(crate) is_ended: bool,
     pub(crate) kind: Kind,
-    /// Where it is in the minutes.
+    /// Where it is in the transcript.
     pub(crate) entry: Option<usize>,
     /// Who was told, if it was told to one alone.
     pub(crate) reached: Option<usize>,

@@ -1,4 +1,4 @@
-//! The books on one member: what the hub did for it, and whether that was right.
+//! The account on one member: what the hub did for it, and whether that was right.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,8 +7,8 @@ use sockets::Config;
 use sockets::config::CHAT_STALL_TIMEOUT;
 use sockets::connection::Close;
 
-use super::ear::Ear;
-use super::minutes::{Deed, Minutes};
+use super::listener::Listener;
+use super::transcript::{Deed, Transcript};
 use super::plan::Rules;
 use super::speech::Kind;
 use crate::socket::{Client, Record};
@@ -17,10 +17,10 @@ use crate::socket::{Client, Record};
 const BATCH: usize = 64 << 10;
 
 #[derive(Debug)]
-pub(crate) struct Books {
+pub(crate) struct Account {
     pub(crate) id: usize,
     pub(crate) client: Client,
-    pub(crate) ear: Ear,
+    pub(crate) listener: Listener,
     /// How many bytes of what was written to it have been looked at.
     seen: usize,
     /// Whether something that was written to it was lost before it could be looked at.
@@ -42,12 +42,12 @@ pub(crate) fn stall_timeout(config: &Config) -> Duration {
     config.stall_timeout.unwrap_or(CHAT_STALL_TIMEOUT)
 }
 
-impl Books {
+impl Account {
     pub(crate) fn new(id: usize, client: Client, now: Instant) -> Self {
         Self {
             id,
             client,
-            ear: Ear::new(id),
+            listener: Listener::new(id),
             seen: 0,
             is_deaf: false,
             progress: VecDeque::from([(now, 0)]),
@@ -74,33 +74,33 @@ impl Books {
     }
 
     /// How many of its phrases the room has to have dealt with, if it has heard all that was read.
-    pub(crate) fn phrases(&self, minutes: &Minutes) -> usize {
+    pub(crate) fn phrases(&self, transcript: &Transcript) -> usize {
         let record = self.record();
         // A tail is a line once the hub knows that it is one.
         let knows_end = match self.stop_at {
             Some(_) => self.had_ended,
             None => record.has_told_end && !self.client.is_reset(),
         };
-        minutes.attendances[self.id].speech.complete(record.taken.min(self.stop_at.unwrap_or(usize::MAX)), knows_end)
+        transcript.attendances[self.id].speech.complete(record.taken.min(self.stop_at.unwrap_or(usize::MAX)), knows_end)
     }
 
     /// How many bytes it is owed at least: private lines may come on top.
-    pub(crate) fn owed(&self, minutes: &Minutes) -> usize {
+    pub(crate) fn owed(&self, transcript: &Transcript) -> usize {
         if !self.is_there() || self.is_broken() || self.is_deaf {
             return 0;
         }
-        (minutes.bytes_for(self.id) + self.ear.private).saturating_sub(self.record().given)
+        (transcript.bytes_for(self.id) + self.listener.private).saturating_sub(self.record().given)
     }
 
     /// A turn ended at `now`: what was it told, and are all promises kept that do not wait for anything?
-    pub(crate) fn check_turn(&mut self, now: Instant, minutes: &mut Minutes, rules: &Rules) {
+    pub(crate) fn check_turn(&mut self, now: Instant, transcript: &mut Transcript, rules: &Rules) {
         let config = &rules.config;
         let record = self.record();
         let new = self.client.latest(record.given - self.seen);
         self.is_deaf |= new.len() < record.given - self.seen;
         self.seen = record.given;
         if !self.is_deaf && !new.is_empty() {
-            self.ear.hear(&new, minutes, config.max_line);
+            self.listener.hear(&new, transcript, config.max_line);
         }
         assert_eq!(record.is_dropped, self.closed.is_some(), "{}: dropped without a word, or the reverse", self.id);
         if let Some(stop_at) = self.stop_at {
@@ -109,7 +109,7 @@ impl Books {
             assert!(record.taken <= stop_at + asked, "{}: took in what came after the stop", self.id);
         }
         self.note_progress(now, config);
-        self.check_queue(now, minutes, config);
+        self.check_queue(now, transcript, config);
     }
 
     fn note_progress(&mut self, now: Instant, config: &Config) {
@@ -123,9 +123,9 @@ impl Books {
     }
 
     /// A member that is owed too much and takes nothing is closed in time.
-    fn check_queue(&mut self, now: Instant, minutes: &Minutes, config: &Config) {
+    fn check_queue(&mut self, now: Instant, transcript: &Transcript, config: &Config) {
         let given = self.record().given;
-        let is_stuck = self.owed(minutes) > config.max_queue
+        let is_stuck = self.owed(transcript) > config.max_queue
             && self.closed.is_none()
             && self.progress.back().is_some_and(|(at, last)| *at <= now && *last == given);
         if !is_stuck {
@@ -170,38 +170,38 @@ impl Books {
     }
 
     /// It has just left the room: has it been heard to the end?
-    pub(crate) fn check_leave(&self, minutes: &Minutes) {
-        let Some(Deed::Left(None)) = minutes.entries.last().map(|entry| &entry.deed) else { return };
+    pub(crate) fn check_leave(&self, transcript: &Transcript) {
+        let Some(Deed::Left(None)) = transcript.entries.last().map(|entry| &entry.deed) else { return };
         if self.client.is_reset() {
             return;
         }
-        let speech = &minutes.attendances[self.id].speech;
-        let all = self.phrases(minutes);
+        let speech = &transcript.attendances[self.id].speech;
+        let all = self.phrases(transcript);
         let has_quit = all > 0 && speech.phrases[all - 1].kind == Kind::Quit;
         assert!(has_quit || self.client.has_fin(), "{} did not leave", self.id);
         assert!(has_quit || self.record().taken == speech.bytes.len(), "{} was not read to the end", self.id);
-        assert!(minutes.has_said(self.id, all), "{} was not heard to the end", self.id);
+        assert!(transcript.has_said(self.id, all), "{} was not heard to the end", self.id);
     }
 
     /// Whether it has sent something to which the room has not reacted, as far as anybody can see.
-    pub(crate) fn is_unheard(&self, minutes: &Minutes) -> bool {
+    pub(crate) fn is_unheard(&self, transcript: &Transcript) -> bool {
         self.client.is_reset()
             || self.client.unread() > 0
             || (self.client.has_fin() && !self.record().has_told_end)
-            || self.ear.answered < self.phrases(minutes)
+            || self.listener.answered < self.phrases(transcript)
     }
 
     /// Nothing happens any more unless a client does something: is everything done that can be? `is_held_up` tells
     /// whether somebody is so slow that nobody is read from.
-    pub(crate) fn check_idle(&mut self, is_held_up: bool, minutes: &mut Minutes) {
+    pub(crate) fn check_idle(&mut self, is_held_up: bool, transcript: &mut Transcript) {
         let (who, record) = (self.id, self.record());
         if record.is_dropped {
             return;
         }
         assert!(!self.client.is_reset() || is_held_up, "{who}: kept after a reset");
-        let owed = self.owed(minutes);
+        let owed = self.owed(transcript);
         assert!(owed == 0 || self.client.wants_room(), "{who}: {owed} bytes were forgotten");
-        let is_over = record.is_finished || minutes.attendances[who].left.is_some();
+        let is_over = record.is_finished || transcript.attendances[who].left.is_some();
         let unread = self.client.unread();
         let may_read = self.stop_at.is_none_or(|at| record.taken < at);
         if !is_held_up && may_read && !is_over {
@@ -209,43 +209,43 @@ impl Books {
             assert!(!self.client.has_fin() || record.has_told_end, "{who}: its end was not noticed");
         }
         if !is_held_up && !self.is_deaf {
-            assert!(minutes.has_said(who, self.phrases(minutes)), "{who}: its lines were not said");
+            assert!(transcript.has_said(who, self.phrases(transcript)), "{who}: its lines were not said");
         }
         if !self.client.wants_room() && !self.is_deaf {
-            let phrases = (!is_held_up).then(|| self.phrases(minutes));
-            self.ear.check_caught_up(phrases, minutes);
+            let phrases = (!is_held_up).then(|| self.phrases(transcript));
+            self.listener.check_caught_up(phrases, transcript);
         }
     }
 
     /// How many bytes may be held for the member though it has been sent everything: of a line without an end.
-    pub(crate) fn unheard(&self, minutes: &Minutes) -> usize {
+    pub(crate) fn unheard(&self, transcript: &Transcript) -> usize {
         let taken = self.record().taken;
-        let phrases = &minutes.attendances[self.id].speech.phrases;
+        let phrases = &transcript.attendances[self.id].speech.phrases;
         let unfinished = phrases.iter().rfind(|phrase| phrase.start < taken);
         unfinished.filter(|phrase| phrase.end > taken || !phrase.is_ended).map_or(0, |phrase| taken - phrase.start)
     }
 
     /// The member has read to the end, and did all that a client can to be told everything.
-    pub(crate) fn check_end(&mut self, got: usize, minutes: &mut Minutes) {
+    pub(crate) fn check_end(&mut self, got: usize, transcript: &mut Transcript) {
         if self.is_given_up || self.is_broken() || self.is_deaf || self.closed == Some(Close::TooSlow) {
             return;
         }
         let who = self.id;
         assert_eq!(got, self.record().given, "{who}: did not get all that was sent");
-        let is_stopped = minutes.attendances[who].left.is_none();
-        assert_eq!(is_stopped, self.ear.is_told_of_stop, "{who}: was not told of the stop, or wrongly");
-        let phrases = self.phrases(minutes);
-        assert!(minutes.has_said(who, phrases), "{who}: its lines were not said");
+        let is_stopped = transcript.attendances[who].left.is_none();
+        assert_eq!(is_stopped, self.listener.is_told_of_stop, "{who}: was not told of the stop, or wrongly");
+        let phrases = self.phrases(transcript);
+        assert!(transcript.has_said(who, phrases), "{who}: its lines were not said");
         if let Some(stop_at) = self.stop_at.filter(|_| is_stopped) {
             assert!(self.record().taken >= stop_at, "{who}: what had arrived before the stop was not read");
         }
-        self.ear.check_caught_up(Some(phrases), minutes);
+        self.listener.check_caught_up(Some(phrases), transcript);
     }
 
     /// How many bytes it may be owed at most while members are heard.
-    pub(crate) fn check_bound(&self, minutes: &Minutes, longest: usize, announced: usize, config: &Config) {
+    pub(crate) fn check_bound(&self, transcript: &Transcript, longest: usize, announced: usize, config: &Config) {
         let most = config.max_queue + BATCH + 2 * longest + announced;
-        let owed = self.owed(minutes);
+        let owed = self.owed(transcript);
         assert!(owed <= most, "{} is owed {owed} bytes, {most} at most", self.id);
     }
 

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use sockets::config::RESERVE;
 
-use super::minutes::{Deed, Minutes, Names};
+use super::transcript::{Deed, Transcript, Names};
 use super::speech::{Kind, identity, too_long};
 
 /// The last line of all.
 const STOP: &str = "* server is stopping";
 
-/// How far a member has come in the minutes, and in the answers to what it sent itself.
+/// How far a member has come in the transcript, and in the answers to what it sent itself.
 #[derive(Debug)]
-pub(crate) struct Ear {
+pub(crate) struct Listener {
     member: usize,
-    /// How many entries of the minutes it knows, by being told or because they are its own.
+    /// How many entries of the transcript it knows, by being told or because they are its own.
     cursor: usize,
     /// Who is there, after these entries.
     names: Names,
@@ -32,7 +32,7 @@ pub(crate) struct Ear {
     pub(crate) is_told_of_stop: bool,
 }
 
-impl Ear {
+impl Listener {
     pub(crate) fn new(member: usize) -> Self {
         Self {
             member,
@@ -49,7 +49,7 @@ impl Ear {
     }
 
     /// Listens to `bytes`, whatever they are cut into.
-    pub(crate) fn hear(&mut self, bytes: &[u8], minutes: &mut Minutes, max_line: usize) {
+    pub(crate) fn hear(&mut self, bytes: &[u8], transcript: &mut Transcript, max_line: usize) {
         let mut rest = bytes;
         // Not byte by byte: that takes long where nothing is optimized.
         while let Some(piece) = rest.split_inclusive(|byte| *byte == b'\n').next() {
@@ -59,76 +59,76 @@ impl Ear {
                 let mut line = std::mem::take(&mut self.partial);
                 line.pop();
                 let line = String::from_utf8(line).expect("what is told is text");
-                self.hear_line(&line, minutes, max_line);
+                self.hear_line(&line, transcript, max_line);
             }
         }
     }
 
-    fn hear_line(&mut self, line: &str, minutes: &mut Minutes, max_line: usize) {
+    fn hear_line(&mut self, line: &str, transcript: &mut Transcript, max_line: usize) {
         let who = self.member;
         assert!(!self.is_told_of_stop, "{who} was told {line:?} after the stop");
         if !self.is_greeted {
-            self.greet(line, minutes);
+            self.greet(line, transcript);
         } else if line == STOP {
-            assert_eq!(minutes.attendances[who].left, None, "{who} had left before the stop");
-            self.pass_own(minutes);
+            assert_eq!(transcript.attendances[who].left, None, "{who} had left before the stop");
+            self.pass_own(transcript);
             assert_eq!(
                 self.cursor,
-                minutes.entries.len(),
+                transcript.entries.len(),
                 "{who} was told of the stop before {:?}",
-                self.next(minutes)
+                self.next(transcript)
             );
             self.is_told_of_stop = true;
-        } else if self.is_next(line, minutes) {
-            self.pass_own(minutes);
-            self.pass_entry(minutes);
+        } else if self.is_next(line, transcript) {
+            self.pass_own(transcript);
+            self.pass_entry(transcript);
             return;
         } else if line.starts_with('<') {
-            self.hear_whisper(line, minutes);
+            self.hear_whisper(line, transcript);
         } else {
-            self.hear_answer(line, minutes, max_line);
+            self.hear_answer(line, transcript, max_line);
         }
         self.private += line.len() + 1;
     }
 
-    fn greet(&mut self, line: &str, minutes: &Minutes) {
-        let attendance = &minutes.attendances[self.member];
+    fn greet(&mut self, line: &str, transcript: &Transcript) {
+        let attendance = &transcript.attendances[self.member];
         let joined = attendance.joined.unwrap_or_else(|| panic!("{line:?} for one who has not joined"));
-        let Deed::Joined(name) = &minutes.entries[joined].deed else { unreachable!("that is how it joined") };
+        let Deed::Joined(name) = &transcript.entries[joined].deed else { unreachable!("that is how it joined") };
         assert_eq!(line, attendance.others.greeting(name), "the first line is no greeting");
         self.is_greeted = true;
         self.names = attendance.others.clone();
-        self.names.apply(&minutes.entries[joined]);
+        self.names.apply(&transcript.entries[joined]);
         (self.cursor, self.anchor) = (joined + 1, joined + 1);
     }
 
     /// The next line that somebody else brought about, unless it left before that.
-    fn next<'a>(&self, minutes: &'a Minutes) -> Option<&'a str> {
-        let rest = &minutes.entries[self.cursor..];
-        let left = minutes.attendances[self.member].left.map_or(usize::MAX, |left| left.saturating_sub(self.cursor));
+    fn next<'a>(&self, transcript: &'a Transcript) -> Option<&'a str> {
+        let rest = &transcript.entries[self.cursor..];
+        let left = transcript.attendances[self.member].left.map_or(usize::MAX, |left| left.saturating_sub(self.cursor));
         let others = rest.iter().take(left).find(|entry| entry.author != self.member);
         others.map(|entry| entry.line.as_str())
     }
 
-    fn is_next(&self, line: &str, minutes: &Minutes) -> bool {
-        !self.has_left(minutes) && self.next(minutes) == Some(line)
+    fn is_next(&self, line: &str, transcript: &Transcript) -> bool {
+        !self.has_left(transcript) && self.next(transcript) == Some(line)
     }
 
-    fn has_left(&self, minutes: &Minutes) -> bool {
-        minutes.attendances[self.member].left.is_some_and(|left| left < self.cursor)
+    fn has_left(&self, transcript: &Transcript) -> bool {
+        transcript.attendances[self.member].left.is_some_and(|left| left < self.cursor)
     }
 
-    /// Goes on in the minutes over what the member said or did itself. Its new names it is told.
-    fn pass_own(&mut self, minutes: &mut Minutes) {
-        while minutes.entries.get(self.cursor).is_some_and(|entry| entry.author == self.member) {
-            let entry = &minutes.entries[self.cursor];
+    /// Goes on in the transcript over what the member said or did itself. Its new names it is told.
+    fn pass_own(&mut self, transcript: &mut Transcript) {
+        while transcript.entries.get(self.cursor).is_some_and(|entry| entry.author == self.member) {
+            let entry = &transcript.entries[self.cursor];
             assert!(!matches!(entry.deed, Deed::Renamed(_)), "{} was not told of its new name", self.member);
-            self.pass_own_entry(minutes);
+            self.pass_own_entry(transcript);
         }
     }
 
-    fn pass_entry(&mut self, minutes: &Minutes) {
-        let entry = &minutes.entries[self.cursor];
+    fn pass_entry(&mut self, transcript: &Transcript) {
+        let entry = &transcript.entries[self.cursor];
         if let Some(phrase) = entry.phrase {
             self.note_order(entry.author, phrase);
         }
@@ -142,39 +142,39 @@ impl Ear {
         assert!(phrase >= next, "{} heard phrase {phrase} of {author} out of order", self.member);
     }
 
-    /// Goes on over those of its own phrases before `end` that need no answer, to where the minutes are at `at`.
-    fn pass_phrases(&mut self, end: usize, at: usize, minutes: &mut Minutes) {
+    /// Goes on over those of its own phrases before `end` that need no answer, to where the transcript are at `at`.
+    fn pass_phrases(&mut self, end: usize, at: usize, transcript: &mut Transcript) {
         while self.answered < end {
-            let phrase = &minutes.attendances[self.member].speech.phrases[self.answered];
+            let phrase = &transcript.attendances[self.member].speech.phrases[self.answered];
             match phrase.kind {
                 Kind::Empty | Kind::Quit => {}
-                Kind::Whisper { .. } => minutes.owe_whisper(self.member, self.answered, self.anchor, at),
+                Kind::Whisper { .. } => transcript.owe_whisper(self.member, self.answered, self.anchor, at),
                 _ => panic!("{} got no answer to {:?}", self.member, phrase.kind),
             }
             self.answered += 1;
         }
     }
 
-    fn hear_whisper(&mut self, line: &str, minutes: &mut Minutes) {
+    fn hear_whisper(&mut self, line: &str, transcript: &mut Transcript) {
         let who = self.member;
         let parts = line.strip_prefix('<').and_then(|line| line.split_once(" -> "));
         let Some((from, (to, text))) = parts.and_then(|(from, rest)| Some((from, rest.split_once("> ")?))) else {
-            panic!("{who} was told {line:?}, not {:?}", self.next(minutes));
+            panic!("{who} was told {line:?}, not {:?}", self.next(transcript));
         };
         let sender = self.names.holder(from).unwrap_or_else(|| panic!("{who} was told {line:?} by nobody"));
-        let phrase = minutes.whispered(who, sender, text);
+        let phrase = transcript.whispered(who, sender, text);
         if sender == who {
             // It knows without being told what it said before.
-            while minutes
+            while transcript
                 .entries
                 .get(self.cursor)
                 .is_some_and(|entry| entry.author == who && entry.phrase.is_some_and(|said| said < phrase))
             {
-                self.pass_own_entry(minutes);
+                self.pass_own_entry(transcript);
             }
         }
         self.note_order(sender, phrase);
-        let Kind::Whisper { to: wish, .. } = &minutes.attendances[sender].speech.phrases[phrase].kind else {
+        let Kind::Whisper { to: wish, .. } = &transcript.attendances[sender].speech.phrases[phrase].kind else {
             unreachable!("that is what it is");
         };
         assert_eq!(identity(wish), identity(to), "{line:?} is for somebody else");
@@ -182,12 +182,12 @@ impl Ear {
     }
 
     /// Finds the phrase that is answered by `line`.
-    fn hear_answer(&mut self, line: &str, minutes: &mut Minutes, max_line: usize) {
+    fn hear_answer(&mut self, line: &str, transcript: &mut Transcript, max_line: usize) {
         let who = self.member;
         let start = self.answered;
         for at in start.. {
-            let Some(phrase) = minutes.attendances[who].speech.phrases.get(at) else {
-                panic!("{who} was told {line:?}, which answers nothing; not {:?}", self.next(minutes));
+            let Some(phrase) = transcript.attendances[who].speech.phrases.get(at) else {
+                panic!("{who} was told {line:?}, which answers nothing; not {:?}", self.next(transcript));
             };
             let entry = phrase.entry;
             let is_huge = phrase.is_huge();
@@ -196,11 +196,11 @@ impl Ear {
                 Kind::Say(_) => {
                     let Some(entry) = entry else {
                         assert!(is_huge && line == too_long(RESERVE), "{line:?} before phrase {at} of {who} was said");
-                        self.answer(at, minutes);
+                        self.answer(at, transcript);
                         return;
                     };
-                    self.pass_to(entry, line, minutes);
-                    self.pass_own_entry(minutes);
+                    self.pass_to(entry, line, transcript);
+                    self.pass_own_entry(transcript);
                     continue;
                 }
                 Kind::Whisper { to, .. } => {
@@ -216,26 +216,26 @@ impl Ear {
                 Kind::TooLong if is_huge && line == too_long(max_line.min(RESERVE)) => line.to_owned(),
                 Kind::TooLong => too_long(max_line),
                 Kind::Name(wish) => {
-                    let is_granted = self.is_granted(wish.as_deref(), line, minutes);
+                    let is_granted = self.is_granted(wish.as_deref(), line, transcript);
                     assert_eq!(line, self.answer_to_wish(wish.as_deref(), is_granted), "{who} got a wrong answer");
-                    self.answer(at, minutes);
+                    self.answer(at, transcript);
                     if is_granted {
-                        self.pass_entry(minutes);
+                        self.pass_entry(transcript);
                     }
                     return;
                 }
             };
             assert_eq!(line, answer, "{who} got a wrong answer");
-            self.answer(at, minutes);
+            self.answer(at, transcript);
             return;
         }
     }
 
-    /// Whether `line` says that the wish is granted; that is what comes next in the minutes then.
-    fn is_granted(&self, wish: Option<&str>, line: &str, minutes: &Minutes) -> bool {
+    /// Whether `line` says that the wish is granted; that is what comes next in the transcript then.
+    fn is_granted(&self, wish: Option<&str>, line: &str, transcript: &Transcript) -> bool {
         let own = self.names.of(self.member).expect("it is in the room");
         let Some(wish) = wish.filter(|wish| line == format!("* {own} is now {wish}")) else { return false };
-        let next = minutes.entries.get(self.cursor).map(|entry| (entry.author, &entry.deed));
+        let next = transcript.entries.get(self.cursor).map(|entry| (entry.author, &entry.deed));
         assert_eq!(next, Some((self.member, &Deed::Renamed(wish.to_owned()))), "{line:?} comes too early");
         true
     }
@@ -254,44 +254,44 @@ impl Ear {
         }
     }
 
-    fn answer(&mut self, phrase: usize, minutes: &mut Minutes) {
-        self.pass_phrases(phrase, self.cursor, minutes);
+    fn answer(&mut self, phrase: usize, transcript: &mut Transcript) {
+        self.pass_phrases(phrase, self.cursor, transcript);
         self.answered = phrase + 1;
         self.anchor = self.cursor;
     }
 
-    /// Goes on in the minutes to one of its own entries: what others said before that it has been told.
-    fn pass_to(&self, entry: usize, line: &str, minutes: &Minutes) {
-        let missed = &minutes.entries[self.cursor.min(entry)..entry];
+    /// Goes on in the transcript to one of its own entries: what others said before that it has been told.
+    fn pass_to(&self, entry: usize, line: &str, transcript: &Transcript) {
+        let missed = &transcript.entries[self.cursor.min(entry)..entry];
         assert!(missed.is_empty(), "{} was told {line:?} before {:?}", self.member, missed[0].line);
     }
 
-    fn pass_own_entry(&mut self, minutes: &mut Minutes) {
-        let entry = &minutes.entries[self.cursor];
+    fn pass_own_entry(&mut self, transcript: &mut Transcript) {
+        let entry = &transcript.entries[self.cursor];
         if let Some(phrase) = entry.phrase {
-            self.pass_phrases(phrase, self.cursor, minutes);
+            self.pass_phrases(phrase, self.cursor, transcript);
             self.answered = phrase + 1;
             self.anchor = self.cursor;
         }
-        self.pass_entry(minutes);
+        self.pass_entry(transcript);
     }
 
     /// Everything that the member is owed has been sent: that has to be everything there is. The room has
     /// dealt with so many `phrases`, if that is known.
-    pub(crate) fn check_caught_up(&mut self, phrases: Option<usize>, minutes: &mut Minutes) {
+    pub(crate) fn check_caught_up(&mut self, phrases: Option<usize>, transcript: &mut Transcript) {
         let who = self.member;
         assert!(self.partial.is_empty(), "{who} was told half a line: {:?}", String::from_utf8_lossy(&self.partial));
-        if minutes.attendances[who].joined.is_none() {
+        if transcript.attendances[who].joined.is_none() {
             return;
         }
         assert!(self.is_greeted, "{who} was not greeted");
-        self.pass_own(minutes);
-        let end = minutes.attendances[who].left.map_or(minutes.entries.len(), |left| left + 1);
-        assert_eq!(self.cursor, end, "{who} was not told {:?}", self.next(minutes));
+        self.pass_own(transcript);
+        let end = transcript.attendances[who].left.map_or(transcript.entries.len(), |left| left + 1);
+        assert_eq!(self.cursor, end, "{who} was not told {:?}", self.next(transcript));
         if let Some(phrases) = phrases {
-            self.pass_phrases(phrases, self.cursor, minutes);
+            self.pass_phrases(phrases, self.cursor, transcript);
             self.anchor = self.cursor;
         }
-        minutes.check_due(who);
+        transcript.check_due(who);
     }
 }

@@ -1,4 +1,4 @@
-//! The minutes of the room: all that was said and done in it, in the order in which the operator was shown it.
+//! The transcript of the room: all that was said and done in it, in the order in which the operator was shown it.
 
 use std::collections::BTreeMap;
 
@@ -94,25 +94,25 @@ struct Tenure {
     until: usize,
 }
 
-/// What the minutes know of one member.
+/// What the transcript know of one member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attendance {
     pub(crate) speech: Speech,
-    /// How many of its phrases are in the minutes, or have to be answered instead.
+    /// How many of its phrases are in the transcript, or have to be answered instead.
     spoken: usize,
     /// Which entries are that it joined, and that it left.
     pub(crate) joined: Option<usize>,
     pub(crate) left: Option<usize>,
     /// Who was in the room when it joined.
     pub(crate) others: Names,
-    /// How many bytes of the minutes are its own.
+    /// How many bytes of the transcript are its own.
     own: usize,
     /// The private lines that it has to get: whose, and which of that member's phrases.
     pub(crate) due: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Minutes {
+pub(crate) struct Transcript {
     pub(crate) entries: Vec<Entry>,
     pub(crate) names: Names,
     pub(crate) attendances: Vec<Attendance>,
@@ -125,7 +125,7 @@ pub(crate) struct Minutes {
     may_refuse_huge: bool,
 }
 
-impl Minutes {
+impl Transcript {
     pub(crate) fn new(may_refuse_huge: bool) -> Self {
         Self { may_refuse_huge, ..Self::default() }
     }
@@ -213,7 +213,7 @@ impl Minutes {
         }
     }
 
-    /// Whether all that `author` wants to say aloud in its first phrases is in the minutes.
+    /// Whether all that `author` wants to say aloud in its first phrases is in the transcript.
     pub(crate) fn has_said(&self, author: usize, phrases: usize) -> bool {
         let Attendance { speech, spoken, .. } = &self.attendances[author];
         let rest = speech.phrases[..phrases].iter().skip(*spoken);
@@ -223,7 +223,7 @@ impl Minutes {
         !rest.into_iter().any(must_be_said)
     }
 
-    /// How many bytes of the minutes are for a member: what others said and did while it was there.
+    /// How many bytes of the transcript are for a member: what others said and did while it was there.
     pub(crate) fn bytes_for(&self, member: usize) -> usize {
         let Attendance { joined, left, own, .. } = &self.attendances[member];
         let Some(joined) = joined else { return 0 };
