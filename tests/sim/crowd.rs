@@ -8,32 +8,30 @@ mod account;
 mod listener;
 mod member;
 mod transcript;
+mod windows;
 mod plan;
 mod speech;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Event;
 use sockets::config::RESERVE;
 use sockets::connection::Close;
 
-use self::account::Account;
+use self::account::{Account, Glance, stall_timeout};
 use self::member::Member;
-use self::transcript::{Deed, Transcript};
+use self::transcript::Transcript;
+use self::windows::{BATCH, BLOCK, Windows};
 use self::plan::PATIENCE;
 pub(crate) use self::plan::Plan;
 use crate::play::{Play, Stop, moment};
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::World;
 
-/// What one feed keeps when nobody needs it any more.
-const BLOCK: usize = 64 << 10;
-
-/// What a turn may say: eight times a batch, or the longest line.
-const HEADROOM: usize = 8 * (200 << 10);
+const SECOND: Duration = Duration::from_secs(1);
 
 const FULL: &str = "* server is full\n";
 
@@ -63,10 +61,8 @@ struct Crowd {
     /// How many members are still to come.
     coming: usize,
     is_stopping: bool,
-    /// When the last turn was.
-    last_turn: Instant,
-    /// How many bytes of the transcript nobody had said.
-    announced: usize,
+    /// How the last turn ended.
+    last: Glance,
 }
 
 /// Plays the simulation of one seed, and panics where a promise is broken.
@@ -81,8 +77,7 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
         taken: Vec::new(),
         coming: plan.members.0,
         is_stopping: false,
-        last_turn: Instant::now(),
-        announced: 0,
+        last: Glance { noted: Instant::now(), is_waited: false, is_short: false, held: 0 },
         plan,
     };
     crowd.play();
@@ -119,25 +114,20 @@ impl Play for Crowd {
     }
 
     fn turn(&mut self) {
-        let mark = self.plan.rules.config.max_queue;
-        let is_too_much = |peer: &&Peer| !self.is_stopping && peer.account.owed(&self.transcript) > mark;
-        let slow: Vec<SocketAddr> = self.peers.values().filter(is_too_much).map(|peer| peer.address).collect();
-        let before = self.transcript.entries.len();
-
-        let Self { world, peers, transcript, refused, plan, last_turn, .. } = self;
+        let Self { world, peers, transcript, refused, plan, last, .. } = self;
+        let noted = world.noted;
         world.turn(|event| match event {
             Event::Room { peer, notice } => {
                 let line = &*notice.to_string();
-                let author = transcript.enter(line);
+                let account = &peers[&peer].account;
+                transcript.enter(account.id, line);
                 assert!(transcript.entries.last().is_some_and(|entry| entry.deed.is_of(&notice)), "{line:?}");
-                assert_eq!(peers[&peer].account.id, author, "{line:?}");
-                if let Some(peer) = peers.values().find(|peer| peer.account.id == author) {
-                    peer.account.check_leave(transcript);
-                }
+                account.check_announcement(transcript, noted);
+                account.check_leave(transcript);
             }
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
                 Some(Peer { member, account, .. }) => {
-                    account.closed(close, received, sent, *last_turn, &plan.rules);
+                    account.closed(close, received, sent, last, &plan.rules);
                     let is_hasty = close == Close::TooSlow && plan.rules.config.stall_timeout == Some(PATIENCE);
                     assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", account.id);
                 }
@@ -149,15 +139,6 @@ impl Play for Crowd {
             },
             other => panic!("{other:?} in a room"),
         });
-        *last_turn = world.now;
-
-        let new = &self.transcript.entries[before..];
-        let said = new.iter().find(|entry| entry.deed == Deed::Said);
-        // Who is closed in this turn is waited for no more.
-        let slow = slow.iter().find(|address| self.peers[address].account.closed.is_none());
-        assert!(slow.is_none() || said.is_none(), "{said:?} is said while {slow:?} is owed too much");
-        let announced = new.iter().filter(|entry| !matches!(entry.deed, Deed::Said));
-        self.announced += announced.map(|entry| entry.line.len() + 1).sum::<usize>();
         self.check_turn();
     }
 
@@ -180,11 +161,10 @@ impl Play for Crowd {
         for Peer { account, .. } in self.peers.values_mut() {
             account.give_up();
         }
-        let Self { world, peers, refused, plan, .. } = self;
-        let now = world.now;
+        let Self { world, peers, refused, plan, last, .. } = self;
         world.abandon(|event| match event {
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
-                Some(Peer { account, .. }) => account.closed(close, received, sent, now, &plan.rules),
+                Some(Peer { account, .. }) => account.closed(close, received, sent, last, &plan.rules),
                 None => refused.get_mut(&peer).expect("a client that is there").is_closed = true,
             },
             other => panic!("{other:?} at the very end"),
@@ -232,7 +212,7 @@ impl Play for Crowd {
         let id = self.transcript.attendances.len();
         let (member, speech) = self.plan.member(id, here, &mut self.random);
         let (address, client) = self.world.accept(nature);
-        assert_eq!(self.transcript.expect(speech), id);
+        assert_eq!(self.transcript.welcome(speech), id);
         self.taken.push(0);
         let account = Account::new(id, client, self.world.now);
         self.peers.insert(address, Peer { address, member, account });
@@ -240,26 +220,24 @@ impl Play for Crowd {
     }
 
     fn check_idle(&mut self) {
-        let config = &self.plan.rules.config;
-        let held = self.world.hub.held();
-        // Where memory may be short, everybody who is owed anything can be in the way.
-        let mark = if held > config.max_memory / 2 { 0 } else { config.max_queue / 2 };
-        let (transcript, taken) = (&self.transcript, &self.taken);
-        let is_in_the_way = |Peer { account, .. }: &Peer| {
-            let least = account.owed(transcript);
-            let may_be_owed = || least + transcript.unaccounted(account.id, |id| taken[id], account.listener.answered);
-            account.is_there() && account.client.wants_room() && (least > mark || may_be_owed() > mark)
-        };
-        let is_unheard = |Peer { account, .. }: &Peer| account.is_there() && account.is_unheard(transcript);
-        let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
-        let is_held_up = self.peers.values().any(is_unheard) && self.peers.values().any(is_in_the_way);
-        let mut unheard = 0;
-        for Peer { account, .. } in self.peers.values_mut() {
-            account.check_idle(is_held_up, &mut self.transcript);
-            unheard += if account.is_there() { account.unheard(&self.transcript) } else { 0 };
+        let windows = Windows::look(&self.peers, &self.transcript, &self.plan);
+        let (held, now) = (self.world.hub.held(), self.world.now);
+        let (mut unheard, mut is_quiet, mut waiting) = (0, true, None);
+        for Peer { account, .. } in self.peers.values_mut().filter(|peer| peer.account.is_there()) {
+            let ignores_answers = account.may_ignore_answers(&self.transcript, &self.taken);
+            let may_wait = ignores_answers || (!self.is_stopping && windows.may_be_too_far(account.id));
+            if !ignores_answers && !self.is_stopping && account.client.unread() > 0 {
+                waiting = Some(account.id);
+            }
+            account.check_idle(may_wait, now, &mut self.transcript);
+            unheard += account.unheard(&self.transcript);
+            is_quiet &= !may_wait && !account.client.wants_room();
         }
-        let is_owed = |peer: &Peer| peer.account.is_there() && peer.account.client.wants_room();
-        if !is_held_up && !is_leaving && !self.peers.values().any(is_owed) {
+        if let Some(waiting) = waiting.filter(|waiting| self.is_talking(*waiting)) {
+            self.check_waiting(waiting, &windows);
+        }
+        let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
+        if is_quiet && !is_leaving {
             assert!(held <= BLOCK + unheard, "{held} bytes are held for nobody, {unheard} without an end");
         }
     }
@@ -297,30 +275,58 @@ impl Crowd {
         true
     }
 
+    /// Whether a member has not left.
+    fn is_talking(&self, member: usize) -> bool {
+        self.transcript.attendances[member].left.is_none()
+    }
+
+    /// A member waits for the slowest one: it will go on at the pace of a person, and who does not read is not waited
+    /// for longer than the stall timeout.
+    fn check_waiting(&self, waiting: usize, windows: &Windows) {
+        let World { hub, now, .. } = &self.world;
+        let timeout = stall_timeout(&self.plan.rules.config);
+        assert!(hub.deadline().is_some_and(|at| at <= *now + SECOND), "{waiting} waits for ever");
+        for Peer { account, .. } in self.peers.values() {
+            let is_slowest = windows.floor.is_some() && account.next_entry(&self.transcript) == windows.floor;
+            assert!(!is_slowest || *now < account.took_at + timeout, "{waiting} waits for {} too long", account.id);
+        }
+    }
+
     fn check_turn(&mut self) {
         let config = &self.plan.rules.config;
         let mut here = self.refused.values().filter(|refused| !refused.client.record().is_dropped).count();
+        let mut taken = 0;
         for Peer { account, .. } in self.peers.values_mut() {
             account.check_turn(self.world.now, &mut self.transcript, &self.plan.rules);
+            taken += account.record().taken - self.taken[account.id];
             self.taken[account.id] = account.record().taken;
             here += usize::from(account.is_there());
         }
-        let longest = 6 * config.max_line.min(self.plan.most.max(200)) + 200;
-        for Peer { account, .. } in self.peers.values().filter(|_| !self.is_stopping) {
-            account.check_bound(&self.transcript, longest, self.announced, config);
+        let windows = Windows::look(&self.peers, &self.transcript, &self.plan);
+        if !self.is_stopping {
+            windows.check(&self.peers, &self.transcript, self.world.now);
         }
         let held = self.world.hub.held();
-        // Where little may be held, what is said in a turn can be more, every byte of it escaped.
-        let said = if config.max_memory < 2 * HEADROOM { HEADROOM } else { 0 };
-        let limit = config.max_memory + here * RESERVE + BLOCK + said;
+        // The block that is always there to be appended to comes on top.
+        let limit = config.max_memory + here * RESERVE + BLOCK;
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
+        let may_wait = |Peer { account, .. }: &Peer| {
+            account.is_there() && account.is_unheard(&self.transcript) && windows.may_be_too_far(account.id)
+        };
+        let brought = taken + BATCH + BLOCK + self.plan.longest_lines().0;
+        self.last = Glance {
+            noted: self.world.noted,
+            is_waited: self.peers.values().any(may_wait),
+            is_short: self.last.held + brought > config.max_memory,
+            held,
+        };
     }
 
     /// All members have left: nothing is left of them.
     fn end(mut self) {
         assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
         self.check_memory();
-        assert!(self.is_stopping || self.transcript.names.list().is_empty(), "somebody is in the room who is not there");
+        assert!(self.is_stopping || self.transcript.names.list(None).is_empty(), "somebody is in the room who is not there");
         while self.world.sleep() {
             self.world.turn(|event| panic!("{event:?} with nobody there"));
         }

@@ -15,7 +15,7 @@
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
 //! [`turns`] is about who is served before whom.
 
-//mod crowd;
+mod crowd;
 mod cuts;
 mod echo;
 mod ledger;
@@ -42,7 +42,7 @@ fn every_client_is_served_as_promised() {
 
 #[test]
 fn every_member_is_told_as_promised() {
-    let _ = SEEDS.1;
+    play(SEEDS.1, crowd::Plan::draw, crowd::simulate);
 }
 
 /// Plays one seed after the other, and says which one failed.

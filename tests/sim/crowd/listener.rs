@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sockets::config::RESERVE;
 
-use super::transcript::{Deed, Transcript, Names};
+use super::transcript::{Deed, Entry, Names, Transcript, is_given};
 use super::speech::{Kind, identity, too_long};
 
 /// The last line of all.
@@ -18,6 +18,8 @@ pub(crate) struct Listener {
     cursor: usize,
     /// Who is there, after these entries.
     names: Names,
+    /// Its own name until it is announced.
+    newcomer: Option<String>,
     /// How many of its own phrases are answered, or need no answer.
     pub(crate) answered: usize,
     /// Where the cursor was at the last of them of which that is known.
@@ -38,6 +40,7 @@ impl Listener {
             member,
             cursor: 0,
             names: Names::default(),
+            newcomer: None,
             answered: 0,
             anchor: 0,
             heard: BTreeMap::new(),
@@ -93,13 +96,38 @@ impl Listener {
 
     fn greet(&mut self, line: &str, transcript: &Transcript) {
         let attendance = &transcript.attendances[self.member];
-        let joined = attendance.joined.unwrap_or_else(|| panic!("{line:?} for one who has not joined"));
-        let Deed::Joined(name) = &transcript.entries[joined].deed else { unreachable!("that is how it joined") };
-        assert_eq!(line, attendance.others.greeting(name), "the first line is no greeting");
+        let name = line.strip_prefix("* welcome, ").and_then(|rest| rest.split_once(';')).map(|(name, _)| name);
+        let name = name.filter(|name| is_given(name)).unwrap_or_else(|| panic!("{line:?} is no greeting"));
+        assert_eq!(line, attendance.others.greeting(name), "the greeting is wrong");
+        assert_eq!(attendance.others.holder_alike(name), None, "{line:?}, but there is one already");
         self.is_greeted = true;
         self.names = attendance.others.clone();
-        self.names.apply(&transcript.entries[joined]);
-        (self.cursor, self.anchor) = (joined + 1, joined + 1);
+        self.newcomer = Some(name.to_owned());
+        (self.cursor, self.anchor) = (attendance.start, attendance.start);
+    }
+
+    /// What it is called, as far as it knows.
+    fn name(&self) -> &str {
+        self.names.of(self.member).or(self.newcomer.as_deref()).expect("it was greeted")
+    }
+
+    /// Goes on over its own announcement, of which it is not told.
+    fn pass_announcement(&mut self, transcript: &Transcript) {
+        if transcript.entries.get(self.cursor).is_some_and(|entry| self.is_announcement(entry)) {
+            self.pass_entry(transcript);
+        }
+    }
+
+    fn is_announcement(&self, entry: &Entry) -> bool {
+        entry.author == self.member && matches!(&entry.deed, Deed::Joined(name) if is_given(name))
+    }
+
+    /// The next entry of which it is told.
+    pub(crate) fn next_entry(&self, transcript: &Transcript) -> Option<usize> {
+        let left = transcript.attendances[self.member].left.unwrap_or(usize::MAX);
+        let start = self.cursor.max(transcript.attendances[self.member].start);
+        let next = transcript.entries[start..].iter().position(|entry| entry.author != self.member)?;
+        Some(start + next).filter(|next| *next < left)
     }
 
     /// The next line that somebody else brought about, unless it left before that.
@@ -122,7 +150,8 @@ impl Listener {
     fn pass_own(&mut self, transcript: &mut Transcript) {
         while transcript.entries.get(self.cursor).is_some_and(|entry| entry.author == self.member) {
             let entry = &transcript.entries[self.cursor];
-            assert!(!matches!(entry.deed, Deed::Renamed(_)), "{} was not told of its new name", self.member);
+            let is_told = matches!(entry.deed, Deed::Renamed(_) | Deed::Joined(_)) && !self.is_announcement(entry);
+            assert!(!is_told, "{} was not told of its new name", self.member);
             self.pass_own_entry(transcript);
         }
     }
@@ -131,6 +160,12 @@ impl Listener {
         let entry = &transcript.entries[self.cursor];
         if let Some(phrase) = entry.phrase {
             self.note_order(entry.author, phrase);
+        }
+        if entry.author == self.member
+            && let Deed::Joined(name) = &entry.deed
+            && let Some(own) = self.newcomer.take()
+        {
+            assert!(!is_given(name) || *name == own, "{own} was announced as {name}");
         }
         self.names.apply(entry);
         self.cursor += 1;
@@ -161,6 +196,9 @@ impl Listener {
         let Some((from, (to, text))) = parts.and_then(|(from, rest)| Some((from, rest.split_once("> ")?))) else {
             panic!("{who} was told {line:?}, not {:?}", self.next(transcript));
         };
+        if from == self.name() {
+            self.pass_announcement(transcript);
+        }
         let sender = self.names.holder(from).unwrap_or_else(|| panic!("{who} was told {line:?} by nobody"));
         let phrase = transcript.whispered(who, sender, text);
         if sender == who {
@@ -178,7 +216,7 @@ impl Listener {
             unreachable!("that is what it is");
         };
         assert_eq!(identity(wish), identity(to), "{line:?} is for somebody else");
-        assert_eq!(self.names.of(who), Some(to), "{line:?} has reached {who}");
+        assert_eq!(self.name(), to, "{line:?} has reached {who}");
     }
 
     /// Finds the phrase that is answered by `line`.
@@ -199,23 +237,33 @@ impl Listener {
                         self.answer(at, transcript);
                         return;
                     };
+                    self.pass_announcement(transcript);
                     self.pass_to(entry, line, transcript);
                     self.pass_own_entry(transcript);
                     continue;
                 }
                 Kind::Whisper { to, .. } => {
                     let refusal = format!("* nobody is called {to}");
-                    if line != refusal || self.names.holder_alike(to).is_some() {
+                    let is_refused = line == refusal && self.names.holder_alike(to).is_none();
+                    if !is_refused && !is_overfull(line, to) {
                         continue;
                     }
-                    refusal
+                    line.to_owned()
                 }
                 Kind::Quit => panic!("{who} was told {line:?} after its /quit"),
-                Kind::Who => format!("* here: {}", self.names.list()),
+                Kind::Who => {
+                    let before = format!("* here: {}", self.names.list(self.newcomer.as_deref()));
+                    if line != before {
+                        self.pass_announcement(transcript);
+                    }
+                    format!("* here: {}", self.names.list(self.newcomer.as_deref()))
+                }
                 Kind::Answered(answer) => answer.clone(),
                 Kind::TooLong if is_huge && line == too_long(max_line.min(RESERVE)) => line.to_owned(),
                 Kind::TooLong => too_long(max_line),
                 Kind::Name(wish) => {
+                    let wish = wish.clone();
+                    self.pass_announcement(transcript);
                     let is_granted = self.is_granted(wish.as_deref(), line, transcript);
                     assert_eq!(line, self.answer_to_wish(wish.as_deref(), is_granted), "{who} got a wrong answer");
                     self.answer(at, transcript);
@@ -233,18 +281,23 @@ impl Listener {
 
     /// Whether `line` says that the wish is granted; that is what comes next in the transcript then.
     fn is_granted(&self, wish: Option<&str>, line: &str, transcript: &Transcript) -> bool {
-        let own = self.names.of(self.member).expect("it is in the room");
+        let own = self.name();
         let Some(wish) = wish.filter(|wish| line == format!("* {own} is now {wish}")) else { return false };
-        let next = transcript.entries.get(self.cursor).map(|entry| (entry.author, &entry.deed));
-        assert_eq!(next, Some((self.member, &Deed::Renamed(wish.to_owned()))), "{line:?} comes too early");
+        let own = transcript.entries.get(self.cursor).filter(|entry| entry.author == self.member);
+        let deed = match self.newcomer {
+            Some(_) => Deed::Joined(wish.to_owned()),
+            None => Deed::Renamed(wish.to_owned()),
+        };
+        assert_eq!(own.map(|entry| &entry.deed), Some(&deed), "{line:?} comes too early");
         true
     }
 
     fn answer_to_wish(&self, wish: Option<&str>, is_granted: bool) -> String {
-        let own = self.names.of(self.member).expect("it is in the room");
+        let own = self.name();
         let Some(wish) = wish else { return "* a name has 1 to 32 letters, digits, - or _".to_owned() };
-        let holder = self.names.holder_alike(wish);
-        let is_reserved = identity(wish).strip_prefix("user").is_some_and(|number| number.parse::<u64>().is_ok());
+        let is_own = identity(own) == identity(wish);
+        let holder = self.names.holder_alike(wish).or(is_own.then_some(self.member));
+        let is_reserved = is_given(&identity(wish));
         let is_taken = holder.is_some_and(|holder| holder != self.member) || (holder.is_none() && is_reserved);
         assert_eq!(is_granted, !is_taken && wish != own, "{} as the name of {}", wish, self.member);
         match () {
@@ -276,15 +329,15 @@ impl Listener {
         self.pass_entry(transcript);
     }
 
-    /// Everything that the member is owed has been sent: that has to be everything there is. The room has
-    /// dealt with so many `phrases`, if that is known.
-    pub(crate) fn check_caught_up(&mut self, phrases: Option<usize>, transcript: &mut Transcript) {
+    /// Everything that was queued for the member has been sent: that has to be everything there is. The room has
+    /// dealt with so many `phrases`, if that is known. Of one who left before it was announced it `is_unknown` when.
+    pub(crate) fn check_caught_up(&mut self, phrases: Option<usize>, is_unknown: bool, transcript: &mut Transcript) {
         let who = self.member;
         assert!(self.partial.is_empty(), "{who} was told half a line: {:?}", String::from_utf8_lossy(&self.partial));
-        if transcript.attendances[who].joined.is_none() {
+        assert!(self.is_greeted, "{who} was not greeted");
+        if is_unknown {
             return;
         }
-        assert!(self.is_greeted, "{who} was not greeted");
         self.pass_own(transcript);
         let end = transcript.attendances[who].left.map_or(transcript.entries.len(), |left| left + 1);
         assert_eq!(self.cursor, end, "{who} was not told {:?}", self.next(transcript));
@@ -294,4 +347,10 @@ impl Listener {
         }
         transcript.check_due(who);
     }
+}
+
+/// Whether `line` refuses a private line to one that has too many of them pending.
+fn is_overfull(line: &str, to: &str) -> bool {
+    let name = line.strip_prefix("* ").and_then(|rest| rest.strip_suffix(" is not reading; your line was not sent"));
+    name.is_some_and(|name| identity(name) == identity(to))
 }
