@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::limits::default_max_memory;
+
 /// The port of both programs unless they are told otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
 
@@ -33,7 +35,7 @@ pub struct Config {
     /// Never taken as less than [`RESERVE`]. Default: 64 MiB.
     pub max_pending: usize,
     /// How many bytes are held for all clients together, [`RESERVE`] for each of them not counted.
-    /// Default: 1 GiB.
+    /// Default: 1 GiB, or half of what the cgroup, `RLIMIT_AS` or `RLIMIT_DATA` allows if that is less.
     pub max_memory: usize,
     /// How many clients are served at once. Further ones wait in the kernel's queue, or, with
     /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
@@ -81,7 +83,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             log_max: 128 << 10,
             max_pending: 64 << 20,
-            max_memory: 1 << 30,
+            max_memory: default_max_memory(),
             max_connections: usize::MAX,
             max_per_ip: usize::MAX,
             allow: Vec::new(),

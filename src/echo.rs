@@ -97,7 +97,7 @@ impl Echo {
                 *message = Message::Kept(Box::new(Unfinished::new(turn.now)));
             }
             let Message::Kept(unfinished) = message else { return };
-            unfinished.push(bytes, room.min(self.max_text.saturating_sub(unfinished.text().len())), turn.now);
+            unfinished.push(bytes, self.max_text, room, turn.now);
             unfinished.looks_whole()
         } else {
             *message = Message::Inside;

@@ -21,7 +21,7 @@
 //! | [`console`] | log lines to standard output, without ever waiting for it |
 //! | [`escape`] | untrusted bytes become one safe, readable line |
 //! | [`client`] | the blocking client |
-//! | [`config`], [`error`] | settings and their defaults; what both programs say of errors |
+//! | [`config`], `limits`, [`error`] | settings and their defaults; what both programs say of errors |
 //!
 //! # What it guarantees
 //!
@@ -50,6 +50,7 @@ pub mod escape;
 pub mod event;
 pub mod feed;
 pub mod hub;
+mod limits;
 pub mod message;
 pub mod outbox;
 pub mod room;

@@ -63,15 +63,17 @@ impl Unfinished {
         Self { text: Vec::new(), length: 0, ending: [0; 4], last_arrival: now }
     }
 
-    /// Adds what came at `now`. Its text grows by at most `room` bytes of memory, and by nothing where the system
-    /// refuses memory.
-    pub fn push(&mut self, bytes: &[u8], room: usize, now: Instant) {
+    /// Adds what came at `now`. At most `limit` bytes are kept as its text, which grows by at most `room` bytes of memory,
+    /// and by nothing where the system refuses memory.
+    pub fn push(&mut self, bytes: &[u8], limit: usize, room: usize, now: Instant) {
         // Only a text without a gap is worth keeping.
         if self.text.len() as u64 == self.length {
-            let spare = self.text.capacity() - self.text.len();
-            let kept = &bytes[..bytes.len().min(spare.saturating_add(room))];
+            let most = (self.text.capacity() - self.text.len()).saturating_add(room);
+            let most = most.min(limit.saturating_sub(self.text.len()));
+            let kept = &bytes[..bytes.len().min(most)];
             // Grown by a quarter, so that a trickle of single bytes is not copied with each of them.
-            let more = kept.len().max(self.text.len() / 4).min(spare.saturating_add(room));
+            let more = kept.len().max(self.text.len() / 4).min(most);
+            let spare = self.text.capacity() - self.text.len();
             if more <= spare || self.text.try_reserve_exact(more).is_ok() {
                 self.text.extend_from_slice(kept);
             }
@@ -91,6 +93,11 @@ impl Unfinished {
     /// Length of the message in bytes, kept or not.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// When the last byte so far came.
+    pub fn last_arrival(&self) -> Instant {
+        self.last_arrival
     }
 
     /// Whether it [looks whole](looks_whole).
@@ -222,7 +229,7 @@ mod tests {
                 for second in cut..=end {
                     let mut unfinished = Unfinished::new(Instant::now());
                     for piece in [&message[..cut], &message[cut..second], &message[second..end]] {
-                        unfinished.push(piece, usize::MAX, Instant::now());
+                        unfinished.push(piece, usize::MAX, usize::MAX, Instant::now());
                     }
                     assert_eq!(unfinished.looks_whole(), str::from_utf8(&message[..end]).is_ok());
                     assert_eq!(unfinished.text(), &message[..end]);
@@ -235,7 +242,7 @@ mod tests {
     fn a_text_is_kept_without_gaps() {
         let mut unfinished = Unfinished::new(Instant::now());
         for (piece, room) in [(&b"abc"[..], 3), (b"def", 1), (b"ghi", 9)] {
-            unfinished.push(piece, room, Instant::now());
+            unfinished.push(piece, usize::MAX, room, Instant::now());
         }
         assert_eq!((unfinished.text(), unfinished.length()), (&b"abcd"[..], 9));
         unfinished.shorten(2);

@@ -15,7 +15,7 @@
 
 mod delivery;
 pub(crate) mod member;
-mod names;
+pub(crate) mod names;
 mod notice;
 mod quota;
 pub mod roster;

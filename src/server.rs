@@ -51,6 +51,9 @@ const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
 
+/// Takes the events for an embedding program.
+type OnEvent = Box<dyn FnMut(&Event<'_>) + Send>;
+
 /// An echo server that listens. [`run`](Self::run) serves until it is stopped.
 ///
 /// ```
@@ -72,7 +75,7 @@ pub struct Server {
     stop_requested: Arc<AtomicBool>,
     hub: Hub<TcpStream>,
     console: Console,
-    on_event: Option<Box<dyn FnMut(&Event<'_>) + Send>>,
+    on_event: Option<OnEvent>,
     started: Instant,
     max_connections: usize,
     is_chat: bool,
@@ -373,7 +376,7 @@ impl Server {
 }
 
 /// Prints an event, and passes it on to the embedding program.
-fn tell(event: &Event<'_>, console: &mut Console, on_event: &mut Option<Box<dyn FnMut(&Event<'_>) + Send>>) {
+fn tell(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEvent>) {
     console.event(event);
     if let Some(on_event) = on_event {
         on_event(event);

@@ -7,8 +7,9 @@ use clap::builder::FalseyValueParser;
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
 
-use super::positive_duration;
+use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
+use crate::limits::default_max_memory;
 
 /// The command line of `echo-server`.
 ///
@@ -51,9 +52,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size)]
     max_pending: usize,
 
-    /// Hold at most so much for all clients together (every client may always hold 64 KiB)
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", default_value = "1GiB", value_parser = size)]
-    max_memory: usize,
+    /// Hold at most so much for all clients together (every client may always hold 64 KiB) [default: 1GiB, or half
+    /// of what the container or ulimit allows if that is less]
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", value_parser = size)]
+    max_memory: Option<usize>,
 
     /// Serve at most so many clients at once [default: the descriptor limit less 16]
     #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", value_parser = at_least_one)]
@@ -92,7 +94,7 @@ pub struct ServerArgs {
     max_ahead: usize,
 
     /// When stopping, go on sending what is owed for at most so long
-    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
     grace: Duration,
 }
 
@@ -118,7 +120,7 @@ impl From<ServerArgs> for Config {
             },
             log_max: args.log_max,
             max_pending: args.max_pending,
-            max_memory: args.max_memory,
+            max_memory: args.max_memory.unwrap_or_else(default_max_memory),
             max_connections: args.max_connections.unwrap_or(usize::MAX),
             max_per_ip: args.max_per_ip.unwrap_or(usize::MAX),
             allow: args.allow,
@@ -158,10 +160,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::tests::parse;
 
     #[test]
     fn without_options_the_config_is_the_default() {
-        assert_eq!(Config::from(ServerArgs::parse_from(["echo-server"])), Config::default());
+        assert_eq!(Config::from(parse::<ServerArgs>(&[]).expect("good usage")), Config::default());
     }
 
     #[test]

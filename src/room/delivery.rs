@@ -1,6 +1,5 @@
 //! How lines reach the members.
 
-use std::fmt::Write as _;
 use std::mem;
 use std::time::Instant;
 
@@ -20,9 +19,6 @@ pub(super) const MAX_ANSWERS: usize = 64 << 10;
 /// Pending private lines, in bytes, from which on a member is sent no more by others: more than it can have by its own
 /// commands alone.
 const MAX_PRIVATE: usize = 2 * MAX_ANSWERS;
-
-/// Memory that is kept for composing lines, in bytes.
-const KEPT_CAPACITY: usize = 64 << 10;
 
 /// The lines of one turn. They are appended to the feed once, and the members' queues refer to them; only what is for one
 /// member alone is queued for it at once.
@@ -87,11 +83,10 @@ pub(super) struct Sender<'a, S> {
 
 impl<S: Stream> Delivery<Id> for Sender<'_, S> {
     fn publish(&mut self, author: Id, notice: Notice<'_>) {
-        let line = &mut self.batch.line;
-        line.clear();
-        _ = writeln!(line, "{notice}");
-        let said = self.peers.feed.push(line.as_bytes());
-        line.shrink_to(KEPT_CAPACITY);
+        let feed = &mut self.peers.feed;
+        let start = feed.end();
+        notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
+        let said = start..feed.end();
         self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
         let Some((peer, feed, _)) = self.peers.borrow(author) else { return };
         if let State::Member(member) = &mut peer.state {

@@ -3,10 +3,13 @@
 //! It knows nothing of connections: it is told who comes, what they send and who goes, and tells a [`Delivery`] who is to
 //! hear what.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
-use super::names::{MAX_NAME, is_given_by_server, is_well_formed, unmistakable};
+use super::names::{MAX_NAME, forms, is_reserved, is_well_formed};
 use super::notice::Notice;
 use crate::escape::{Style, escape, incomplete_tail};
 
@@ -45,8 +48,8 @@ pub struct Roster<Id> {
     /// The names of the members that have been announced.
     members: BTreeMap<Id, String>,
     newcomers: HashMap<Id, String>,
-    /// The owner of each form that two names must not share.
-    forms: HashMap<String, Id>,
+    /// The holder of each form that two names must not share.
+    taken: HashMap<String, Id>,
     /// The number in the newest name that the server gave. A number is only given again if its newcomer left without
     /// having been announced, and no later one was given.
     newest: u64,
@@ -55,7 +58,7 @@ pub struct Roster<Id> {
 impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// A room without members.
     pub fn new() -> Self {
-        Self { members: BTreeMap::new(), newcomers: HashMap::new(), forms: HashMap::new(), newest: 0 }
+        Self { members: BTreeMap::new(), newcomers: HashMap::new(), taken: HashMap::new(), newest: 0 }
     }
 
     /// `id` joins, and gets the next name: `user1`, `user2`, and so on.
@@ -67,7 +70,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         } else {
             delivery.answer(id, &format!("* welcome, {name}; here: {}\n", self.list(None)));
         }
-        self.forms.insert(unmistakable(&name), id);
+        self.take(id, &name);
         self.newcomers.insert(id, name);
     }
 
@@ -82,10 +85,10 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` has left, for a reason that is told if there is one. Nobody hears of a newcomer that leaves.
     pub fn leave(&mut self, id: Id, reason: Option<&'static str>, delivery: &mut impl Delivery<Id>) {
         if let Some(name) = self.members.remove(&id) {
-            self.forms.remove(&unmistakable(&name));
+            self.give_up(&name);
             delivery.publish(id, Notice::Left { name: &name, reason });
         } else if let Some(name) = self.newcomers.remove(&id) {
-            self.forms.remove(&unmistakable(&name));
+            self.give_up(&name);
             self.newest -= u64::from(name == format!("user{}", self.newest));
         }
     }
@@ -132,9 +135,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
             delivery.answer(id, "* a name has 1 to 32 letters, digits, - or _\n");
             return;
         };
-        let form = unmistakable(new);
-        let owner = self.forms.get(&form);
-        if owner.is_some_and(|owner| *owner != id) || (owner.is_none() && is_given_by_server(&form)) {
+        if !self.may_take(id, new) {
             delivery.answer(id, &format!("* {new} is taken\n"));
             return;
         }
@@ -142,8 +143,8 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
             delivery.answer(id, &format!("* you are {new} already\n"));
             return;
         }
-        self.forms.remove(&unmistakable(&old));
-        self.forms.insert(form, id);
+        self.give_up(&old);
+        self.take(id, new);
         delivery.answer(id, &format!("* {old} is now {new}\n"));
         // The others never knew a newcomer's old name.
         let notice = match self.newcomers.remove(&id) {
@@ -160,8 +161,9 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
             delivery.answer(id, "* /msg NAME TEXT\n");
             return;
         }
-        let form = str::from_utf8(addressee).ok().map(unmistakable);
-        let Some(&receiver) = form.and_then(|form| self.forms.get(&form)) else {
+        // The forms of a text of any length would take long.
+        let name = str::from_utf8(addressee).ok().filter(|name| is_well_formed(name));
+        let Some(receiver) = name.and_then(|name| self.holder(name)) else {
             delivery.answer(id, &about("* nobody is called ", addressee, "\n"));
             return;
         };
@@ -174,6 +176,32 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         if !delivery.whisper(receiver, &line) {
             delivery.answer(id, &format!("* {to} is not reading; your line was not sent\n"));
         }
+    }
+
+    /// Whether `name` is neither another member's nor the server's. A member may write its own name in another
+    /// way, also the one that the server gave it.
+    fn may_take(&self, id: Id, name: &str) -> bool {
+        let forms = forms(name);
+        let mut holders = forms.iter().filter_map(|form| self.taken.get(form)).peekable();
+        match holders.peek() {
+            Some(_) => holders.all(|holder| *holder == id),
+            None => !forms.iter().any(|form| is_reserved(form)),
+        }
+    }
+
+    fn take(&mut self, id: Id, name: &str) {
+        self.taken.extend(forms(name).map(|form| (form, id)));
+    }
+
+    fn give_up(&mut self, name: &str) {
+        for form in forms(name) {
+            self.taken.remove(&form);
+        }
+    }
+
+    /// The member whose name this is, or, if there is none, whose name looks like it.
+    fn holder(&self, name: &str) -> Option<Id> {
+        forms(name).iter().find_map(|form| self.taken.get(form)).copied()
     }
 
     fn name(&self, id: Id) -> Option<&String> {

@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 
 use super::access::Access;
 use crate::config::Config;
-use crate::transport::listener::listen;
+use crate::transport::listener::{ROOM_NOTSENT_LOWAT, listen};
 
 /// How long to wait before accept is tried again after it failed for want of descriptors or memory. It is also tried
 /// whenever a connection of this server ends; this is for descriptors that others free.
@@ -46,7 +46,8 @@ impl Acceptor {
     pub(super) fn open(config: &Config, registry: &Registry, first_token: usize) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (at, socket) in listen(&config.bind, config.port)?.into_iter().enumerate() {
+        let notsent_lowat = config.chat.then_some(ROOM_NOTSENT_LOWAT);
+        for (at, socket) in listen(&config.bind, config.port, notsent_lowat)?.into_iter().enumerate() {
             addresses.push(socket.local_addr()?);
             let mut socket = TcpListener::from_std(socket);
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;

@@ -6,10 +6,14 @@
 
 mod access;
 mod chat;
+mod chat_arrivals;
 mod chat_ends;
+mod chat_hostile;
+mod chat_limits;
 mod chat_slow;
 mod client;
 mod client_failures;
+mod client_room;
 mod console;
 mod echo;
 mod faults;

@@ -236,9 +236,10 @@ impl Play for Crowd {
         if let Some(waiting) = waiting.filter(|waiting| self.is_talking(*waiting)) {
             self.check_waiting(waiting, &windows);
         }
+        // The memory of a line without an end grows by a quarter.
         let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
         if is_quiet && !is_leaving {
-            assert!(held <= BLOCK + unheard, "{held} bytes are held for nobody, {unheard} without an end");
+            assert!(held <= BLOCK + unheard + unheard / 4, "{held} bytes are held for nobody, {unheard} without an end");
         }
     }
 

@@ -72,6 +72,10 @@ impl Member {
         let mut member = Self { number, input: BufReader::new(stream) };
         let welcome = member.line();
         assert!(welcome.starts_with(&format!("* welcome, user{number};")), "{welcome:?}");
+        // Its name announces it to those who are there already.
+        let name = format!("/name member{number}\n");
+        member.input.get_ref().write_all(name.as_bytes()).expect("sent");
+        assert_eq!(member.line(), format!("* user{number} is now member{number}"));
         member
     }
 
@@ -81,21 +85,23 @@ impl Member {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.input.read_line(&mut line).unwrap_or_else(|error| panic!("user{} waits for a line: {error}", self.number));
-        assert_eq!(line.pop(), Some('\n'), "user{} was cut off after {line:?}", self.number);
+        self.input
+            .read_line(&mut line)
+            .unwrap_or_else(|error| panic!("member {} waits for a line: {error}", self.number));
+        assert_eq!(line.pop(), Some('\n'), "member {} was cut off after {line:?}", self.number);
         line
     }
 
     /// Listens until everything is said, also by itself, and leaves; returns what the others said, in the order
     /// in which it came.
     fn listen(mut self, heard: &AtomicUsize, talking: Option<ScopedJoinHandle<'_, ()>>) -> Vec<String> {
-        let me = format!("user{}", self.number);
+        let me = format!("member{}", self.number);
         for number in self.number + 1..=LISTENERS + TALKERS {
-            assert_eq!(self.line(), format!("* user{number} joined"));
+            assert_eq!(self.line(), format!("* member{number} joined"));
         }
         let others = (LISTENERS + 1..=LISTENERS + TALKERS).filter(|&number| number != self.number);
         let mut talkers: BTreeMap<String, Talk> =
-            others.map(|number| (format!("user{number}"), Talk::new(number))).collect();
+            others.map(|number| (format!("member{number}"), Talk::new(number))).collect();
         let mut account = Vec::new();
         while account.len() < talkers.len() * (LINES / TALKERS) {
             let line = self.line();
@@ -122,7 +128,7 @@ impl Member {
 }
 
 fn is_farewell(line: &str) -> bool {
-    line.starts_with("* user") && line.ends_with(" left")
+    line.starts_with("* member") && line.ends_with(" left")
 }
 
 /// Says everything.

@@ -297,7 +297,7 @@ impl Listener {
         let Some(wish) = wish else { return "* a name has 1 to 32 letters, digits, - or _".to_owned() };
         let is_own = identity(own) == identity(wish);
         let holder = self.names.holder_alike(wish).or(is_own.then_some(self.member));
-        let is_reserved = is_given(&identity(wish));
+        let is_reserved = is_given(&identity(wish)) || identity(wish) == "server";
         let is_taken = holder.is_some_and(|holder| holder != self.member) || (holder.is_none() && is_reserved);
         assert_eq!(is_granted, !is_taken && wish != own, "{} as the name of {}", wish, self.member);
         match () {

@@ -18,7 +18,7 @@ const NAMES: [(&str, &str); 16] = [
     ("ｚｏｅ", "zoe"),
     ("ΣΑΣ", "σας"),
     ("σας", "σας"),
-    ("carol", "carol"),
+    ("server", "server"),
     ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "x32"),
     ("Xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "x32"),
 ];
