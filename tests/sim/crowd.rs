@@ -36,7 +36,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const FULL: &str = "* server is full\n";
 
 struct Peer {
-    address: SocketAddr,
     member: Member,
     account: Account,
 }
@@ -215,7 +214,7 @@ impl Play for Crowd {
         assert_eq!(self.transcript.welcome(speech), id);
         self.taken.push(0);
         let account = Account::new(id, client, self.world.now);
-        self.peers.insert(address, Peer { address, member, account });
+        self.peers.insert(address, Peer { member, account });
         true
     }
 

@@ -264,7 +264,7 @@ impl Account {
         if !may_wait && !self.is_deaf {
             assert!(transcript.has_said(who, self.phrases(transcript)), "{who}: its lines were not said");
         }
-        if !self.client.wants_room() && !self.is_deaf {
+        if !self.client.wants_room() && !self.is_deaf && !self.is_broken() {
             let phrases = (!may_wait).then(|| self.phrases(transcript));
             self.listener.check_caught_up(phrases, is_unnoticed, transcript);
         }
