@@ -127,7 +127,7 @@ impl Play for Crowd {
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
                 Some(Peer { member, account, .. }) => {
                     account.closed(close, received, sent, last, &plan.rules);
-                    let is_hasty = close == Close::TooSlow && plan.rules.config.stall_timeout == Some(PATIENCE);
+                    let is_hasty = close == Close::TooSlow && !last.is_short && plan.rules.config.stall_timeout == Some(PATIENCE);
                     assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", account.id);
                 }
                 None => {
@@ -146,6 +146,7 @@ impl Play for Crowd {
         self.is_stopping = true;
         for Peer { account, .. } in self.peers.values_mut() {
             account.stop();
+            account.note_answers(&self.transcript, &self.taken);
         }
         self.world.hub.drain();
         self.turn();
@@ -298,6 +299,9 @@ impl Crowd {
         let mut taken = 0;
         for Peer { account, .. } in self.peers.values_mut() {
             account.check_turn(self.world.now, &mut self.transcript, &self.plan.rules);
+            if self.is_stopping {
+                account.note_answers(&self.transcript, &self.taken);
+            }
             taken += account.record().taken - self.taken[account.id];
             self.taken[account.id] = account.record().taken;
             here += usize::from(account.is_there());
