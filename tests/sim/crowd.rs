@@ -226,14 +226,16 @@ impl Play for Crowd {
         for Peer { account, .. } in self.peers.values_mut().filter(|peer| peer.account.is_there()) {
             let ignores_answers = account.may_ignore_answers(&self.transcript, &self.taken);
             let may_wait = ignores_answers || (!self.is_stopping && windows.may_be_too_far(account.id));
-            if !ignores_answers && !self.is_stopping && account.client.unread() > 0 {
+            let is_member = self.transcript.attendances[account.id].left.is_none()
+                && !account.has_left_unnoticed(&self.transcript);
+            if is_member && !ignores_answers && !self.is_stopping && account.client.unread() > 0 {
                 waiting = Some(account.id);
             }
             account.check_idle(may_wait, now, &mut self.transcript);
             unheard += account.unheard(&self.transcript);
             is_quiet &= !may_wait && !account.client.wants_room();
         }
-        if let Some(waiting) = waiting.filter(|waiting| self.is_talking(*waiting)) {
+        if let Some(waiting) = waiting {
             self.check_waiting(waiting, &windows);
         }
         // The memory of a line without an end grows by a quarter.
@@ -274,11 +276,6 @@ impl Crowd {
         let at = self.random.usize(..stubborn.len());
         stubborn[at].member.relent(self.random.bool());
         true
-    }
-
-    /// Whether a member has not left.
-    fn is_talking(&self, member: usize) -> bool {
-        self.transcript.attendances[member].left.is_none()
     }
 
     /// A member waits for the slowest one: it will go on at the pace of a person, and who does not read is not waited

@@ -26,7 +26,7 @@ pub(crate) struct Windows {
     /// Whether there may be one that is slower, of which nobody can tell what it has pending.
     has_unknown: bool,
     /// Of each member, how many bytes of its own lines come after the floor, and how many after its block begins.
-    pub(crate) ahead: Vec<(usize, usize)>,
+    ahead: Vec<(usize, usize)>,
 }
 
 impl Windows {
