@@ -7,10 +7,10 @@
 mod account;
 mod listener;
 mod member;
-mod transcript;
-mod windows;
 mod plan;
 mod speech;
+mod transcript;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ use sockets::connection::Close;
 
 use self::account::{Account, Glance, stall_timeout};
 use self::member::Member;
-use self::transcript::Transcript;
-use self::windows::{BATCH, BLOCK, Windows};
 use self::plan::PATIENCE;
 pub(crate) use self::plan::Plan;
+use self::transcript::Transcript;
+use self::windows::{BATCH, BLOCK, Windows};
 use crate::play::{Play, Stop, moment};
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::World;
@@ -127,7 +127,8 @@ impl Play for Crowd {
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
                 Some(Peer { member, account, .. }) => {
                     account.closed(close, received, sent, last, &plan.rules);
-                    let is_hasty = close == Close::TooSlow && !last.is_short && plan.rules.config.stall_timeout == Some(PATIENCE);
+                    let is_hasty =
+                        close == Close::TooSlow && !last.is_short && plan.rules.config.stall_timeout == Some(PATIENCE);
                     assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", account.id);
                 }
                 None => {
@@ -183,7 +184,10 @@ impl Play for Crowd {
                 account.check_end(member.got, &mut self.transcript);
             }
             let is_lost = member.end == Some(ReplyEnd::Broken) && account.closed != Some(Close::TooSlow);
-            assert!(!is_lost || !member.is_honest() || self.plan.stop.grace.is_some(), "broken: {member:?} {account:?}");
+            assert!(
+                !is_lost || !member.is_honest() || self.plan.stop.grace.is_some(),
+                "broken: {member:?} {account:?}"
+            );
         }
         let is_done = |refused: &Refused| refused.client.record().is_dropped;
         for (_, refused) in self.refused.extract_if(.., |_, refused| is_done(refused)) {
@@ -226,8 +230,8 @@ impl Play for Crowd {
         for Peer { account, .. } in self.peers.values_mut().filter(|peer| peer.account.is_there()) {
             let ignores_answers = account.may_ignore_answers(&self.transcript, &self.taken);
             let may_wait = ignores_answers || (!self.is_stopping && windows.may_be_too_far(account.id));
-            let is_member = self.transcript.attendances[account.id].left.is_none()
-                && !account.has_left_unnoticed(&self.transcript);
+            let is_member =
+                self.transcript.attendances[account.id].left.is_none() && !account.has_left_unnoticed(&self.transcript);
             if is_member && !ignores_answers && !self.is_stopping && account.client.unread() > 0 {
                 waiting = Some(account.id);
             }
@@ -241,7 +245,10 @@ impl Play for Crowd {
         // The memory of a line without an end grows by a quarter.
         let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
         if is_quiet && !is_leaving {
-            assert!(held <= BLOCK + unheard + unheard / 4, "{held} bytes are held for nobody, {unheard} without an end");
+            assert!(
+                held <= BLOCK + unheard + unheard / 4,
+                "{held} bytes are held for nobody, {unheard} without an end"
+            );
         }
     }
 
@@ -327,7 +334,10 @@ impl Crowd {
     fn end(mut self) {
         assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
         self.check_memory();
-        assert!(self.is_stopping || self.transcript.names.list(None).is_empty(), "somebody is in the room who is not there");
+        assert!(
+            self.is_stopping || self.transcript.names.list(None).is_empty(),
+            "somebody is in the room who is not there"
+        );
         while self.world.sleep() {
             self.world.turn(|event| panic!("{event:?} with nobody there"));
         }

@@ -90,14 +90,7 @@ impl Room {
 }
 
 fn nature(send_buffer: usize) -> Nature {
-    Nature {
-        receive_buffer: ROOMY,
-        send_buffer,
-        wakes_at: 1,
-        interrupts: 0,
-        reset_keeps_arrived: true,
-        seed: 0,
-    }
+    Nature { receive_buffer: ROOMY, send_buffer, wakes_at: 1, interrupts: 0, reset_keeps_arrived: true, seed: 0 }
 }
 
 impl Member {

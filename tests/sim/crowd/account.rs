@@ -8,9 +8,9 @@ use sockets::config::CHAT_STALL_TIMEOUT;
 use sockets::connection::Close;
 
 use super::listener::Listener;
-use super::transcript::{Attendance, Deed, Transcript, is_given};
 use super::plan::Rules;
 use super::speech::Kind;
+use super::transcript::{Attendance, Deed, Transcript, is_given};
 use crate::socket::{Client, Record};
 
 /// How much a member has to take within the stall timeout.
@@ -220,8 +220,10 @@ impl Account {
     pub(crate) fn check_announcement(&self, transcript: &Transcript, noted: Instant) {
         let last = transcript.entries.last().map(|entry| &entry.deed);
         let taken = self.record().taken;
-        let mut phrases = transcript.attendances[self.id].speech.phrases.iter().take_while(|phrase| phrase.start < taken);
-        let is_early = matches!(last, Some(Deed::Joined(name)) if is_given(name)) && noted < self.since + ANNOUNCEMENT_DELAY;
+        let mut phrases =
+            transcript.attendances[self.id].speech.phrases.iter().take_while(|phrase| phrase.start < taken);
+        let is_early =
+            matches!(last, Some(Deed::Joined(name)) if is_given(name)) && noted < self.since + ANNOUNCEMENT_DELAY;
         let has_said = phrases.any(|phrase| matches!(phrase.kind, Kind::Say(_) | Kind::Whisper { .. }));
         assert!(!is_early || has_said, "{} was announced too early", self.id);
     }

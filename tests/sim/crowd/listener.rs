@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sockets::config::RESERVE;
 
-use super::transcript::{Deed, Entry, Names, Transcript, is_given};
 use super::speech::{Kind, identity, too_long};
+use super::transcript::{Deed, Entry, Names, Transcript, is_given};
 
 /// The last line of all.
 const STOP: &str = "* server is stopping";
