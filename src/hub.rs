@@ -144,7 +144,7 @@ impl<S: Stream> Hub<S> {
         peers.expire(noted);
         let mut turn = Turn { now, noted, buffer: buffer.bytes(), on_event: &mut on_event };
         // Peers that are not through by then are behind these, for the next turn.
-        let (swift, bulky, _) = peers.queues.lengths();
+        let (swift, bulky) = (peers.queues.swift.len(), peers.queues.bulky.len());
         for _ in 0..swift {
             if service.is_full(peers) {
                 break;
@@ -272,7 +272,7 @@ impl<S: Stream> Hub<S> {
 /// Gives a peer its turn. Returns how many bytes it moved.
 fn serve<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, key: usize, turn: &mut Turn<'_>) -> u64 {
     let Some(peer) = peers.get(key) else { return 0 };
-    peer.place = Place::Idle;
+    peer.place = Place::Served;
     let id = peer.id(key);
     let served = match peer.state {
         State::Ended { .. } => wind_up(peers, id, turn),
@@ -283,7 +283,7 @@ fn serve<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, key: usize, turn
         leave(peers, service, id, turn);
     }
     let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
-    peer.is_bulky = served.is_bulky;
+    (peer.place, peer.is_bulky) = (Place::Idle, served.is_bulky);
     let has_settled = peer.connection.settle(feed);
     let is_ready = served.next == Next::Turn || peer.connection.can_flush();
     if has_settled {

@@ -10,6 +10,8 @@ pub(crate) enum Place {
     /// In no queue: it waits for an event or a deadline.
     #[default]
     Idle,
+    /// In no queue: it has its turn right now.
+    Served,
     /// Its turn comes soon: it moved little in its last turn.
     Swift,
     /// Its turn comes after those of all swift peers: it moved a lot in its last turn.
@@ -37,11 +39,6 @@ pub(super) struct Queues {
 impl Queues {
     pub(super) fn is_empty(&self) -> bool {
         self.swift.is_empty() && self.bulky.is_empty()
-    }
-
-    /// How many peers are swift, bulky and settled.
-    pub(super) fn lengths(&self) -> (usize, usize, usize) {
-        (self.swift.len(), self.bulky.len(), self.settled.len())
     }
 
     pub(super) fn shrink_to(&mut self, capacity: usize) {

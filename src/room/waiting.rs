@@ -15,7 +15,6 @@ use crate::transport::Stream;
 #[derive(Debug)]
 pub(super) struct Waiting {
     talkers: Vec<Id>,
-    since: Instant,
     /// Where the slowest member was when it was last looked.
     floor: u64,
     /// When a member that talkers wait for may have stalled.
@@ -26,7 +25,7 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(stall_timeout: Duration) -> Self {
         let quotas = Quotas::new(stall_timeout);
-        Self { talkers: Vec::new(), since: Instant::now(), floor: 0, stall_check: None, quotas }
+        Self { talkers: Vec::new(), floor: 0, stall_check: None, quotas }
     }
 
     /// When [`reset_stalled`](Self::reset_stalled) has to be called though no event comes.
@@ -37,7 +36,6 @@ impl Waiting {
     /// A talker begins to wait.
     pub(super) fn push(&mut self, id: Id, now: Instant) {
         if self.talkers.is_empty() {
-            self.since = now;
             self.stall_check = Some(now);
         }
         self.talkers.push(id);
@@ -105,13 +103,14 @@ impl Waiting {
         peers.feed.trim();
     }
 
-    /// Charges the address of a member that is about to go for the time that talkers have waited for it.
+    /// Charges the address of a member that is about to go for the time in which it made no progress, if talkers wait for
+    /// it.
     pub(super) fn charge<S: Stream>(&mut self, peers: &Peers<S>, id: Id, now: Instant) {
         let Some(peer) = peers.find(id).filter(|_| !self.talkers.is_empty()) else { return };
         let is_slowest = peer.connection.first_shared().is_some_and(|at| at < peers.feed.floor_end());
         if let Some(activity) = peer.activity.as_ref().filter(|_| is_slowest) {
-            let since = self.since.max(activity.stalled_since());
-            self.quotas.charge(quota_key(peer.address), now.saturating_duration_since(since), now);
+            let time = now.saturating_duration_since(activity.stalled_since());
+            self.quotas.charge(quota_key(peer.address), time, now);
         }
     }
 }
