@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustyline::GraphemeClusterMode;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -33,7 +32,7 @@ use crate::config::FOREVER;
 use editor::{Action, Editor};
 use incoming::{Incoming, Look};
 use keys::Decoder;
-use screen::Screen;
+use screen::{Input as Shown, Prompt, Screen};
 use signals::Signals;
 use terminal::Terminal;
 
@@ -43,6 +42,9 @@ mod keys;
 mod screen;
 mod signals;
 mod terminal;
+
+/// What stands before the input.
+const PROMPT: &str = "> ";
 
 /// What is read at once, in bytes: small enough that keys do not wait for it.
 const BUFFER: usize = 64 << 10;
@@ -73,7 +75,8 @@ pub(super) fn run(peer: Peer<TcpStream>, args: &ClientArgs, ends_at_once: &Atomi
         stream: peer.reader,
         decoder: Decoder::default(),
         editor: Editor::new(),
-        screen: Screen::new(GraphemeClusterMode::from_env()),
+        screen: Screen::default(),
+        prompt: Prompt { text: PROMPT.to_owned(), styled: 0..0, style: anstyle::Style::new() },
         incoming: Incoming::new(look),
         part_is_due: None,
         outgoing: args.opening(),
@@ -106,6 +109,7 @@ struct Session {
     decoder: Decoder,
     editor: Editor,
     screen: Screen,
+    prompt: Prompt,
     incoming: Incoming,
     /// When the beginning of a line is to be shown without its end.
     part_is_due: Option<Instant>,
@@ -256,7 +260,7 @@ impl Session {
     }
 
     fn submit(&mut self, line: &str) {
-        self.screen.commit(&mut self.frame, self.terminal.size(), line);
+        self.screen.commit(&mut self.frame, &self.prompt, line);
         self.outgoing.extend_from_slice(line.as_bytes());
         self.outgoing.push(b'\n');
         self.has_said_goodbye = line.split_ascii_whitespace().next() == Some("/quit");
@@ -322,7 +326,7 @@ impl Session {
 
     /// Takes the line being typed off the screen, so that the frame can go on where it was.
     fn wipe(&mut self) {
-        self.screen.wipe(&mut self.frame, self.terminal.size());
+        self.screen.wipe(&mut self.frame);
     }
 
     fn show_frame(&mut self) -> io::Result<()> {
@@ -332,7 +336,8 @@ impl Session {
     /// Writes what the turn has composed, and below it the line being typed, if it is to be seen.
     fn show(&mut self, with_line: bool) -> io::Result<()> {
         if with_line {
-            self.screen.paint(&mut self.frame, self.terminal.size(), self.editor.line(), self.editor.cursor());
+            let shown = Shown { prompt: &self.prompt, text: self.editor.line(), cursor: self.editor.cursor() };
+            self.screen.paint(&mut self.frame, self.terminal.size(), shown);
         }
         if !self.frame.is_empty() {
             self.terminal.write(&self.frame)?;
@@ -345,7 +350,7 @@ impl Session {
     fn leave_screen(&mut self) {
         match self.editor.line() {
             "" => self.wipe(),
-            line => self.screen.commit(&mut self.frame, self.terminal.size(), line),
+            line => self.screen.commit(&mut self.frame, &self.prompt, line),
         }
         // A terminal that is gone shows nothing.
         _ = self.show(false);

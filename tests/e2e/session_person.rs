@@ -84,11 +84,11 @@ impl Person {
 
     /// Gives the terminal another width.
     pub(crate) fn resize(&mut self, columns: u16) {
-        let size = Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let [height, width] = [ROWS, columns].map(|length| NonZeroU16::new(length).expect("not zero"));
         let (shown, _) = &*self.shown;
         let mut shown = shown.lock().expect("a screen");
-        shown.emulator.set_size(height, width);
+        let height = shown.emulator.screen().size().0;
+        let size = Winsize { ws_row: height.get(), ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        shown.emulator.set_size(height, NonZeroU16::new(columns).expect("not zero"));
         tcsetwinsize(&self.terminal.programs, size).expect("a size");
     }
 
@@ -107,11 +107,11 @@ impl Person {
         self.wait_until(&format!("{lines:#?}"), |screen| lines_of(screen) == lines);
     }
 
-    /// Waits until the line being typed is this one, with the cursor at its end, which is in the given column.
+    /// Waits until the last row is this one, with the place where typing goes in the given column.
     pub(crate) fn wait_for_input(&self, line: &str, column: u16) {
         self.wait_until(&format!("{line:?} with the cursor in column {column}"), |screen| {
             let last = lines_of(screen).pop().unwrap_or_default();
-            last == line && screen.cursor_position().1 == column
+            last == line && cursor(screen).is_some_and(|cursor| cursor.1 == column)
         });
     }
 
@@ -122,7 +122,7 @@ impl Person {
             changed.wait_timeout_while(shown.lock().expect("a screen"), DEADLINE, wait).expect("shown");
         if result.timed_out() {
             let lines = lines_of(shown.emulator.screen());
-            let cursor = shown.emulator.screen().cursor_position();
+            let cursor = cursor(shown.emulator.screen());
             drop(shown);
             panic!("waited in vain for {what}\nshown is {lines:#?} with the cursor at {cursor:?}");
         }
@@ -158,6 +158,13 @@ impl Person {
 fn modes(terminal: &Pty) -> (InputModes, LocalModes) {
     let mode = tcgetattr(&terminal.programs).expect("a terminal");
     (mode.input_modes, mode.local_modes)
+}
+
+/// Row and column of the place where typing goes, which is shown as a reversed character.
+pub(crate) fn cursor(screen: &vt100::Screen) -> Option<(u16, u16)> {
+    let (rows, columns) = (screen.size().0.get(), screen.size().1.get());
+    let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    cells.into_iter().find(|&(row, column)| screen.cell(row, column).is_some_and(vt100::Cell::inverse))
 }
 
 /// The lines shown, down to the last that is not empty, without the blanks at their ends.
