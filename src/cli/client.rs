@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use super::positive_duration;
 use crate::client::{Input, Options, Timeouts};
@@ -51,7 +51,10 @@ complete; 2 wrong usage; 130 after Ctrl-C.";
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
 pub fn client_options(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-    let mut command = ClientArgs::command().mut_args(|argument| argument.hide_env(true));
+    parse(ClientArgs::command().mut_args(|argument| argument.hide_env(true)), arguments)
+}
+
+fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
     let mut args = ClientArgs::from_arg_matches(&matches)?;
     let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
@@ -222,12 +225,14 @@ fn name(text: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Options, clap::Error> {
-        client_options([&["echo-client"], words].concat().into_iter().map(OsString::from))
+    /// Parses a command line, whatever the environment says.
+    fn parsed(words: &[&str]) -> Result<Options, clap::Error> {
+        let command = ClientArgs::command().mut_args(|argument| argument.env(None));
+        parse(command, [&["echo-client"], words].concat().into_iter().map(OsString::from))
     }
 
     fn options(words: &[&str]) -> Options {
-        parse(words).unwrap()
+        parsed(words).unwrap()
     }
 
     #[test]
@@ -254,7 +259,7 @@ mod tests {
     fn only_what_a_room_could_accept_is_a_name() {
         assert_eq!(options(&["-n", "نام"]).name.as_deref(), Some("نام"));
         for name in ["", "a\n/quit", "\u{85}", "two words", &"x".repeat(33)] {
-            assert!(parse(&["--name", name]).is_err(), "{name:?}");
+            assert!(parsed(&["--name", name]).is_err(), "{name:?}");
         }
     }
 
@@ -278,7 +283,7 @@ mod tests {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }
         assert_eq!(options(&["-H", "example.org:7"]).port, 7);
-        let error = parse(&["-H", "example.org:7", "-p", "7"]).unwrap_err();
+        let error = parsed(&["-H", "example.org:7", "-p", "7"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
     }
 
