@@ -5,15 +5,22 @@ mod server;
 
 use std::time::Duration;
 
-pub use client::ClientArgs;
+pub use client::client_options;
 pub use server::ServerArgs;
+
+/// A duration with its unit: `500ms`, `5s`, `1h 30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Err(_) if text.parse::<f64>().is_ok() => Err(format!("{text} what? for example {text}s")),
+        outcome => outcome.map_err(|error| error.to_string()),
+    }
+}
 
 /// A duration that is not zero: zero would fail at once, or mean "for ever" to the system.
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than zero".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
+        duration => Ok(duration),
     }
 }
 
@@ -21,12 +28,21 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use clap::CommandFactory;
 
+    use super::client::ClientArgs;
     use super::*;
 
     #[test]
     fn the_command_lines_are_sound() {
         ServerArgs::command().debug_assert();
         ClientArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn a_duration_needs_a_unit() {
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("5"), Err("5 what? for example 5s".to_owned()));
+        assert_eq!(positive_duration("5"), Err("5 what? for example 5s".to_owned()));
+        assert!(positive_duration("0s").is_err() && duration("0s").is_ok() && duration("soon").is_err());
     }
 
     #[test]

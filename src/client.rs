@@ -1,45 +1,64 @@
-//! The blocking client: sends a message, reads the reply at the same time, and knows whether it is whole.
+//! The blocking client: sends a message, reads the reply at the same time, and knows whether it is complete.
+//!
+//! A program that embeds the client starts from [`connect`] and calls [`exchange()`] or [`check()`]:
+//!
+//! ```
+//! use std::io::Cursor;
+//! use std::sync::Arc;
+//! use std::thread;
+//!
+//! use sockets::client::{Progress, Timeouts, check, connect, exchange};
+//! use sockets::config::{Config, Log};
+//! use sockets::Server;
+//!
+//! // Any echo server will do. This one runs in a thread of this program.
+//! let server = Server::bind(&Config { port: 0, log: Log::Off, ..Config::default() })?;
+//! let (port, stopper) = (server.local_addr().port(), server.stopper());
+//! let server = thread::spawn(move || server.run());
+//!
+//! let peer = connect("localhost", port, Timeouts::default())?;
+//! let progress = Arc::new(Progress::default());
+//! let mut reply = Vec::new();
+//! exchange(Cursor::new("Hello, world!"), peer, &mut reply, &progress)?;
+//! assert_eq!(reply, b"Hello, world!");
+//! assert_eq!(progress.received(), 13);
+//!
+//! // The same as a health check that takes at most three seconds.
+//! let mut timeouts = Timeouts::default();
+//! timeouts.total = Some(std::time::Duration::from_secs(3));
+//! let peer = connect("localhost", port, timeouts)?;
+//! check(Cursor::new("still there?"), peer, &Arc::default())?;
+//!
+//! stopper.stop()?;
+//! server.join().expect("the server does not panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`run`] is all of `echo-client`.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `exchange` | writes and reads at once over any reader and writer; says what went wrong |
-//! | `session` | what is typed on a terminal goes out, what comes appears above it |
-//! | `room` | tells a room from an echo |
-//! | `check` | compares both directions in constant memory |
-//! | `printer` | the reply as people and pipes want it on standard output |
-//! | `meter` | the progress of a long transfer on a terminal |
-//!
-//! [`run`] puts them together as `echo-client` does. A program that wants the exchange alone starts from
-//! [`connect`] and [`exchange()`]:
-//!
-//! ```no_run
-//! use std::io::Cursor;
-//! use std::sync::Arc;
-//!
-//! use sockets::client::{Error, Progress, Timeouts, connect, exchange};
-//!
-//! fn main() -> Result<(), Error> {
-//!     let peer = connect("localhost", 8888, Timeouts::default())?;
-//!     let mut reply = Vec::new();
-//!     exchange(Cursor::new("Hello, world!"), peer, &mut reply, &Arc::new(Progress::default()))?;
-//!     assert_eq!(reply, b"Hello, world!");
-//!     Ok(())
-//! }
-//! ```
+//! | `connect` | resolves a name and connects to the first address that answers |
+//! | `exchange` | writes and reads at the same time, over any reader and writer |
+//! | `check` | compares the reply with the message in constant memory |
+//! | `room` | tells a room from an echo server, and takes a name in it |
+//! | `session` | an interactive session on a terminal |
+//! | `printer` | the reply on standard output |
+//! | `meter` | what a person sees on standard error while waiting |
+//! | `error`, `options` | what can go wrong, and what [`run`] is told |
 
-use std::fmt;
 use std::io::{self, Cursor, IsTerminal, Read};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::cli::ClientArgs;
-use crate::error::reason;
-
 mod check;
+mod connect;
+mod error;
 mod exchange;
 mod meter;
+mod options;
 mod printer;
 mod room;
 mod session;
@@ -47,77 +66,98 @@ mod session;
 mod tests;
 
 pub use check::check;
+use connect::done_by;
+pub use connect::{Timeouts, connect};
+pub use error::{Error, Failure, Undelivered};
 pub use exchange::{HalfClose, Peer, Progress, exchange};
+pub use options::{Input, Options};
 use printer::Printer;
-use room::Beginning;
+use room::Dialog;
 
-/// How what the command line asks for ended, where it did not fail.
+/// How much longer than its deadline a transfer may take to print what has come, before it is abandoned.
+const PRINT_GRACE: Duration = Duration::from_millis(100);
+
+/// How [`run`] ended, if it did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// All was done.
     Done,
-    /// A session was ended by Ctrl-C.
+    /// Ctrl-C ended a session.
     Interrupted,
 }
 
-/// Does what the command line of `echo-client` says: from connecting to the last byte on standard output.
+/// Runs `echo-client`: from connecting to the last byte on standard output.
 ///
-/// A message of the command line and a standard input are exchanged; a terminal gets a session. A standard output that
-/// its reader has closed is no error: whoever closed it has seen enough.
+/// A closed standard output is no error: its reader, such as `head`, has seen enough.
 ///
-/// `ends_at_once` says whether the caller ends the program at once on Ctrl-C. A session, which has a terminal to put
-/// back first, unsets it and sees to signals itself.
+/// `ends_at_once` tells whether the caller ends the program at once on Ctrl-C. A session has to restore the terminal
+/// first, so it clears the flag and handles signals itself.
+///
+/// A room is no echo, so its reply may be shorter than the message. A peer counts as a room if it greets as a room
+/// does and the message does not begin with such a greeting itself. A name is asked for before anything else is sent,
+/// but only in a room, for whose greeting the client waits at most a second.
 ///
 /// # Errors
 ///
-/// All those of [`connect`], [`exchange()`] and [`check()`], and [`Error::Gone`]. What came of the reply is printed
-/// even so. The reply of a room is no echo: it may be shorter than the message. A peer is taken for a room where a
-/// name is given, or where it greets as a room does and the message does not begin like that.
-pub fn run(args: &ClientArgs, ends_at_once: &AtomicBool) -> Result<End, Error> {
-    let timeouts = Timeouts { connect: args.connect_timeout, progress: args.timeout };
-    let peer = connect(&args.host, args.port, timeouts)?;
-    if args.is_open_ended() && session::is_wanted() {
-        return session::run(peer, args, ends_at_once);
+/// Those of [`connect`], [`exchange()`] and [`check()`], and those of rooms and sessions. What has come of the reply
+/// is printed first.
+pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
+    if options.input == Input::Terminal && session::is_wanted() {
+        return session::run(connect_visibly(options)?, options, ends_at_once);
     }
+    let deadline = options.timeouts.deadline().and_then(|deadline| deadline.checked_add(PRINT_GRACE));
     let progress = Arc::new(Progress::default());
-    match args.message() {
-        Some(message) => deliver(Cursor::new(message), peer, args, &progress)?,
-        None => {
-            // On a terminal that shows the reply, or takes the input, the meter would be in the way.
-            let is_watched =
-                io::stderr().is_terminal() && !io::stdin().is_terminal() && (args.check || !io::stdout().is_terminal());
-            meter::show_during(is_watched, &progress, || deliver(io::stdin(), peer, args, &progress))?;
+    let (owned_options, shared_progress) = (options.clone(), Arc::clone(&progress));
+    // The transfer observes its deadline by itself, unless standard output is blocked.
+    match done_by(deadline, move || transfer(&owned_options, &shared_progress)) {
+        Ok(outcome) => outcome.map(|()| End::Done),
+        Err(reason) if reason.kind() == io::ErrorKind::TimedOut => {
+            Err(progress.failure(&peer_name(&options.host, options.port), Failure::Late))
         }
+        Err(reason) => Err(Error::Input(reason)),
     }
-    Ok(End::Done)
 }
 
-/// Sends `input` and checks or prints the reply.
+/// Connects, and tells a person who has to wait for that.
+fn connect_visibly(options: &Options) -> Result<Peer<TcpStream>, Error> {
+    let notice = format!("connecting to {}...", peer_name(&options.host, options.port));
+    meter::announce(&notice, || connect(&options.host, options.port, options.timeouts))
+}
+
+/// Sends a message or standard input, and checks or prints the reply.
+fn transfer(options: &Options, progress: &Arc<Progress>) -> Result<(), Error> {
+    let peer = connect_visibly(options)?;
+    if let Input::Message(message) = &options.input {
+        return deliver(Cursor::new(message.clone()), peer, options, progress);
+    }
+    // On a terminal that shows the reply, or takes the input, the meter would be in the way.
+    let is_watched = !io::stdin().is_terminal() && (options.check || !io::stdout().is_terminal());
+    meter::show_during(is_watched, progress, || deliver(io::stdin(), peer, options, progress))
+}
+
 fn deliver(
     input: impl Read + Send + 'static,
     peer: Peer<TcpStream>,
-    args: &ClientArgs,
+    options: &Options,
     progress: &Arc<Progress>,
 ) -> Result<(), Error> {
-    if args.check {
+    if options.check {
         return check(input, peer, progress);
     }
     let stdout = io::stdout();
-    let printer = Printer::new(stdout.lock(), args.message().is_some(), stdout.is_terminal() && !args.raw);
-    let (message, reply) = (Beginning::default(), Beginning::default());
-    let input = Cursor::new(args.opening()).chain(message.of(input));
-    let mut output = reply.of(printer);
-    let outcome = match exchange(input, peer, &mut output, progress) {
-        Err(Error::Peer { failure: Failure::Short, .. })
-            if args.name.is_some() || (reply.is_greeting() && !message.is_greeting()) =>
-        {
-            Ok(())
-        }
-        outcome => outcome,
-    };
+    let is_line = matches!(options.input, Input::Message(_));
+    let printer = Printer::new(stdout.lock(), is_line, stdout.is_terminal() && !options.raw);
+
+    let name = options.name.as_deref();
+    let (peer, has_name) = room::enter(peer, name)?;
+    let peer_name = peer.name.clone();
+    let dialog = Dialog::default();
+    let mut output = dialog.reply(printer);
+    let outcome = exchange(dialog.message(input), peer, &mut output, progress);
+    let outcome = dialog.judge(outcome, peer_name, name, has_name);
     let printed = match outcome {
         Err(_) if progress.received() == 0 => Ok(()),
-        _ => output.stream.finish().map_err(Error::Output),
+        _ => output.output.finish().map_err(Error::Output),
     };
     match outcome.and(printed) {
         Err(Error::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -125,137 +165,7 @@ fn deliver(
     }
 }
 
-/// How long to wait for a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For the connection, at each address of the name. Default: 5 s.
-    pub connect: Duration,
-    /// For any progress of an exchange that waits for the peer alone, see [`Peer::timeout`]. Default: 30 s.
-    pub progress: Duration,
+/// What errors and notices call a server.
+fn peer_name(host: &str, port: u16) -> String {
+    format!("{host} port {port}")
 }
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { connect: Duration::from_secs(5), progress: Duration::from_secs(30) }
-    }
-}
-
-/// Connects to the first address of `host` that answers. Small writes go out at once (`TCP_NODELAY`).
-///
-/// # Errors
-///
-/// [`Error::Connect`] if the name cannot be resolved or no address answers within `timeouts.connect`; the
-/// reason is that of the first address, which is the one that the system prefers.
-pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<TcpStream>, Error> {
-    let name = format!("{host} port {port}");
-    match connect_any(host, port, timeouts) {
-        Ok((reader, writer)) => Ok(Peer { name, timeout: timeouts.progress, reader, writer }),
-        Err(reason) => Err(Error::Connect { peer: name, reason }),
-    }
-}
-
-fn connect_any(host: &str, port: u16, timeouts: Timeouts) -> io::Result<(TcpStream, TcpStream)> {
-    // A timed out read or write is the chance to see whether anything moved at all. Four chances in each
-    // timeout end a stalled exchange at most a quarter late. (The system takes no zero for a timeout.)
-    let tick = (timeouts.progress / 4).max(Duration::from_millis(1));
-    let mut first_reason = None;
-    for address in (host, port).to_socket_addrs()? {
-        let stream = match TcpStream::connect_timeout(&address, timeouts.connect) {
-            Ok(stream) => stream,
-            Err(reason) => {
-                first_reason.get_or_insert(reason);
-                continue;
-            }
-        };
-        // Where nobody listens on a high port of this machine, the system may pick that very port as ours
-        // and connect the socket to itself, which echoes perfectly.
-        if stream.local_addr()? == stream.peer_addr()? {
-            first_reason.get_or_insert(io::Error::other("Nobody listens there"));
-            continue;
-        }
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(tick))?;
-        stream.set_write_timeout(Some(tick))?;
-        return Ok((stream.try_clone()?, stream));
-    }
-    Err(first_reason.unwrap_or_else(|| io::Error::other("The name has no address")))
-}
-
-/// Why an exchange failed. Each is displayed as one sentence, without a full stop.
-#[derive(Debug)]
-pub enum Error {
-    /// No connection came about.
-    Connect {
-        /// What was to be connected to, as in `localhost port 8888`.
-        peer: String,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// The message could not be read. What could was sent, and its echo was put out.
-    Input(io::Error),
-    /// The reply could not be put out.
-    Output(io::Error),
-    /// The peer ended a session, or the connection broke.
-    Gone {
-        /// The peer's name, see [`Peer::name`].
-        peer: String,
-        /// What the system said, if the peer did not end the session in an orderly way.
-        reason: Option<io::Error>,
-    },
-    /// The peer did not send the message back.
-    Peer {
-        /// The peer's name, see [`Peer::name`].
-        peer: String,
-        /// What it did instead.
-        failure: Failure,
-        /// Bytes of the message that had been read from the input by then.
-        sent: u64,
-        /// Bytes of the reply that had come back by then.
-        received: u64,
-    },
-}
-
-/// What a peer does that is no echo.
-#[derive(Debug)]
-pub enum Failure {
-    /// It neither took nor sent anything for so long, see [`Peer::timeout`].
-    TimedOut(Duration),
-    /// The connection broke: reset, most often.
-    Broken(io::Error),
-    /// It ended its reply before the input had ended.
-    Early,
-    /// It ended its reply before the whole message had come back.
-    Short,
-    /// What it sent is not the message.
-    Differs,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (peer, failure, sent, received) = match self {
-            Self::Connect { peer, reason: error } => return write!(f, "cannot connect to {peer}: {}", reason(error)),
-            Self::Input(error) => return write!(f, "cannot read the input: {}", reason(error)),
-            Self::Output(error) => return write!(f, "cannot write the output: {}", reason(error)),
-            Self::Gone { peer, reason: None } => return write!(f, "{peer} has ended the session"),
-            Self::Gone { peer, reason: Some(error) } => {
-                return write!(f, "the connection to {peer} broke: {}", reason(error));
-            }
-            Self::Peer { peer, failure, sent, received } => (peer, failure, sent, received),
-        };
-        match failure {
-            Failure::TimedOut(timeout) => {
-                let timeout = humantime::format_duration(*timeout);
-                write!(f, "no progress with {peer} for {timeout} after {received} of {sent} bytes came back")
-            }
-            Failure::Broken(error) => {
-                let reason = reason(error);
-                write!(f, "the connection to {peer} broke after {received} of {sent} bytes came back: {reason}")
-            }
-            Failure::Early => write!(f, "{peer} ended its reply after {received} bytes, before the message was sent"),
-            Failure::Short => write!(f, "{peer} ended its reply after {received} of {sent} bytes"),
-            Failure::Differs => write!(f, "the {received} bytes from {peer} differ from the {sent} bytes sent"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}

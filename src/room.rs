@@ -3,7 +3,7 @@
 //! It knows nothing of connections: it is told who comes, what they say and who goes, and tells a [`Hall`]
 //! who has to hear what.
 
-mod names;
+pub(crate) mod names;
 mod notice;
 #[cfg(test)]
 mod tests;

@@ -1,88 +1,223 @@
 //! The command line of `echo-client`.
 
 use std::ffi::OsString;
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use super::positive_duration;
+use crate::client::{Input, Options, Timeouts};
 use crate::config::DEFAULT_PORT;
+use crate::room::names::is_well_formed;
 
-/// The command line of `echo-client`.
+/// `--help`, after the options.
+const MORE_HELP: &str = "\
+Examples:
+  echo-client 'Hello, world!'                     send a line and print the reply
+  echo-client <video.mp4 | cmp - video.mp4        send a stream
+  echo-client --check --deadline 3s healthy?      a health check
+  echo-client -H example.org:7 -n ann             talk in a room
+  tail -f build.log | echo-client --name builder  post to a room
+
+In a session, on a terminal without a message:
+  Enter         send the line               Ctrl-D        end after the last answers
+  Up, Down      earlier lines               Ctrl-C        end at once
+  Ctrl-A, -E    start, end of the line      Ctrl-L        clear the screen
+  Ctrl-W, -U    delete a word, the line     Ctrl-Z        suspend
+
+In a room:
+  /name NEW     take another name           /msg NAME TEXT  say it to one member
+  /who          list who is here            /quit           leave
+  /help         list the commands           //text          say /text
+
+Durations have a unit: 500ms, 5s, 2m, 1h 30m.
+
+Every option can be set by an environment variable:
+--connect-timeout by ECHO_CONNECT_TIMEOUT, and so on.
+
+Exit status: 0 done; 1 failed: not connected, not delivered, or the reply is not
+complete; 2 wrong usage; 130 after Ctrl-C.";
+
+/// Turns the command line of `echo-client`, which starts with the name of the program, into its options.
+///
+/// # Errors
+///
+/// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
+/// status 2 for wrong usage.
+pub fn client_options(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+    parse(ClientArgs::command().mut_args(|argument| argument.hide_env(true)), arguments)
+}
+
+fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let mut args = ClientArgs::from_arg_matches(&matches)?;
+    let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
+    if args.host.port.is_some() && is_given("port") {
+        if is_given("host") {
+            let reason = "the port is given twice: in --host and with --port";
+            return Err(command.error(ErrorKind::ArgumentConflict, reason));
+        }
+        args.host.port = None;
+    }
+    Ok(args.into())
+}
+
 #[derive(Debug, Parser)]
 #[command(
     name = "echo-client",
     version,
-    about = "Sends a message to an echo server and prints what comes back, or talks to a room",
-    after_help = "Without a message on a terminal it is a session: type lines, Ctrl-D ends it.\n\
-                  Exit status: 0 done; 1 failed (refused, timed out, reset, or the reply ended too early);\n\
-                  2 wrong usage; 130 after Ctrl-C."
+    about = "Send MESSAGE, or standard input, to an echo server and print the reply;\n\
+             on a terminal without MESSAGE, talk in a session",
+    after_long_help = MORE_HELP
 )]
-pub struct ClientArgs {
-    /// The message: words are joined by one space. Without one, or with -, standard input is sent
-    #[arg(value_name = "MESSAGE")]
+pub(super) struct ClientArgs {
+    /// Words to send, joined by one space. Without any, or with -, standard input is sent
+    #[arg(value_name = "MESSAGE", hide_short_help = true)]
     words: Vec<OsString>,
 
-    /// Host to connect to; every address of a name is tried
-    #[arg(short = 'H', long, env = "ECHO_HOST", default_value = "localhost")]
-    pub host: String,
+    /// Server to connect to
+    ///
+    /// A name, of which every address is tried, or an address: example.org, 192.0.2.1, ::1 or fe80::1%eth0. A port
+    /// may follow, then IPv6 addresses need brackets: example.org:7, [::1]:7.
+    #[arg(short = 'H', long, env = "ECHO_HOST", default_value = "localhost", help_heading = "Connection")]
+    host: Host,
 
     /// TCP port of the server
-    #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
-    pub port: u16,
+    #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT, help_heading = "Connection")]
+    port: u16,
 
-    /// Take this name on joining a room (a check, which needs an echo, takes none)
-    #[arg(short, long, env = "ECHO_NAME", value_parser = one_line)]
-    pub name: Option<String>,
+    /// Longest wait for each address
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "ECHO_CONNECT_TIMEOUT",
+        default_value = "5s",
+        value_parser = positive_duration,
+        help_heading = "Connection"
+    )]
+    connect_timeout: Duration,
 
-    /// Print nothing; succeed only if the reply is the message, byte for byte
-    #[arg(long, env = "ECHO_CHECK", value_parser = FalseyValueParser::new())]
-    pub check: bool,
+    /// Longest wait for the server
+    ///
+    /// Fail if the server neither takes nor sends anything for DURATION while the client waits for it.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "ECHO_TIMEOUT",
+        default_value = "30s",
+        value_parser = positive_duration,
+        help_heading = "Connection"
+    )]
+    timeout: Duration,
 
-    /// Print control characters of the reply to a terminal as they are
-    #[arg(long, env = "ECHO_RAW", value_parser = FalseyValueParser::new())]
-    pub raw: bool,
+    /// Longest time for everything
+    ///
+    /// Fail if not everything, from the name resolution to the end of the reply, is done within DURATION. In a
+    /// session, only connecting is limited.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "ECHO_DEADLINE",
+        value_parser = positive_duration,
+        help_heading = "Connection"
+    )]
+    deadline: Option<Duration>,
 
-    /// Give up on an address that does not answer for so long
-    #[arg(long, value_name = "DURATION", env = "ECHO_CONNECT_TIMEOUT", default_value = "5s", value_parser = positive_duration)]
-    pub connect_timeout: Duration,
+    /// Name to take in a room
+    ///
+    /// 1 to 32 letters, digits, - or _ of any script. It is asked for after the greeting of a room, for which the
+    /// client waits at most a second. A check takes no name.
+    #[arg(short, long, env = "ECHO_NAME", value_parser = name, help_heading = "Messages")]
+    name: Option<String>,
 
-    /// Give up when the server neither takes nor sends anything for so long
-    #[arg(long, value_name = "DURATION", env = "ECHO_TIMEOUT", default_value = "30s", value_parser = positive_duration)]
-    pub timeout: Duration,
+    /// Compare the reply instead of printing it
+    ///
+    /// Print nothing, and fail unless the reply is the message, byte for byte.
+    #[arg(long, env = "ECHO_CHECK", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    check: bool,
+
+    /// Print control characters unescaped
+    ///
+    /// On a terminal, the control characters of the reply are escaped without this.
+    #[arg(long, env = "ECHO_RAW", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    raw: bool,
+}
+
+impl From<ClientArgs> for Options {
+    fn from(args: ClientArgs) -> Self {
+        Self {
+            input: args.input(),
+            host: args.host.name,
+            port: args.host.port.unwrap_or(args.port),
+            name: args.name,
+            check: args.check,
+            raw: args.raw,
+            timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout, total: args.deadline },
+        }
+    }
 }
 
 impl ClientArgs {
-    /// The message of the command line, its words joined by one space as echo(1) does; bytes that are no
-    /// UTF-8 are kept. `None` where standard input is to be sent: no word, or a single `-`.
-    pub fn message(&self) -> Option<Vec<u8>> {
+    /// The words joined by one space, as echo(1) does; bytes that are not UTF-8 are kept. Standard input without
+    /// words or with a single `-`.
+    fn input(&self) -> Input {
         let words: Vec<&[u8]> = self.words.iter().map(|word| word.as_bytes()).collect();
         match words[..] {
-            [] | [b"-"] => None,
-            _ => Some(words.join(&b' ')),
+            [] if !self.check => Input::Terminal,
+            [] | [b"-"] => Input::Stdin,
+            _ => Input::Message(words.join(&b' ')),
         }
-    }
-
-    /// Whether nothing says what is to be sent, so that on a terminal it can be a session. (With `-`, standard input
-    /// is sent as it is even from a terminal.)
-    pub fn is_open_ended(&self) -> bool {
-        self.words.is_empty() && !self.check
-    }
-
-    /// What is sent before anything else: the wish for a name, or nothing.
-    pub fn opening(&self) -> Vec<u8> {
-        self.name.iter().flat_map(|name| format!("/name {name}\n").into_bytes()).collect()
     }
 }
 
-/// A text that cannot be taken for several lines. (Whether it is a good name is for the room to say.)
-fn one_line(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("must not be empty".to_owned()),
-        _ if text.contains(char::is_control) => Err("must be one line without control characters".to_owned()),
-        _ => Ok(text.to_owned()),
+/// A host name or address, and the port that may follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Host {
+    name: String,
+    port: Option<u16>,
+}
+
+impl FromStr for Host {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']').ok_or("the closing bracket is missing")?;
+                if !is_ipv6(address) {
+                    return Err("there is no IPv6 address in the brackets");
+                }
+                let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or("")) };
+                (address, port)
+            }
+            None if is_ipv6(text) => (text, None),
+            None => text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))),
+        };
+        if name.is_empty() {
+            return Err("the name of the host is empty");
+        }
+        let port =
+            port.map(str::parse).transpose().map_err(|_| "after the host, only a colon and a port can follow")?;
+        Ok(Self { name: name.to_owned(), port })
+    }
+}
+
+/// Whether `text` is an IPv6 address, which may have a scope id as in `fe80::1%eth0`.
+fn is_ipv6(text: &str) -> bool {
+    let (address, scope) = text.split_once('%').unwrap_or((text, "0"));
+    address.parse::<Ipv6Addr>().is_ok() && !scope.is_empty()
+}
+
+fn name(text: &str) -> Result<String, &'static str> {
+    match is_well_formed(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a name has 1 to 32 letters, digits, - or _"),
     }
 }
 
@@ -90,33 +225,75 @@ fn one_line(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    /// Parses a command line, whatever the environment says.
+    fn parsed(words: &[&str]) -> Result<Options, clap::Error> {
+        let command = ClientArgs::command().mut_args(|argument| argument.env(None));
+        parse(command, [&["echo-client"], words].concat().into_iter().map(OsString::from))
+    }
+
+    fn options(words: &[&str]) -> Options {
+        parsed(words).unwrap()
+    }
+
+    #[test]
+    fn without_arguments_the_options_are_the_defaults() {
+        assert_eq!(options(&[]), Options::default());
+    }
+
     #[test]
     fn words_become_one_message() {
-        let message = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).message();
-        assert_eq!(message(&[]), None);
-        assert_eq!(message(&["-"]), None);
-        assert_eq!(message(&["Hello,", "world!"]), Some(b"Hello, world!".to_vec()));
-        assert_eq!(message(&["-", "-"]), Some(b"- -".to_vec()));
-        assert_eq!(message(&[""]), Some(Vec::new()));
+        let message = |text: &str| Input::Message(text.into());
+        assert_eq!(options(&["Hello,", "world!"]).input, message("Hello, world!"));
+        assert_eq!(options(&["-", "-"]).input, message("- -"));
+        assert_eq!(options(&[""]).input, message(""));
     }
 
     #[test]
-    fn a_name_is_sent_first_and_cannot_be_more_than_a_name() {
-        let opening = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).opening();
-        assert_eq!(opening(&[]), b"");
-        assert_eq!(opening(&["-n", "نام"]), "/name نام\n".as_bytes());
-        for name in ["", "a\n/quit", "\u{85}"] {
-            assert!(ClientArgs::try_parse_from(["echo-client", "--name", name]).is_err(), "{name:?}");
+    fn only_without_a_message_and_a_check_there_can_be_a_session() {
+        assert_eq!(options(&["--name", "ann"]).input, Input::Terminal);
+        assert_eq!(options(&["-"]).input, Input::Stdin);
+        assert_eq!(options(&["--check"]).input, Input::Stdin);
+    }
+
+    #[test]
+    fn only_what_a_room_could_accept_is_a_name() {
+        assert_eq!(options(&["-n", "نام"]).name.as_deref(), Some("نام"));
+        for name in ["", "a\n/quit", "\u{85}", "two words", &"x".repeat(33)] {
+            assert!(parsed(&["--name", name]).is_err(), "{name:?}");
         }
     }
 
     #[test]
-    fn only_without_any_message_there_can_be_a_session() {
-        let is_open_ended = |words: &[&str]| ClientArgs::parse_from([&["echo-client"], words].concat()).is_open_ended();
-        assert!(is_open_ended(&[]));
-        assert!(is_open_ended(&["--name", "ann"]));
-        for words in [["-"], ["hello"], ["--check"]] {
-            assert!(!is_open_ended(&words));
+    fn a_host_may_have_a_port() {
+        for (text, name, port) in [
+            ("example.org", "example.org", None),
+            ("example.org:7", "example.org", Some(7)),
+            ("192.0.2.1:7", "192.0.2.1", Some(7)),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:7", "::1", Some(7)),
+            ("fe80::1%eth0", "fe80::1%eth0", None),
+            ("[fe80::1%2]:7", "fe80::1%2", Some(7)),
+        ] {
+            assert_eq!(text.parse(), Ok(Host { name: name.to_owned(), port }));
         }
+        for text in
+            ["", ":7", "[]", "[]:7", "[::1", "[::1]7", "[::1]:", "[example.org]:7", "a:", "a:x", "a:65536", "1:2:3"]
+        {
+            assert!(text.parse::<Host>().is_err(), "{text:?}");
+        }
+        assert_eq!(options(&["-H", "example.org:7"]).port, 7);
+        let error = parsed(&["-H", "example.org:7", "-p", "7"]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+    }
+
+    #[test]
+    fn the_short_help_fits_on_one_screen() {
+        let help = ClientArgs::command().mut_args(|argument| argument.hide_env(true)).term_width(80).render_help();
+        let help = help.to_string();
+        println!("{help}");
+        assert!(help.lines().count() < 24);
+        let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
+        assert!(help.lines().all(is_one_line));
     }
 }

@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
 
-use super::positive_duration;
+use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
 
 /// The command line of `echo-server`.
@@ -92,7 +92,7 @@ pub struct ServerArgs {
     max_queue: usize,
 
     /// When stopping, go on sending what is owed for at most so long
-    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
     grace: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Is the reply the message? Both directions are digested as they pass, so the length does not matter.
+//! Compares the reply with the message. Both directions are digested as they pass, so the length does not matter.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,13 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::{Error, Failure, HalfClose, Peer, Progress, exchange};
 
-/// Does as [`exchange()`] does, but instead of putting the reply out compares it with the message, by length and
-/// SHA-256, in constant memory.
+/// Does what [`exchange()`] does, but compares the reply with the message by length and SHA-256 instead of writing it
+/// to an output. Memory stays constant.
 ///
 /// # Errors
 ///
 /// Those of [`exchange()`], and [`Error::Peer`] with [`Failure::Differs`] unless the reply is the message, byte
-/// for byte.
+/// for byte. A reply that becomes longer than what has been sent so far is a failure at once.
 pub fn check<R, W>(input: impl Read + Send + 'static, peer: Peer<R, W>, progress: &Arc<Progress>) -> Result<(), Error>
 where
     R: Read,
@@ -21,23 +21,26 @@ where
 {
     let name = peer.name.clone();
     let sent = Arc::new(Mutex::new(Sha256::new()));
-    let mut received = Digesting(Sha256::new());
-    exchange(Digested { input, digest: Arc::clone(&sent) }, peer, &mut received, progress)?;
-
+    let mut received = Received { digest: Sha256::new(), progress: Arc::clone(progress) };
+    match exchange(Sent { input, digest: Arc::clone(&sent) }, peer, &mut received, progress) {
+        // The only error of this output: the reply is longer than the message.
+        Err(Error::Output(_)) => return Err(progress.failure(&name, Failure::Differs)),
+        outcome => outcome?,
+    }
     let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if progress.sent() == progress.received() && sent.finalize() == received.0.finalize() {
+    if progress.sent() == progress.received() && sent.finalize() == received.digest.finalize() {
         return Ok(());
     }
     Err(progress.failure(&name, Failure::Differs))
 }
 
-/// An input that is digested as it is read.
-struct Digested<R> {
+/// The message: an input that is digested as it is read.
+struct Sent<R> {
     input: R,
     digest: Arc<Mutex<Sha256>>,
 }
 
-impl<R: Read> Read for Digested<R> {
+impl<R: Read> Read for Sent<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(buffer)?;
         self.digest.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..length]);
@@ -45,12 +48,18 @@ impl<R: Read> Read for Digested<R> {
     }
 }
 
-/// An output that keeps nothing but the digest.
-struct Digesting(Sha256);
+/// The reply: an output that keeps only the digest, and fails when it is longer than what has been sent.
+struct Received {
+    digest: Sha256,
+    progress: Arc<Progress>,
+}
 
-impl Write for Digesting {
+impl Write for Received {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
+        if self.progress.received() > self.progress.sent() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.digest.update(bytes);
         Ok(bytes.len())
     }
 

@@ -1,7 +1,7 @@
-//! The exchange: a thread sends the input while the caller's thread puts out what comes back.
+//! The exchange: a thread sends the input while the caller's thread writes what comes back to the output.
 //!
-//! Writing and reading at the same time is what keeps a long message from getting stuck: a server with
-//! any fixed buffer stops reading once nobody takes its echo.
+//! Writing and reading at the same time keeps a long message from getting stuck: a server with any fixed buffer
+//! stops reading while nobody reads its echo.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,30 +11,45 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Error, Failure};
+use super::{Error, Failure, Timeouts};
 
-/// What is read and written at once, in bytes, in each direction.
+/// The size of each read and write, in bytes, in each direction.
 const BUFFER: usize = 64 << 10;
 
 /// How long the sending thread may take to notice that its input has ended once the reply has. It needs
-/// microseconds; only an input that really has not ended makes anyone wait so long.
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// microseconds; this time passes only if the input really has not ended.
+const SENDER_GRACE: Duration = Duration::from_millis(100);
 
-/// The other end of an exchange: where the message goes and the reply comes from.
+/// The other end of an exchange: the message goes to it and the reply comes from it.
+///
+/// [`connect`](super::connect()) returns one. Over anything else than TCP, [`Peer::new`] makes one from a reader and
+/// a writer.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Peer<R, W = R> {
     /// What errors call it, as in `localhost port 8888`.
     pub name: String,
-    /// How long it may neither take nor send anything. The time runs only while it alone is waited for:
-    /// not while the input has nothing to send, nor while the output takes nothing. It is looked at whenever
-    /// `reader` fails with [`ErrorKind::WouldBlock`] or [`ErrorKind::TimedOut`], so a reader that never
-    /// does is waited for without end.
+    /// How long it may neither take nor send anything. The time runs only while the exchange waits for the peer
+    /// alone: not while the input has nothing to send, nor while the output is blocked. Default: 30 s.
+    ///
+    /// This timeout and the deadline are checked whenever a read returns, so a `reader` has to fail with
+    /// [`ErrorKind::WouldBlock`] or [`ErrorKind::TimedOut`] now and then: one that blocks for ever makes the exchange
+    /// wait for ever.
     pub timeout: Duration,
+    /// When the whole exchange has to be done, whatever it waits for. Default: `None`.
+    pub deadline: Option<Instant>,
     /// Where the reply comes from.
     pub reader: R,
     /// Where the message goes, unbuffered. A write that fails with [`ErrorKind::WouldBlock`] or
     /// [`ErrorKind::TimedOut`] is tried again.
     pub writer: W,
+}
+
+impl<R, W> Peer<R, W> {
+    /// A peer with the default timeout and without a deadline.
+    pub fn new(name: impl Into<String>, reader: R, writer: W) -> Self {
+        Self { name: name.into(), timeout: Timeouts::default().progress, deadline: None, reader, writer }
+    }
 }
 
 /// A writer that can say that nothing more will come, while the other direction stays open.
@@ -53,14 +68,14 @@ impl HalfClose for TcpStream {
     }
 }
 
-/// How far an exchange has come. Any thread may watch it.
+/// How far an exchange has come. Any thread may read it.
 #[derive(Debug, Default)]
 pub struct Progress {
     sent: AtomicU64,
     received: AtomicU64,
     /// Since when the sending thread has waited for the peer; `None` while it waits for its input.
     awaits_peer_since: Mutex<Option<Instant>>,
-    /// Nobody waits for the sending thread any more.
+    /// The exchange has returned or is about to: nobody waits for the sending thread any more.
     is_over: AtomicBool,
 }
 
@@ -75,7 +90,7 @@ impl Progress {
         self.received.load(Relaxed)
     }
 
-    /// The error for what `peer` did, at this point.
+    /// The error for what `peer` did, with the counts of this moment.
     pub(super) fn failure(&self, peer: &str, failure: Failure) -> Error {
         Error::Peer { peer: peer.to_owned(), failure, sent: self.sent(), received: self.received() }
     }
@@ -89,14 +104,14 @@ impl Progress {
     }
 }
 
-/// Sends `input` to `peer`, half-closes, and writes to `output` what comes back until the peer ends its reply:
-/// no more, and no less. `output` is flushed after every read. Memory stays constant, whatever the length.
+/// Sends `input` to `peer`, half-closes, and writes what comes back to `output` until the peer ends its reply.
+/// `output` is flushed after every read. Memory stays constant, whatever the length.
 ///
-/// Returns once the reply has ended and is at least as long as the message. A longer one is put out too;
-/// `progress`, which starts at zero, tells. Whether it is the same bytes is the question of [`check`](super::check()).
+/// Succeeds if the reply is at least as long as the message. A longer reply is written too; `progress`, which starts
+/// at zero, has the lengths. [`check`](super::check()) also compares the bytes.
 ///
 /// The input is read by a thread of its own. If the peer ends early while that thread is stuck in a read (a
-/// terminal, an idle pipe), the exchange returns at once and leaves it behind; it ends when its read does.
+/// terminal, an idle pipe), the exchange returns at once and leaves the thread behind; it ends when its read does.
 ///
 /// # Errors
 ///
@@ -112,18 +127,19 @@ where
     R: Read,
     W: HalfClose + Send + 'static,
 {
-    let Peer { name, timeout, reader, writer } = peer;
+    let Peer { name, timeout, deadline, reader, writer } = peer;
     let (report, reported) = mpsc::channel();
     let sending = Arc::clone(progress);
-    thread::spawn(move || report.send(send(input, writer, &sending)));
+    let sender = thread::Builder::new().spawn(move || report.send(send(input, writer, &sending)));
+    sender.map_err(Error::Input)?;
 
-    let received = receive(reader, output, timeout, progress);
+    let received = receive(reader, output, timeout, deadline, progress);
     progress.is_over.store(true, Relaxed);
 
-    // The reply is as long as it will get; whether that is long enough is known when the input has ended. If
-    // both directions failed, the input's failure is the cause: without it the peer had not been done.
+    // The reply is complete; whether it is long enough is known when the input has ended. If both directions failed,
+    // the failure of the input came first: it made the sending thread half-close, and the peer answered that.
     let sent = match received {
-        Ok(()) => reported.recv_timeout(LAST_WORD),
+        Ok(()) => reported.recv_timeout(SENDER_GRACE),
         Err(_) => reported.try_recv().map_err(|_| RecvTimeoutError::Timeout),
     };
     match (sent, received) {
@@ -165,8 +181,8 @@ fn send(mut input: impl Read, mut writer: impl HalfClose, progress: &Progress) -
                     rest = &rest[length..];
                     progress.set_sender_awaits_peer_since(Some(Instant::now()));
                 }
-                // Whether this has gone on for too long is for the receiving thread to say, which knows
-                // whether the peer is stuck or only waits for us to take its echo.
+                // Only the receiving thread can tell whether this has gone on for too long: it knows whether the peer
+                // is stuck or waits for its echo to be read.
                 Err(error) if is_pause(&error) && !progress.is_over.load(Relaxed) => {}
                 Err(error) => return Err(Stop::Peer(Failure::Broken(error))),
             }
@@ -174,17 +190,26 @@ fn send(mut input: impl Read, mut writer: impl HalfClose, progress: &Progress) -
     };
     progress.set_sender_awaits_peer_since(Some(Instant::now()));
     match writer.finish() {
-        // The connection is gone already: reading has told, or will tell, how.
+        // The connection is gone already: reading returns the reason.
         Err(error) if error.kind() != ErrorKind::NotConnected => Err(Stop::Peer(Failure::Broken(error))),
         _ => ended,
     }
 }
 
 /// From the peer to the output until the peer ends its reply.
-fn receive(mut reader: impl Read, output: &mut impl Write, timeout: Duration, progress: &Progress) -> Result<(), Stop> {
+fn receive(
+    mut reader: impl Read,
+    output: &mut impl Write,
+    timeout: Duration,
+    deadline: Option<Instant>,
+    progress: &Progress,
+) -> Result<(), Stop> {
     let mut buffer = vec![0; BUFFER];
     let mut awaits_peer_since = Instant::now();
     loop {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Stop::Peer(Failure::Late));
+        }
         let length = match reader.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(length) => length,
@@ -203,8 +228,8 @@ fn receive(mut reader: impl Read, output: &mut impl Write, timeout: Duration, pr
     }
 }
 
-/// Whether an error only says that nothing happened so far: a signal, or a socket's timeout, which comes
-/// under either of the other two names.
-fn is_pause(error: &io::Error) -> bool {
+/// Whether an error only says that nothing has happened so far: a signal, or the timeout of a socket, which has one
+/// of the other two kinds, depending on the system.
+pub(super) fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }

@@ -1,17 +1,20 @@
 //! The reply on standard output.
 
 use std::io::{self, BufWriter, Write};
+use std::mem;
 
 use crate::escape::{StreamEscaper, Style};
 
 /// Prints a reply: as a line or as the exact bytes, escaped or not.
 pub(super) struct Printer<W: Write> {
     out: BufWriter<W>,
-    /// The reply is one line: it is held back until it is whole (or larger than the buffer), so that the
-    /// lines of clients that share an output do not mix, and gets a newline if it has none.
+    /// The reply is one line: it is held back until it is complete (or larger than the buffer), so that the lines of
+    /// clients that share an output do not mix. It gets a newline if it has none.
     is_line: bool,
-    /// What makes it safe for a terminal; `None` where the bytes are wanted as they are.
+    /// Makes the reply safe for a terminal; `None` to print the exact bytes.
     escaper: Option<StreamEscaper>,
+    /// The last byte escaped was a carriage return, which is left out if a newline follows.
+    holds_return: bool,
     /// The last byte of the reply so far.
     last: Option<u8>,
 }
@@ -19,13 +22,16 @@ pub(super) struct Printer<W: Write> {
 impl<W: Write> Printer<W> {
     pub(super) fn new(out: W, is_line: bool, is_escaped: bool) -> Self {
         let escaper = is_escaped.then(|| StreamEscaper::new(Style::Text));
-        Self { out: BufWriter::new(out), is_line, escaper, last: None }
+        Self { out: BufWriter::new(out), is_line, escaper, holds_return: false, last: None }
     }
 
-    /// The reply is over: prints what was held back.
+    /// Prints what was held back, at the end of the reply.
     pub(super) fn finish(mut self) -> io::Result<()> {
         if let Some(escaper) = &mut self.escaper {
             let mut text = String::new();
+            if self.holds_return {
+                escaper.push(&mut text, b"\r");
+            }
             escaper.finish(&mut text);
             self.out.write_all(text.as_bytes())?;
         }
@@ -43,7 +49,13 @@ impl<W: Write> Write for Printer<W> {
             None => self.out.write_all(bytes)?,
             Some(escaper) => {
                 let mut text = String::new();
-                escaper.push(&mut text, bytes);
+                for piece in bytes.split_inclusive(|&byte| matches!(byte, b'\r' | b'\n')) {
+                    if mem::take(&mut self.holds_return) && piece != b"\n" {
+                        escaper.push(&mut text, b"\r");
+                    }
+                    self.holds_return = piece.ends_with(b"\r");
+                    escaper.push(&mut text, piece.strip_suffix(b"\r").unwrap_or(piece));
+                }
                 self.out.write_all(text.as_bytes())?;
             }
         }
@@ -95,6 +107,16 @@ mod tests {
     fn a_terminal_sees_whole_characters_and_no_controls() {
         assert_eq!(printed(&[b"\x1b[31m\t\xe2", b"\x82", b"\xac\n"], false, true), "\\u{1b}[31m\t€\n".as_bytes());
         assert_eq!(printed(&[b"a\xe2", b"\x82"], true, true), b"a\\xe2\\x82\n");
+    }
+
+    #[test]
+    fn a_terminal_sees_a_line_ending_of_two_bytes_as_one_newline() {
+        for pieces in [&[&b"one\r\ntwo\rthree\r\r\n"[..]][..], &[b"one\r", b"\ntwo", b"\rthree\r", b"\r", b"\n"]] {
+            assert_eq!(printed(pieces, false, true), b"one\ntwo\\rthree\\r\n");
+            assert_eq!(printed(pieces, false, false), pieces.concat());
+        }
+        assert_eq!(printed(&[b"one\r"], false, true), b"one\\r");
+        assert_eq!(printed(&[b"\xe2\r", b"\n"], false, true), b"\\xe2\n");
     }
 
     #[test]

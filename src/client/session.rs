@@ -26,8 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 
-use super::{End, Error, Peer};
-use crate::cli::ClientArgs;
+use super::{End, Error, Options, Peer};
 use crate::config::FOREVER;
 use editor::{Action, Editor};
 use incoming::{Incoming, Look};
@@ -60,12 +59,12 @@ pub(super) fn is_wanted() -> bool {
 
 /// Talks to `peer` until one of the two ends it. From here on signals are seen to here: `ends_at_once`, which has the
 /// program end without further ado, is unset.
-pub(super) fn run(peer: Peer<TcpStream>, args: &ClientArgs, ends_at_once: &AtomicBool) -> Result<End, Error> {
+pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
     let signals = Signals::register().map_err(Error::Input)?;
     ends_at_once.store(false, Relaxed);
     peer.reader.set_nonblocking(true).map_err(Error::Input)?;
     let look = match env::var_os("NO_COLOR") {
-        _ if args.raw => Look::Raw,
+        _ if options.raw => Look::Raw,
         Some(value) if !value.is_empty() => Look::Plain,
         _ => Look::Coloured,
     };
@@ -79,7 +78,8 @@ pub(super) fn run(peer: Peer<TcpStream>, args: &ClientArgs, ends_at_once: &Atomi
         prompt: Prompt { text: PROMPT.to_owned(), styled: 0..0, style: anstyle::Style::new() },
         incoming: Incoming::new(look),
         part_is_due: None,
-        outgoing: args.opening(),
+        name: options.name.clone(),
+        outgoing: Vec::new(),
         broken: None,
         input: Input::Open,
         has_said_goodbye: false,
@@ -113,6 +113,8 @@ struct Session {
     incoming: Incoming,
     /// When the beginning of a line is to be shown without its end.
     part_is_due: Option<Instant>,
+    /// The name to ask for as soon as the peer turns out to be a room.
+    name: Option<String>,
     /// What the peer has not taken yet.
     outgoing: Vec<u8>,
     /// Why nothing more can be sent, where that is so.
@@ -306,6 +308,11 @@ impl Session {
                 self.note_progress();
                 self.wipe();
                 self.incoming.push(&mut self.frame, &buffer[..length]);
+                if self.incoming.is_room()
+                    && let Some(name) = self.name.take()
+                {
+                    self.outgoing.extend_from_slice(format!("/name {name}\n").as_bytes());
+                }
                 self.part_is_due = self.incoming.has_part().then(|| Instant::now() + PAUSE);
                 None
             }

@@ -8,19 +8,26 @@ use std::time::Instant;
 
 use super::*;
 
-/// The timeout where it is to run out, or where it would if it ran while it must not. (Shorter ones run out by
+/// A timeout that is to run out, or that would run out if it ran while it must not. (Shorter ones run out by
 /// themselves on a busy machine.)
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(60);
 
-/// More than the buffers of a loopback connection take, in bytes.
+/// More than the buffers of a loopback connection hold, in bytes.
 const MUCH: usize = 16 << 20;
 
 /// A real connection to a server that does `answer`.
 fn serve(timeout: Duration, answer: impl FnOnce(&mut TcpStream) -> io::Result<()> + Send + 'static) -> Peer<TcpStream> {
+    serve_within(Timeouts { progress: timeout, ..Timeouts::default() }, answer)
+}
+
+fn serve_within(
+    timeouts: Timeouts,
+    answer: impl FnOnce(&mut TcpStream) -> io::Result<()> + Send + 'static,
+) -> Peer<TcpStream> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let peer = connect("127.0.0.1", port, Timeouts { progress: timeout, ..Timeouts::default() }).unwrap();
+    let peer = connect("127.0.0.1", port, timeouts).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     // Once the client has what it came for, writing to it may fail.
     thread::spawn(move || answer(&mut stream));
@@ -41,14 +48,14 @@ fn random(length: usize) -> Vec<u8> {
     std::iter::repeat_with(|| fastrand::u8(..)).take(length).collect()
 }
 
-/// What came out of the exchange of `message`, and how it ended.
+/// The reply to `message`, and how the exchange ended.
 fn exchanged<R: Read, W: HalfClose + Send + 'static>(message: &[u8], peer: Peer<R, W>) -> (Vec<u8>, Result<(), Error>) {
     let mut reply = Vec::new();
     let outcome = exchange(Cursor::new(message.to_vec()), peer, &mut reply, &Arc::default());
     (reply, outcome)
 }
 
-/// An input or a writer's other end that takes or gives one byte of a channel at a time.
+/// The two ends of a pipe that passes one byte at a time.
 struct PipeReader(Receiver<u8>);
 
 impl Read for PipeReader {
@@ -129,7 +136,7 @@ fn a_message_that_no_buffer_holds_comes_back() {
 }
 
 #[test]
-fn a_peer_may_answer_only_when_it_has_heard_everything() {
+fn a_peer_may_answer_only_after_it_has_read_everything() {
     let message = random(MUCH);
     let peer = serve(LONG, |stream| {
         let message = read_all(stream)?;
@@ -147,7 +154,7 @@ fn a_pipe_of_a_few_bytes_is_enough() {
         let (reader, mut server_writer) = pipe(capacity);
         thread::spawn(move || io::copy(&mut server_reader, &mut server_writer));
         let message = random(10_000);
-        let peer = Peer { name: "a pipe".to_owned(), timeout: LONG, reader, writer };
+        let peer = Peer { timeout: LONG, ..Peer::new("a pipe", reader, writer) };
         let (reply, outcome) = exchanged(&message, peer);
         outcome.unwrap();
         assert_eq!(reply, message);
@@ -162,7 +169,7 @@ fn nothing_at_all_is_a_message_too() {
 }
 
 #[test]
-fn a_short_reply_is_put_out_and_fails() {
+fn a_short_reply_is_written_and_fails() {
     let peer = serve(LONG, |stream| {
         let message = read_all(stream)?;
         stream.write_all(&message[..3])
@@ -174,7 +181,7 @@ fn a_short_reply_is_put_out_and_fails() {
 }
 
 #[test]
-fn a_longer_reply_is_put_out_and_succeeds() {
+fn a_longer_reply_is_written_and_succeeds() {
     let peer = serve(LONG, |stream| {
         stream.write_all(b"220 welcome\r\n")?;
         echo(stream)
@@ -252,7 +259,7 @@ fn the_timeout_starts_anew_when_the_output_has_taken_its_piece() {
     }
     let reader = Script(vec![Some(&b"he"[..]), None, Some(b"llo")].into_iter());
     let (_held_open, writer) = pipe(5);
-    let peer = Peer { name: "a script".to_owned(), timeout: SHORT, reader, writer };
+    let peer = Peer { timeout: SHORT, ..Peer::new("a script", reader, writer) };
     let mut output = Sluggish::new(Vec::new());
     exchange(&b"hello"[..], peer, &mut output, &Arc::default()).unwrap();
     assert_eq!(output.inner, b"hello");
@@ -267,7 +274,7 @@ fn the_timeout_does_not_run_while_the_output_takes_nothing() {
 }
 
 #[test]
-fn a_reset_is_told_from_an_end() {
+fn a_reset_is_not_taken_for_an_end() {
     let peer = serve(LONG, |stream| {
         stream.read_exact(&mut [0; 5])?;
         socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))
@@ -330,10 +337,48 @@ fn only_the_very_message_passes() {
 }
 
 #[test]
+fn a_check_fails_as_soon_as_more_comes_back_than_was_sent() {
+    let (input, _held_open) = pipe(1);
+    let (_held, hold) = mpsc::channel::<()>();
+    let peer = serve(LONG, move |stream| {
+        stream.write_all(b"x")?;
+        let _ = hold.recv();
+        Ok(())
+    });
+    let outcome = check(input, peer, &Arc::default());
+    assert!(matches!(outcome, Err(Error::Peer { failure: Failure::Differs, sent: 0, .. })), "{outcome:?}");
+}
+
+#[test]
+fn a_deadline_ends_an_exchange_that_goes_on_and_one_that_waits() {
+    let timeouts = Timeouts { total: Some(SHORT), ..Timeouts::default() };
+    let babble = |stream: &mut TcpStream| loop {
+        stream.write_all(b"blah")?;
+    };
+    let wait = |stream: &mut TcpStream| stream.read_exact(&mut [0; 2]);
+    for peer in [serve_within(timeouts, babble), serve_within(timeouts, wait)] {
+        let begin = Instant::now();
+        let (input, _held_open) = pipe(1);
+        let outcome = exchange(input, peer, &mut io::sink(), &Arc::default());
+        assert!(matches!(outcome, Err(Error::Peer { failure: Failure::Late, .. })), "{outcome:?}");
+        assert!(begin.elapsed() < LONG / 2);
+    }
+}
+
+#[test]
+fn a_scope_belongs_to_an_address_and_is_not_looked_up_as_a_name() {
+    let error = connect("fe80::1%lo", 7, Timeouts::default()).unwrap_err();
+    assert!(matches!(error, Error::Connect { address: Some(_), .. }), "{error:?}");
+}
+
+#[test]
 fn a_refusal_names_host_port_and_reason() {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
     let error = connect("127.0.0.1", port, Timeouts::default()).unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot connect to 127.0.0.1 port {port}: Connection refused"));
+    assert_eq!(
+        error.to_string(),
+        format!("cannot connect to 127.0.0.1 port {port}: Connection refused (is echo-server running?)")
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub const MAX_NAME: usize = 32;
 
 /// Letters and digits of any script, `-` and `_`. The marks with which many scripts write their vowels may
 /// follow a letter; characters that show nothing may not, or two names could look the same.
-pub(super) fn is_well_formed(name: &str) -> bool {
+pub(crate) fn is_well_formed(name: &str) -> bool {
     let is_letter = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_');
     let mut characters = name.chars();
     (1..=MAX_NAME).contains(&name.chars().count())

@@ -3,9 +3,12 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::thread;
+
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::harness::{
     Lines, Process, Pty, Server, assert_same, clean_command, client, feed, has_ipv6, memory, random_bytes, rng, run,
@@ -150,6 +153,24 @@ fn the_environment_sets_what_the_command_line_does_not() {
     server.stop();
 }
 
+#[test]
+fn a_port_may_follow_the_host_and_comes_before_the_environment() {
+    for (bind, host) in [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost"), ("::1", "[::1]")] {
+        if bind == "::1" && !has_ipv6() {
+            continue;
+        }
+        let server = Server::start(&["--bind", bind]);
+        let mut command = bare_client(&["-H", &format!("{host}:{}", server.port), "hello"]);
+        command.env("ECHO_PORT", "1");
+        expect_output(command, b"hello\n");
+        // An option says more than the environment.
+        let mut command = bare_client(&["-p", &server.port.to_string(), "hello"]);
+        command.env("ECHO_HOST", format!("{host}:1"));
+        expect_output(command, b"hello\n");
+        server.stop();
+    }
+}
+
 /// What the client prints on a terminal, line by line.
 fn on_a_terminal(command: Command, input: &[u8]) -> Vec<String> {
     let terminal = Pty::open();
@@ -172,6 +193,7 @@ fn on_a_terminal_control_characters_are_escaped() {
     assert_eq!(on_a_terminal(client(server.port, &[message]), b""), shown);
     let input = [message.as_bytes(), b"\n"].concat();
     assert_eq!(on_a_terminal(client(server.port, &["-"]), &input), shown);
+    assert_eq!(on_a_terminal(client(server.port, &["one\r\ntwo\r\n"]), b""), ["one", "two"]);
     server.stop();
 }
 
@@ -207,16 +229,39 @@ fn a_closed_stdout_is_a_quiet_end() {
 }
 
 #[test]
-fn a_long_transfer_shows_its_progress_on_a_terminal() {
+fn a_long_transfer_shows_its_progress_on_one_row_of_any_terminal() {
     let server = Server::start(&["--quiet"]);
-    let terminal = Pty::open();
-    // The harness keeps stderr for itself: the shell exchanges it for the terminal, which comes as stdin.
-    let mut command = clean_command("sh");
-    command.args(["-c", r#"exec "$0" "$@" 2>&0 </dev/zero"#, env!("CARGO_BIN_EXE_echo-client")]);
-    command.args(["-H", "127.0.0.1", "-p", &server.port.to_string(), "-"]);
-    command.stdin(terminal.stdio()).stdout(Stdio::piped());
-    let mut process = Process::spawn(command);
-    let mut stdout = process.take_stdout();
-    thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-    wait_for_input(&terminal.screen());
+    let path = scratch_file("a-gibibyte-of-zeros");
+    File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");
+    let file = path.to_str().expect("text");
+    // They stall and so take long, because nobody reads their output.
+    let start = |input: &str, columns| {
+        let terminal = Pty::open();
+        let size = Winsize { ws_row: 5, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal.programs, size).expect("a size");
+        // The harness keeps stderr for itself: the shell exchanges it for the terminal, which comes as stdin.
+        let mut command = clean_command("sh");
+        command.args(["-c", r#"exec "$0" "$@" 2>&0 <"$INPUT""#, env!("CARGO_BIN_EXE_echo-client")]).env("INPUT", input);
+        command.args(["-H", "127.0.0.1", "-p", &server.port.to_string(), "-"]);
+        command.stdin(terminal.stdio()).stdout(Stdio::piped()).env("TERM", "xterm");
+        (columns, terminal, Process::spawn(command))
+    };
+    let transfers = [start(file, 100), start(file, 40), start("/dev/zero", 10)];
+    let rows = transfers.map(|(columns, terminal, _process)| {
+        let [height, width] = [5, columns].map(|length| NonZeroU16::new(length).expect("not zero"));
+        let mut emulator = vt100::Parser::new(height, width, 0);
+        // Drawn twice, a line that wraps would leave its first row behind.
+        for _ in 0..2 {
+            wait_for_input(&terminal.screen());
+            let mut buffer = [0; 4096];
+            let length = terminal.screen().read(&mut buffer).expect("read");
+            emulator.process(&buffer[..length]);
+        }
+        emulator.screen().rows(0, columns).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    });
+    std::fs::remove_file(&path).expect("the file is ours");
+    assert!(rows.iter().all(|row| !row.contains('\n')), "{rows:#?}");
+    assert!(rows[0].contains("of 1.00 GiB back") && rows[0].contains("[>"), "{rows:#?}");
+    assert!(rows[1].contains("of 1.00 GiB back"), "{rows:#?}");
+    assert!(rows[2].ends_with("iB"), "{rows:#?}");
 }

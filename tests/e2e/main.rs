@@ -10,6 +10,7 @@ mod chat_ends;
 mod chat_slow;
 mod client;
 mod client_failures;
+mod client_room;
 mod console;
 mod echo;
 mod faults;
