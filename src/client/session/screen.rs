@@ -66,6 +66,12 @@ pub(super) struct Prompt {
     pub(super) style: Style,
 }
 
+impl Prompt {
+    pub(super) fn plain(text: String) -> Self {
+        Self { text, styled: 0..0, style: Style::new() }
+    }
+}
+
 /// What is painted below everything else.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'a> {
@@ -86,6 +92,14 @@ impl Screen {
     pub(super) fn wipe(&mut self, out: &mut Vec<u8>) {
         if mem::take(&mut self.is_painted) {
             out.extend_from_slice(CLEAR);
+            out.extend_from_slice(SHOW_CURSOR);
+        }
+    }
+
+    /// Leaves what is on the screen as it is: what is printed next appears in a row of its own.
+    pub(super) fn abandon(&mut self, out: &mut Vec<u8>) {
+        if mem::take(&mut self.is_painted) {
+            out.push(b'\n');
             out.extend_from_slice(SHOW_CURSOR);
         }
     }
@@ -185,12 +199,12 @@ fn paint_row(out: &mut Vec<u8>, text: &str, row: Range<usize>, marks: &[(Range<u
     for (part, style) in marks {
         let [from, to] = [part.start, part.end].map(|edge| edge.clamp(at, end));
         if from < to {
-            out.extend_from_slice(text[at..from].as_bytes());
+            out.extend_from_slice(&text.as_bytes()[at..from]);
             _ = write!(out, "{style}{}{style:#}", &text[from..to]);
             at = to;
         }
     }
-    out.extend_from_slice(text[at..end].as_bytes());
+    out.extend_from_slice(&text.as_bytes()[at..end]);
 }
 
 /// Appends `text` as others will see it: with what is dangerous on a terminal escaped.
@@ -224,7 +238,7 @@ mod tests {
                 emulator: vt100::Parser::new(height, width, 0),
                 screen: Screen::default(),
                 size: Size { columns, rows },
-                prompt: Prompt { text: "> ".to_owned(), styled: 0..0, style: Style::new() },
+                prompt: Prompt::plain("> ".to_owned()),
             }
         }
 
@@ -332,7 +346,7 @@ mod tests {
     fn a_row_ends_where_it_should_even_if_the_terminal_makes_characters_wider() {
         let mut screen = Screen::default();
         let mut out = Vec::new();
-        let prompt = Prompt { text: "> ".to_owned(), styled: 0..0, style: Style::new() };
+        let prompt = Prompt::plain("> ".to_owned());
         screen.paint(&mut out, Size { columns: 4, rows: 9 }, Input { prompt: &prompt, text: "abcd", cursor: 4 });
         // Autowrap is off while the rows are painted, and as many rows are gone up as down.
         assert_eq!(out, b"\x1b[?25l\x1b[?7l> ab\r\x0bcd\x1b[7m \x1b[0m\x1b[?7h\r\x1b[1A");
