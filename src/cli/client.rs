@@ -26,10 +26,12 @@ Examples:
   tail -f build.log | echo-client --name builder  post to a room
 
 In a session, on a terminal without a message:
-  Enter         send the line               Ctrl-D        end after the last answers
-  Up, Down      earlier lines               Ctrl-C        end at once
-  Ctrl-A, -E    start, end of the line      Ctrl-L        clear the screen
-  Ctrl-W, -U    delete a word, the line     Ctrl-Z        suspend
+  Enter         send the input              Ctrl-D        end after the last answers
+  Alt-Enter     begin another line          Ctrl-C        clear the input, or end
+  Up, Down      earlier input               Ctrl-L        clear the screen
+  Ctrl-R        search earlier input        Ctrl-Z        suspend
+  Ctrl-W, -U    delete a word, the line     Ctrl-_        undo
+  Ctrl-A, -E    start, end of the line      Tab           complete a command or name
 
 In a room:
   /name NEW     take another name           /msg NAME TEXT  say it to one member
@@ -147,6 +149,18 @@ pub(super) struct ClientArgs {
     /// On a terminal, the control characters of the reply are escaped without this.
     #[arg(long, env = "ECHO_RAW", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
     raw: bool,
+
+    /// Do not ring when your name is said
+    ///
+    /// In a session, the terminal's bell rings when somebody says your name or tells you something in private.
+    #[arg(long, env = "ECHO_NO_BELL", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    no_bell: bool,
+
+    /// Show the time of each line
+    ///
+    /// In a session, each line begins with the time, and a line tells when a day begins.
+    #[arg(long, env = "ECHO_TIME", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    time: bool,
 }
 
 impl From<ClientArgs> for Options {
@@ -158,6 +172,8 @@ impl From<ClientArgs> for Options {
             name: args.name,
             check: args.check,
             raw: args.raw,
+            bell: !args.no_bell,
+            time: args.time,
             timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout, total: args.deadline },
         }
     }

@@ -17,6 +17,10 @@ pub struct Options {
     pub check: bool,
     /// Print control characters to a terminal unescaped.
     pub raw: bool,
+    /// Ring the bell of a session's terminal when the person's name is said. Default: `true`.
+    pub bell: bool,
+    /// Show the time of each line in a session.
+    pub time: bool,
     /// How long to wait for the peer.
     pub timeouts: Timeouts,
 }
@@ -42,6 +46,8 @@ impl Default for Options {
             name: None,
             check: false,
             raw: false,
+            bell: true,
+            time: false,
             timeouts: Timeouts::default(),
         }
     }

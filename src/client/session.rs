@@ -77,7 +77,7 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
     let handled = [SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT];
     let signals = Signals::with_pipe(reader, writer, SignalOnly, handled).map_err(Error::Input)?;
     ends_at_once.store(false, Relaxed);
-    let appearance = Appearance { look: look(options), has_bell: true, has_time: false };
+    let appearance = Appearance { look: look(options), has_bell: options.bell, has_time: options.time };
     let mut session = Session {
         terminal: Terminal::open().map_err(Error::Input)?,
         signals,
