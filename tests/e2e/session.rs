@@ -1,6 +1,8 @@
 //! The interactive session: what people see while they type and others do.
 
-use std::io::Write;
+use std::io::{Read, Write};
+
+use chrono::NaiveTime;
 
 use crate::harness::{Server, accept_in_time, client, feed, listener};
 use crate::session_person::{Person, cursor, lines_of};
@@ -130,6 +132,94 @@ fn lines_are_edited_and_remembered() {
     ann.type_in("\x15\x04");
     assert_eq!(ann.expect_end(), (Some(0), String::new()));
     assert_eq!(server.stop_and_read(), ["one three", "one th日r"]);
+}
+
+#[test]
+fn the_first_line_says_where_the_session_is_and_how_to_leave() {
+    let room = Server::start(&["--chat"]);
+    let ann = Person::connect(room.port, &[]);
+    let place = format!("connected to 127.0.0.1 port {}", room.port);
+    ann.wait_for(&format!("{place}, a room: Enter sends, /help lists commands, Ctrl-D ends\n* welcome"));
+    room.stop();
+
+    let echo = Server::start(&[]);
+    let place = format!("connected to 127.0.0.1 port {}: Enter sends, Ctrl-D ends", echo.port);
+    let mut ann = Person::connect(echo.port, &[]);
+    ann.type_in("hello\r");
+    ann.wait_for(&format!("{place}\n> hello\nhello\n>"));
+    // An echo server says nothing by itself.
+    Person::connect(echo.port, &[]).wait_for(&format!("{place}\n>"));
+    echo.stop();
+}
+
+#[test]
+fn what_is_typed_before_the_greeting_is_said_under_the_name() {
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &["--name", "ann"]);
+    let mut peer = accept_in_time(&listener);
+    ann.type_in("hello\r");
+    ann.wait_for("> hello");
+    peer.write_all(b"* welcome, user1; nobody else is here\n").expect("sent");
+    let mut heard = [0; "/name ann\nhello\n".len()];
+    peer.read_exact(&mut heard).expect("two lines");
+    assert_eq!(heard.escape_ascii().to_string(), "/name ann\\nhello\\n");
+}
+
+#[test]
+fn several_lines_are_written_and_sent_together() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::join(&server, "ann");
+    let bob = Person::join(&server, "bob");
+    ann.type_in("one\x1b\rthree\x1b[A\x05\x1b\rtwo\r");
+    bob.wait_for("<ann> one\n<ann> two\n<ann> three");
+
+    let many: String = (0..1000).map(|number| format!("{number}\n")).collect();
+    ann.type_in(&format!("\x1b[200~{many}\x1b[201~\r"));
+    ann.wait_for_input("send 1000 lines? y/n", 21);
+    ann.type_in("n\x03/who\r");
+    ann.wait_for("* here: ann, bob");
+    server.stop();
+}
+
+#[test]
+fn commands_and_names_are_completed() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::join(&server, "ann");
+    let bob = Person::join(&server, "bob");
+    ann.wait_for("is now bob");
+    ann.type_in("/ms\tB\thello\t\r");
+    bob.wait_for("<ann -> bob> hello\n");
+    server.stop();
+}
+
+#[test]
+fn a_mention_rings_the_bell_unless_it_must_not() {
+    let server = Server::start(&["--chat"]);
+    let ann = Person::join(&server, "ann");
+    let quiet = Person::connect(server.port, &["--name", "quiet", "--no-bell"]);
+    quiet.wait_for("is now quiet");
+    let mut bob = Person::join(&server, "bob");
+    bob.type_in("hello Ann and quiet!\r");
+    for (person, rings) in [(&ann, true), (&quiet, false)] {
+        person.wait_for("<bob> hello Ann and quiet!\n");
+        assert_eq!(person.bytes().contains(&0x07), rings);
+    }
+    server.stop();
+}
+
+#[test]
+fn each_line_has_its_time_if_wanted() {
+    let server = Server::start(&["--chat"]);
+    let mut ann = Person::connect(server.port, &["--name", "ann", "--time"]);
+    ann.wait_for("is now ann");
+    ann.type_in("hello\r");
+    ann.wait_until("a time before every line but the input", |screen| {
+        let lines = lines_of(screen);
+        let is_timed =
+            |line: &String| line.get(..6).is_some_and(|time| NaiveTime::parse_from_str(time, "%H:%M ").is_ok());
+        lines.len() == 5 && lines[..4].iter().all(is_timed) && lines[3].ends_with("<ann> hello") && lines[4] == "<ann>"
+    });
+    server.stop();
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use fastrand::Rng;
+use rustix::process::{Signal, kill_process};
 
-use crate::harness::{accept_in_time, client, has, listener, rng};
+use crate::harness::{accept_in_time, clean_command, client, has, listener, rng};
 use crate::session_person::Person;
 use crate::session_tmux::Tmux;
 
@@ -74,6 +75,40 @@ fn a_change_of_width_erases_nothing_and_leaves_nothing_where_rows_are_cut() {
             let (above, input) = rows[begin..].split_at(lines.len());
             // A row that is full may end in a blank, which trimming took away.
             above == lines && input.concat().replace(' ', "") == format!("> {typed}").replace(' ', "")
+        });
+    }
+}
+
+#[test]
+fn what_the_shell_printed_while_the_session_was_stopped_stays() {
+    if !has("tmux") {
+        return;
+    }
+    let (listener, port) = listener();
+    let mut shell = clean_command("env");
+    shell.args(["PS1=$ ", "bash", "--norc"]);
+    let tmux = Tmux::run_in_window("stopped", &shell, 100);
+    let session = client(port, &[""; 0]);
+    let words = std::iter::once(session.get_program()).chain(session.get_args());
+    tmux.type_in(&format!("{}\r", words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")));
+    let mut peer = accept_in_time(&listener);
+    writeln!(peer, "before").expect("sent");
+    tmux.type_in("half a line");
+    tmux.wait_until("the input", |lines| lines.ends_with(&["before".to_owned(), "> half a line".to_owned()]));
+    // A stop that the session does not see, and one that it makes itself.
+    for (number, stop) in ["\x1b", "\x1a"].into_iter().enumerate() {
+        if stop == "\x1a" {
+            tmux.type_in(stop);
+        } else {
+            kill_process(tmux.child(), Signal::STOP).expect("stopped");
+        }
+        tmux.wait_until("the shell", |lines| lines.last().is_some_and(|line| line == "$"));
+        tmux.type_in(&format!("echo from the shell {number}\rfg\r"));
+        tmux.wait_until("the input again", |lines| {
+            lines.contains(&"before".to_owned())
+                && (0..=number).all(|number| lines.contains(&format!("from the shell {number}")))
+                && lines.iter().filter(|line| line.contains("Stopped")).count() == number + 1
+                && lines.last().is_some_and(|line| line == "> half a line")
         });
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
+use rustix::process::Pid;
+
 use crate::harness::{DEADLINE, clean_command, scratch_file};
 
 /// A window of a tmux server of its own.
@@ -14,14 +16,20 @@ pub(crate) struct Tmux {
 impl Tmux {
     /// Runs `client` in a window of this many columns, until its input is there.
     pub(crate) fn start(name: &str, client: &Command, columns: u16) -> Self {
+        let tmux = Self::run_in_window(name, client, columns);
+        tmux.wait_until("the prompt", |lines| lines.last().is_some_and(|line| line.ends_with('>')));
+        tmux
+    }
+
+    /// Runs any program in a window.
+    pub(crate) fn run_in_window(name: &str, program: &Command, columns: u16) -> Self {
         let tmux = Self { socket: scratch_file(&format!("{name}.tmux")) };
         let mut command = clean_command("tmux");
         command.env("LC_ALL", "C.UTF-8").args(["-u", "-f", "/dev/null", "-S"]).arg(&tmux.socket);
         command.args(["set", "-g", "history-limit", "9999", ";", "set", "-g", "status", "off", ";"]);
         command.args(["new-session", "-d", "-y", "12", "-x", &columns.to_string(), "--"]);
-        command.arg(client.get_program()).args(client.get_args());
+        command.arg(program.get_program()).args(program.get_args());
         assert!(command.status().expect("tmux").success());
-        tmux.wait_until("the prompt", |lines| lines.last().is_some_and(|line| line.ends_with('>')));
         tmux
     }
 
@@ -31,6 +39,14 @@ impl Tmux {
 
     pub(crate) fn resize(&self, columns: u16) {
         self.run(&["resize-window", "-x", &columns.to_string()]);
+    }
+
+    /// The child of the program in the window.
+    pub(crate) fn child(&self) -> Pid {
+        let parent = self.run(&["list-panes", "-F", "#{pane_pid}"]);
+        let parent = parent.trim();
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).expect("its children");
+        children.trim().parse().ok().and_then(Pid::from_raw).expect("one child")
     }
 
     /// All lines from the beginning of the scrollback to the last one that is not empty, each in one piece, however
