@@ -26,10 +26,16 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Error, Parser};
 
     use super::client::ClientArgs;
     use super::*;
+
+    /// Parses a command line, whatever the environment says.
+    pub(super) fn parse<P: Parser>(words: &[&str]) -> Result<P, Error> {
+        let command = P::command().mut_args(|option| option.env(None));
+        P::from_arg_matches(&command.try_get_matches_from([&["program"], words].concat())?)
+    }
 
     #[test]
     fn the_command_lines_are_sound() {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::limits::default_max_memory;
+
 /// The port of both programs unless they are told otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
 
@@ -33,7 +35,7 @@ pub struct Config {
     /// Never taken as less than [`RESERVE`]. Default: 64 MiB.
     pub max_pending: usize,
     /// How many bytes are held for all clients together, [`RESERVE`] for each of them not counted.
-    /// Default: 1 GiB.
+    /// Default: 1 GiB, or half of what the cgroup, `RLIMIT_AS` or `RLIMIT_DATA` allows if that is less.
     pub max_memory: usize,
     /// How many clients are served at once. Further ones wait in the kernel's queue, or, with
     /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
@@ -55,10 +57,9 @@ pub struct Config {
     pub chat: bool,
     /// Chat: the longest line in bytes; a longer one is skipped. Default: 64 KiB.
     pub max_line: usize,
-    /// Chat: a client that is owed more bytes than this holds the others up: nothing is read until it has
-    /// taken half of it, and it is closed if it takes less than a sixteenth in
-    /// [`stall_timeout`](Self::stall_timeout). Default: 1 MiB.
-    pub max_queue: usize,
+    /// Chat: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
+    /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
+    pub max_ahead: usize,
     /// How long a stopping server goes on sending what it owes. Default: 1 s.
     pub grace: Duration,
 }
@@ -82,7 +83,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             log_max: 128 << 10,
             max_pending: 64 << 20,
-            max_memory: 1 << 30,
+            max_memory: default_max_memory(),
             max_connections: usize::MAX,
             max_per_ip: usize::MAX,
             allow: Vec::new(),
@@ -91,7 +92,7 @@ impl Default for Config {
             stall_timeout: None,
             chat: false,
             max_line: 64 << 10,
-            max_queue: 1 << 20,
+            max_ahead: 256 << 10,
             grace: Duration::from_secs(1),
         }
     }

@@ -1,17 +1,19 @@
-//! One peer: what is known of its socket, and what it is still owed.
+//! One peer's connection: what is known of its stream, and what is still to be sent to it.
 
+use std::collections::TryReserveError;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 
 use crate::feed::Feed;
-use crate::outbox::Outbox;
-use crate::transport::Stream;
+use crate::outbox::{Outbox, SLICES};
+use crate::transport::{self, Sent, Stream};
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Close {
-    /// The client ended its side, and has been sent all that it was owed.
+    /// The client ended its side, and has been sent everything that was queued for it.
     Finished,
     /// The connection broke, at either end or on the way.
     Broken(ErrorKind),
@@ -19,16 +21,16 @@ pub enum Close {
     Stopping,
     /// The client asked to leave the room.
     Quit,
-    /// The client did not take what it was owed.
+    /// The client did not read what was queued for it.
     TooSlow,
-    /// Nothing went in either direction.
+    /// No byte went in either direction for the idle timeout.
     Idle,
-    /// There is no room for another client.
+    /// The server is full.
     Full,
 }
 
 impl Close {
-    /// Whether the end was our decision, so that the client may still be sending.
+    /// Whether the server ended the connection, so that the client may still be sending.
     fn is_ours(self) -> bool {
         !matches!(self, Close::Finished | Close::Broken(_))
     }
@@ -51,13 +53,13 @@ impl fmt::Display for Close {
 /// Where a connection is on its way from open to closed. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// What comes is taken in.
+    /// Input is read.
     Open,
-    /// Only so many bytes more are taken in: those that had arrived when the server was told to stop.
+    /// Only this many more bytes are read: those that had arrived when the server was told to stop.
     Stopping(usize),
-    /// Nothing more is taken in; what is owed goes out.
+    /// No more input is read; what is queued goes out.
     Draining(Close),
-    /// Our side is ended; what comes is thrown away until the peer ends its side too, because closing a
+    /// Our side has ended; input is discarded until the peer ends its side too, because closing a
     /// socket with unread input sends a reset, which can destroy what the peer has not read yet.
     Lingering(Close),
     /// Over: only to be dropped.
@@ -67,11 +69,11 @@ pub enum Phase {
 /// What one attempt to read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Bytes(usize),
     /// Nothing for now.
     Nothing,
-    /// Nothing any more: the connection has left [`Phase::Open`].
+    /// The end of the input: the connection has left [`Phase::Open`].
     End,
 }
 
@@ -90,9 +92,11 @@ pub struct Connection<S> {
     /// too (tcp(7), `SO_OOBINLINE`). No further event will come for what is behind, so from now on a short
     /// read does not mean that the stream is drained.
     read_closed: bool,
-    /// An event had said so before the peer was no longer to be listened to: a read of what had arrived by then
-    /// should find the end behind it.
+    /// An event had said so before the server was told to stop: a read of what had arrived by then should find
+    /// the end behind it.
     ends_with_stop: bool,
+    /// A write failed for this reason. What was queued is dropped, and nothing more is written.
+    write_error: Option<ErrorKind>,
     received: u64,
     sent: u64,
 }
@@ -108,6 +112,7 @@ impl<S: Stream> Connection<S> {
             writable: true,
             read_closed: false,
             ends_with_stop: false,
+            write_error: None,
             received: 0,
             sent: 0,
         }
@@ -120,39 +125,60 @@ impl<S: Stream> Connection<S> {
         self.read_closed |= read_closed;
     }
 
+    /// Notes that a write may be taken although no event said so. The kernel reports room in a socket only after
+    /// about a third of its buffer has drained, so the progress of a slow reader shows only when a write is tried.
+    pub fn assume_writable(&mut self) {
+        self.writable = true;
+    }
+
     /// Where the connection is on its way.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// How many bytes are owed to the peer.
-    pub fn owed(&self) -> usize {
+    /// Bytes that are queued for the peer.
+    pub fn pending(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Whether all that the peer was owed is sent, by us and by the system. Dropped before that, the stream would lose
-    /// the rest as soon as the peer sends something: nobody is there to read it, and the answer is a reset. (That still
-    /// costs the peer what has just been sent, if the network loses it at that very moment.)
+    /// Bytes that are queued for the peer alone, not in the feed.
+    pub fn private_pending(&self) -> usize {
+        self.outbox.own_len()
+    }
+
+    /// Bytes of memory that are held for the peer alone.
+    pub fn held(&self) -> usize {
+        self.outbox.held()
+    }
+
+    /// The position in the feed of the first byte that is queued for the peer.
+    pub fn first_shared(&self) -> Option<u64> {
+        self.outbox.first_shared()
+    }
+
+    /// Whether everything that was queued for the peer is sent, by us and by the system. If it is dropped before that,
+    /// the stream loses the rest as soon as the peer sends something: nobody is there to read it, and the answer is a
+    /// reset. (That still costs the peer what has just been sent, if the network loses it at that very moment.)
     pub fn has_sent_all(&self) -> bool {
         self.outbox.is_empty() && !self.stream.has_unsent().unwrap_or(true)
     }
 
-    /// How many of the bytes owed to the peer are held for it alone.
-    pub fn held(&self) -> usize {
-        self.outbox.own_len()
-    }
-
-    /// How many bytes have been taken in from the peer.
+    /// Bytes that have been received from the peer. What is discarded at the end does not count.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// How many bytes have been handed to the peer's socket.
+    /// Bytes that have been written to the peer's socket.
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Whether what comes from the peer is still wanted.
+    /// Why writing failed, if it did.
+    pub fn write_error(&self) -> Option<ErrorKind> {
+        self.write_error
+    }
+
+    /// Whether input from the peer is still wanted.
     pub fn takes_input(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Stopping(_))
     }
@@ -166,24 +192,21 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Whether something is owed and a write may take some of it.
+    /// Whether something is queued and a write may take some of it.
     pub fn can_flush(&self) -> bool {
         self.writable && !self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_))
     }
 
     /// Reads once into `buffer`, which must not be empty.
-    ///
-    /// A read that does not fill the buffer has drained the stream: on epoll and kqueue whatever comes later
-    /// is a new event (epoll(7), questions and answers), so no second read is needed to find that out.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let limit = match self.phase {
             Phase::Stopping(unread) => unread.clamp(1, buffer.len()),
             _ => buffer.len(),
         };
-        match self.stream.read(&mut buffer[..limit]) {
-            Ok(0) => self.end_of_input(),
-            Ok(count) => {
-                if count < limit && !self.read_closed {
+        match self.stream.recv(&mut buffer[..limit]) {
+            Ok(transport::Received { count: 0, .. }) => self.end_of_input(),
+            Ok(transport::Received { count, is_drained }) => {
+                if is_drained && !self.read_closed {
                     self.readable = false;
                 }
                 match &mut self.phase {
@@ -195,7 +218,7 @@ impl<S: Stream> Connection<S> {
                     Phase::Stopping(unread) => *unread -= count,
                     _ => {}
                 }
-                // What comes after the end that we decided on is thrown away.
+                // What comes after the end that we decided on is discarded.
                 if self.takes_input() {
                     self.received += count as u64;
                 }
@@ -203,7 +226,10 @@ impl<S: Stream> Connection<S> {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
-                Received::Nothing
+                match self.write_error {
+                    Some(kind) => self.fail(kind),
+                    None => Received::Nothing,
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Received::Nothing,
             Err(error) => self.fail(error.kind()),
@@ -211,8 +237,8 @@ impl<S: Stream> Connection<S> {
     }
 
     /// As [`receive`](Self::receive), but where an event has told of the end, and what came before it leaves room in
-    /// `buffer`, it is looked for at once: who sends a message and half-closes needs no second turn. The phase tells
-    /// whether the end was found.
+    /// `buffer`, the end is looked for at once: a client that sends a message and half-closes needs no second turn.
+    /// The phase tells whether the end was found.
     pub fn receive_to_end(&mut self, buffer: &mut [u8]) -> Received {
         match self.receive(buffer) {
             Received::Bytes(count) if self.read_closed && self.phase == Phase::Open && count < buffer.len() => {
@@ -229,7 +255,10 @@ impl<S: Stream> Connection<S> {
         self.readable = false;
         self.phase = match self.phase {
             Phase::Lingering(close) => Phase::Closed(close),
-            _ => Phase::Draining(Close::Finished),
+            _ => match self.write_error {
+                Some(kind) => Phase::Closed(Close::Broken(kind)),
+                None => Phase::Draining(Close::Finished),
+            },
         };
         Received::End
     }
@@ -237,78 +266,86 @@ impl<S: Stream> Connection<S> {
     fn fail(&mut self, kind: ErrorKind) -> Received {
         self.phase = match self.phase {
             Phase::Lingering(close) => Phase::Closed(close),
-            _ => Phase::Closed(Close::Broken(kind)),
+            _ => Phase::Closed(Close::Broken(self.write_error.unwrap_or(kind))),
         };
         Received::End
     }
 
-    /// Sends `bytes`: straight to the socket while nothing is queued before them, and what the socket does
-    /// not take is queued.
-    pub fn send(&mut self, bytes: &[u8]) {
-        let mut sent = 0;
-        if self.writable && self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_)) {
-            let outcome = self.stream.write(bytes).map(|written| (written, bytes.len()));
-            sent = self.wrote(outcome);
+    /// Sends as many of `bytes` as the stream takes now, if nothing is queued before them. Returns how many.
+    pub fn send_now(&mut self, bytes: &[u8]) -> usize {
+        if bytes.is_empty() || !self.can_send_now() {
+            return 0;
         }
-        self.outbox.push(&bytes[sent..]);
+        let outcome = self.stream.send(&[IoSlice::new(bytes)]);
+        self.wrote(outcome)
     }
 
-    /// Sends a range of the feed, as [`send`](Self::send) does.
+    /// Queues a copy of `bytes`, without sending anything yet.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses memory; then nothing of `bytes` is queued.
+    pub fn queue(&mut self, bytes: &[u8]) -> Result<(), TryReserveError> {
+        if self.write_error.is_some() {
+            return Ok(());
+        }
+        self.outbox.push(bytes)
+    }
+
+    /// Sends a range of the feed: straight to the stream while nothing is queued before it, and what the stream does
+    /// not take is queued.
     pub fn send_shared(&mut self, mut range: Range<u64>, feed: &mut Feed) {
-        while self.writable && self.outbox.is_empty() && !range.is_empty() {
-            let bytes = feed.slice(range.clone());
-            let outcome = self.stream.write(bytes).map(|written| (written, bytes.len()));
+        while !range.is_empty() && self.can_send_now() {
+            let outcome = self.stream.send(&[IoSlice::new(feed.slice(range.clone()))]);
             match self.wrote(outcome) {
                 0 => break,
                 written => range.start += written as u64,
             }
         }
-        self.outbox.push_shared(range, feed);
+        self.queue_shared(range, feed);
     }
 
-    /// Queues a copy of `bytes` without sending anything yet.
-    pub fn owe(&mut self, bytes: &[u8]) {
-        self.outbox.push(bytes);
+    /// Queues a range of the feed, without sending anything yet.
+    pub fn queue_shared(&mut self, range: Range<u64>, feed: &mut Feed) {
+        if self.write_error.is_none() {
+            self.outbox.push_shared(range, feed);
+        }
     }
 
-    /// Queues a range of the feed without sending anything yet.
-    pub fn owe_shared(&mut self, range: Range<u64>, feed: &mut Feed) {
-        self.outbox.push_shared(range, feed);
-    }
-
-    /// How far the peer is behind the end of the feed, in bytes; 0 if it is owed nothing of the feed.
-    pub fn lag(&self, feed: &Feed) -> u64 {
-        self.outbox.first_shared().map_or(0, |position| feed.end() - position)
-    }
-
-    /// Copies what is owed from the feed, so that the feed need not keep it for this peer.
-    pub fn detach(&mut self, feed: &mut Feed) {
-        self.outbox.detach(feed);
-    }
-
-    /// Writes what is owed until nothing is, the socket takes no more, or `budget` bytes have been written,
+    /// Writes what is queued until nothing is, the stream takes no more, or `budget` bytes have been written,
     /// so that one peer with a long queue does not keep the others waiting.
     pub fn flush(&mut self, feed: &mut Feed, budget: usize) {
         let mut written = 0;
         while self.can_flush() && written < budget {
-            let outcome = self.outbox.write_to(&mut self.stream, feed);
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let (count, _) = self.outbox.fill(&mut slices, feed);
+            let outcome = self.stream.send(&slices[..count]);
             match self.wrote(outcome) {
                 0 => break,
-                count => written += count,
+                count => {
+                    self.outbox.advance(count, feed);
+                    written += count;
+                }
             }
+        }
+        if self.write_error.is_some() {
+            self.outbox.clear(feed);
         }
     }
 
-    /// Draws the conclusions from a write of `(written, offered)` bytes; returns how many were written.
+    fn can_send_now(&self) -> bool {
+        self.writable && self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// Draws the conclusions from a write; returns how many bytes were written.
     ///
-    /// A write that takes less than it is offered has filled the socket, and an event follows when there is
-    /// room again, as after one that is refused: the kernel notes both alike (`SOCK_NOSPACE`).
-    fn wrote(&mut self, outcome: io::Result<(usize, usize)>) -> usize {
+    /// A write that fails ends the writing, not the reading: what had arrived before is still there to be read.
+    fn wrote(&mut self, outcome: io::Result<Sent>) -> usize {
         match outcome {
-            Ok((written, offered)) => {
-                self.writable = written == offered;
-                self.sent += written as u64;
-                written
+            Ok(Sent { count, is_blocked }) => {
+                self.writable = !is_blocked;
+                self.sent += count as u64;
+                count
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.writable = false;
@@ -316,13 +353,16 @@ impl<S: Stream> Connection<S> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => 0,
             Err(error) => {
-                self.fail(error.kind());
+                self.write_error = Some(error.kind());
+                self.writable = false;
+                // The read tells what had arrived, and that nothing more will.
+                self.readable = true;
                 0
             }
         }
     }
 
-    /// Takes in only what has arrived by now.
+    /// Reads only what has arrived by now.
     pub fn stop_reading(&mut self) {
         if self.phase == Phase::Open {
             let unread = self.stream.unread().unwrap_or(0);
@@ -332,55 +372,45 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Takes nothing more in, and ends the connection when what is owed has been sent.
+    /// Reads no more, and ends the connection when what is queued has been sent.
     pub fn end(&mut self, close: Close) {
         if self.takes_input() {
             self.phase = Phase::Draining(close);
         }
     }
 
-    /// Ends the connection at once, whatever is owed.
-    pub fn abort(&mut self, close: Close) {
+    /// Ends the connection at once, and drops what is queued. A peer for which something was queued sees a reset: a
+    /// normal end would tell it that it has got everything. And what the system holds for a peer that reads nothing,
+    /// up to some megabytes, would stay for minutes.
+    pub fn abort(&mut self, close: Close, feed: &mut Feed) {
+        if !self.outbox.is_empty() {
+            self.stream.break_off();
+            self.outbox.clear(feed);
+        }
         self.phase = Phase::Closed(close);
-    }
-
-    /// Forgets what is owed; to be called before the connection is dropped.
-    pub fn clear(&mut self, feed: &mut Feed) {
-        self.outbox.clear(feed);
     }
 
     /// Goes on to the next phase where the present one has nothing left to do. Returns whether the
     /// connection waits for [`depart`](Self::depart) now.
-    pub fn settle(&mut self) -> bool {
-        match self.phase {
-            Phase::Draining(close) if self.outbox.is_empty() => {
+    pub fn settle(&mut self, feed: &mut Feed) -> bool {
+        match (self.phase, self.write_error) {
+            (Phase::Closed(close), _) => self.abort(close, feed),
+            (Phase::Draining(_), Some(kind)) => self.abort(Close::Broken(kind), feed),
+            (Phase::Draining(close), None) if self.outbox.is_empty() => {
                 if !close.is_ours() {
                     self.phase = Phase::Closed(close);
                 }
-                true
             }
-            Phase::Closed(_) => true,
-            _ => false,
+            _ => return false,
         }
-    }
-
-    /// To be called before the connection is dropped. A peer that was owed something sees a reset then: an
-    /// orderly end would tell it that it has got everything. And what the system holds for a peer that takes
-    /// nothing, up to some megabytes, would stay for minutes.
-    pub fn break_off_if_owed(&mut self) {
-        if !self.outbox.is_empty() {
-            self.stream.break_off();
-        }
+        true
     }
 
     /// Ends our side of a connection that has [settled](Self::settle). Returns whether it can be dropped;
     /// otherwise it lingers until the peer has read everything and ended its side too.
     pub fn depart(&mut self) -> bool {
-        let Phase::Draining(close) = self.phase else {
-            self.break_off_if_owed();
-            return true;
-        };
-        // Where this fails, the next read says why.
+        let Phase::Draining(close) = self.phase else { return true };
+        // If this fails, the next read says why.
         _ = self.stream.finish();
         self.phase = Phase::Lingering(close);
         self.readable = true;

@@ -1,12 +1,14 @@
 //! The log, on standard output, without ever waiting for it.
 //!
-//! Whoever reads the log may stall (a pipe that nobody reads, a terminal held with Ctrl-S, a full journal) or
-//! go away; neither may delay a connection. Lines wait in a bounded buffer; when it is full whole lines are
-//! dropped, counted, and the count is told when the log flows again.
+//! The reader of the log may stall (a pipe that is not read, a terminal held with Ctrl-S, a full journal) or go away.
+//! Neither may delay a connection. Lines wait in a bounded buffer; when it is full, whole lines are dropped and counted,
+//! and the count is reported when the reader has caught up.
 
 mod output;
 mod record;
 mod sink;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::mem;
@@ -18,46 +20,40 @@ use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Log, LogFormat};
 use crate::event::Event;
-use crate::room::Notice;
 use output::Output;
-use record::{Record, Shown};
+use record::{Excerpt, Record};
 use sink::Sink;
 
-/// Memory that is kept for composing lines, in bytes.
-const KEPT_CAPACITY: usize = 64 << 10;
-
-/// The server's voice on standard output.
+/// The log of a server on standard output.
 #[derive(Debug)]
 pub struct Console {
     output: Output,
-    /// The least important lines that are printed.
+    /// Which lines are printed.
     log: Log,
     log_max: usize,
     clock: Clock,
-    /// The line being composed.
-    line: String,
 }
 
-/// What a server has done, for its operator.
+/// What a server is doing and has done, for its operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Connections there are now.
+    /// Open connections.
     pub connections: usize,
-    /// Connections there have been, those of now included.
+    /// Connections since the start, including the open ones.
     pub connections_total: u64,
-    /// Connections that were closed on arrival, because they may not connect.
+    /// Connections that were closed on arrival: their address may not connect, or has too many connections.
     pub connections_refused: u64,
     /// Messages that were echoed, or lines that were relayed.
     pub messages: u64,
-    /// Bytes that were taken in from clients.
+    /// Bytes received from clients.
     pub bytes_in: u64,
-    /// Bytes that were handed to clients' sockets.
+    /// Bytes written to clients' sockets.
     pub bytes_out: u64,
-    /// Bytes that are held for clients now.
+    /// Memory that is held for clients now, in bytes.
     pub bytes_held: usize,
-    /// Log lines that were dropped because nobody took them.
+    /// Log lines that were dropped because standard output did not take them.
     pub lines_dropped: u64,
-    /// How long the server has been running; serialized in whole seconds.
+    /// Time since the start. It is serialized in whole seconds.
     #[serde(rename = "uptime_seconds", serialize_with = "whole_seconds")]
     pub uptime: Duration,
 }
@@ -78,31 +74,30 @@ impl fmt::Display for Counters {
 }
 
 impl Console {
-    /// A console on standard output, which prints what `config` asks for.
+    /// Creates the log that `config` asks for, on the standard output of this process.
     pub fn new(config: &Config) -> Self {
         Self {
             output: Output::new(if config.log == Log::Off { Sink::Closed } else { Sink::stdout() }),
             log: config.log,
             log_max: config.log_max,
             clock: Clock::new(config.log_format),
-            line: String::new(),
         }
     }
 
-    /// What to register for writable events, so that [`flush`](Self::flush) is called when a stalled reader
-    /// reads again. `None` where standard output never stalls, or cannot be asked.
+    /// The descriptor to watch for writable events, which tell that a stalled reader reads again. `None` if standard
+    /// output never stalls.
     pub fn pollable(&self) -> Option<BorrowedFd<'_>> {
         self.output.pollable()
     }
 
-    /// When [`flush`](Self::flush) has to be called though no event comes.
+    /// When to call [`flush`](Self::flush) at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         self.output.deadline()
     }
 
-    /// How many lines were dropped so far.
+    /// How many lines have been dropped since the start.
     pub fn dropped(&self) -> u64 {
-        self.output.dropped_in_all()
+        self.output.dropped_total()
     }
 
     /// `--- Starting server on port 8888 at 12:43:08 29/01/2018 ---`
@@ -112,80 +107,78 @@ impl Console {
 
     /// `--- Stopping server on port 8888 at 12:43:39 29/01/2018 ---`
     ///
-    /// On a terminal `is_interrupted` says that it shows a `^C`, after which a new line is begun.
+    /// If the server `is_interrupted`, a terminal shows a `^C`, and the line begins below it. There is always room for
+    /// this line.
     pub fn stopped(&mut self, port: u16, is_interrupted: bool) {
+        if self.log < Log::Quiet {
+            return;
+        }
         if is_interrupted && self.output.is_terminal() {
-            self.output.push("\n");
+            self.output.append_reserved(1, |line| line.push('\n'));
         }
-        // The last lines find room, however many wait.
-        if let Some(lines) = self.output.take_dropped() {
-            self.compose(&Record::Dropped { lines });
-            self.output.push(&self.line);
-        }
-        if self.log >= Log::Quiet {
-            self.compose(&Record::Stopped { port });
-            self.output.push(&self.line);
-        }
+        self.report_dropped();
+        self.append_reserved(&Record::Stopped { port });
     }
 
     /// `[12:43:09 29/01/2018] Connections: 2 now, 17 in total, 0 refused; messages: 20; …`
+    ///
+    /// There is room for hundreds of these lines when the log takes no others.
     pub fn counters(&mut self, counters: &Counters) {
-        self.print(Log::Quiet, &Record::Counters(counters));
+        if self.log < Log::Quiet {
+            return;
+        }
+        if !self.output.has_reserve() {
+            self.output.drop_line();
+            return;
+        }
+        self.report_dropped();
+        self.append_reserved(&Record::Counters(counters));
     }
 
-    /// The line of an event, if it has one:
+    /// Logs an event, if such events are logged:
     /// `[12:43:10 29/01/2018] Echoed: 'Hello, world!'`,
     /// `[12:43:10 29/01/2018] <ann> hello` or
     /// `[12:43:10 29/01/2018] Closed: 127.0.0.1:40112, 13 bytes in, 13 bytes out: the client finished`
     pub fn event(&mut self, event: &Event<'_>) {
         match *event {
-            Event::Message { peer, text, length } if self.log >= Log::Messages => {
-                let shown = Shown::new(text, length, self.log_max);
-                self.print(Log::Messages, &Record::Echoed { peer, bytes: length, shown });
+            Event::Message { peer, text, length } => {
+                let excerpt = Excerpt::new(text, length, self.log_max);
+                self.print(Log::Messages, &Record::Echoed { peer, bytes: length, excerpt });
+            }
+            Event::Room { peer, notice } => {
+                self.print(Log::Messages, &Record::of_notice(peer, notice, self.log_max));
             }
             Event::Opened { peer } => self.print(Log::Verbose, &Record::Opened { peer }),
+            Event::Closed { peer, close: reason, received, sent } => {
+                self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
+            }
             Event::Refused { connections, last } => {
                 self.print(Log::Quiet, &Record::Refused { connections, peer: last });
             }
-            Event::Room { peer, notice } => {
-                let line = notice.to_string();
-                let message = &*line;
-                let record = match notice {
-                    Notice::Joined { .. } => Record::Joined { peer, message },
-                    Notice::Renamed { .. } => Record::Renamed { peer, message },
-                    Notice::Said { .. } => Record::Said { peer, message },
-                    Notice::Left { .. } => Record::Left { peer, message },
-                };
-                self.print(Log::Messages, &record);
-            }
-            Event::Closed { peer, close, received, sent } if self.log >= Log::Verbose => {
-                let reason = close.to_string();
-                self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
-            }
-            _ => {}
         }
     }
 
-    /// Whether [`on_ready`](Self::on_ready) will be called when a stalled reader reads again.
+    /// Tells whether events of [`pollable`](Self::pollable) are reported to [`on_ready`](Self::on_ready). Otherwise a
+    /// stalled reader is tried again now and then.
     pub fn set_watched(&mut self, is_watched: bool) {
         self.output.set_watched(is_watched);
     }
 
-    /// An event said that standard output takes more.
+    /// Notes an event that tells that standard output takes more.
     pub fn on_ready(&mut self) {
         self.output.on_ready();
     }
 
-    /// Writes what standard output takes now of the lines that wait, and never waits for it. To be called
-    /// once a turn, and when [`pollable`](Self::pollable) or [`deadline`](Self::deadline) say so. Lines that
-    /// come soon after others wait some milliseconds for more, unless the flush `is_urgent`.
+    /// Writes as many of the waiting lines as standard output takes now, without waiting for it. Call it once a turn and
+    /// at the [`deadline`](Self::deadline). Unless the flush `is_urgent`, lines that come within some milliseconds after
+    /// a flush wait for more.
     pub fn flush(&mut self, now: Instant, is_urgent: bool) {
         self.clock.is_fresh = false;
         if !is_urgent && !self.output.is_due(now) {
             return;
         }
         self.output.flush(now);
-        if self.output.flows()
+        if self.output.has_recovered()
             && let Some(lines) = self.output.take_dropped()
         {
             self.print(Log::Quiet, &Record::Dropped { lines });
@@ -193,34 +186,38 @@ impl Console {
         }
     }
 
-    /// Waits until all lines are written or standard output fails, but not beyond `deadline`: for the last
-    /// lines of a program.
+    /// Waits until the last lines are written or standard output fails, but not beyond `deadline`.
     pub fn finish(&mut self, deadline: Instant) {
         self.output.finish(deadline);
     }
 
     fn print(&mut self, importance: Log, record: &Record<'_>) {
         if self.log >= importance {
-            self.compose(record);
-            if self.output.has_room_for(self.line.len()) {
-                self.output.push(&self.line);
-            }
+            self.output.append(record.estimated_len(), |line| compose(line, record, &mut self.clock));
         }
     }
 
-    fn compose(&mut self, record: &Record<'_>) {
-        self.line.clear();
-        self.line.shrink_to(KEPT_CAPACITY);
-        let (time, format) = self.clock.now();
-        match format {
-            LogFormat::Text => record.write_text(&mut self.line, time),
-            LogFormat::Json => record.write_json(&mut self.line, time),
+    fn append_reserved(&mut self, record: &Record<'_>) {
+        self.output.append_reserved(record.estimated_len(), |line| compose(line, record, &mut self.clock));
+    }
+
+    fn report_dropped(&mut self) {
+        if let Some(lines) = self.output.take_dropped() {
+            self.append_reserved(&Record::Dropped { lines });
         }
-        self.line.push('\n');
     }
 }
 
-/// The time of day as the lines show it: read at most once a turn and formatted at most once a second.
+fn compose(line: &mut String, record: &Record<'_>, clock: &mut Clock) {
+    let (time, format) = clock.now();
+    match format {
+        LogFormat::Text => record.write_text(line, time),
+        LogFormat::Json => record.write_json(line, time),
+    }
+    line.push('\n');
+}
+
+/// The time of day as it is printed: read at most once a turn and formatted at most once a second.
 #[derive(Debug)]
 struct Clock {
     format: LogFormat,
@@ -252,37 +249,5 @@ impl Clock {
             LogFormat::Text => local.format("%H:%M:%S %d/%m/%Y").to_string(),
             LogFormat::Json => local.to_rfc3339_opts(SecondsFormat::Secs, false),
         };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use chrono::Timelike;
-
-    use super::*;
-
-    #[test]
-    fn the_time_is_right_when_the_clock_is_set_back_and_forth() {
-        let mut clock = Clock::new(LogFormat::Json);
-        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_517_229_790);
-        let before_the_epoch = SystemTime::UNIX_EPOCH - Duration::from_secs(7);
-        let hour = Duration::from_secs(3600);
-        let ahead = start + 5 * hour;
-        for now in [start, start, ahead, start, start - 7 * hour, ahead, before_the_epoch, before_the_epoch, start] {
-            clock.set(now);
-            let shown: SystemTime = DateTime::parse_from_rfc3339(&clock.text).expect("RFC 3339").into();
-            assert_eq!(shown, now);
-        }
-    }
-
-    #[test]
-    fn fractions_of_a_second_are_not_shown() {
-        let mut clock = Clock::new(LogFormat::Json);
-        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_517_229_790);
-        for fraction in [0, 1, 999, 1000] {
-            clock.set(begin + Duration::from_millis(fraction));
-            let shown = DateTime::parse_from_rfc3339(&clock.text).expect("RFC 3339");
-            assert_eq!((shown.second(), shown.nanosecond()), (10 + u32::from(fraction == 1000), 0));
-        }
     }
 }

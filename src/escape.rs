@@ -1,18 +1,18 @@
-//! Untrusted bytes become one safe, readable line.
+//! Turns untrusted bytes into one safe, readable line.
 //!
-//! Whatever a peer sends may end up on somebody's terminal or in a log file, where control characters
-//! move the cursor, forge lines and change colours, and bidirectional controls reorder what is read.
-//! Those are escaped; everything else stays as it was typed, combining marks, emoji sequences and all
-//! scripts included. (`{:?}` is not used because it escapes those too; `from_utf8_lossy` is not because
-//! it cannot be reversed.)
+//! What a peer sends may be shown on a terminal or in a log file. There, control characters move the cursor,
+//! forge lines and change colours, and bidirectional controls reorder what is read. Those are escaped; everything
+//! else stays as it was typed: combining marks, emoji sequences and all scripts. (`{:?}` would
+//! escape some of these, and the result of `from_utf8_lossy` cannot be turned back into the bytes.)
 
-/// Which of the harmless characters are escaped as well.
+use std::fmt::{self, Write};
+
+/// How newline, tab and backslash are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// For a log: newline, tab and backslash are escaped too, so that the line stays one physical line
-    /// and can be turned back into the exact bytes.
+    /// Escaped, for a log: the text stays on one physical line and can be turned back into the exact bytes.
     Log,
-    /// For a person's terminal: newline, tab and backslash stay.
+    /// As they are, for a terminal.
     Text,
 }
 
@@ -21,7 +21,7 @@ pub enum Style {
 /// * C0 and C1 controls and DEL: `\n`, `\r`, `\t`, all others as `\u{1b}`;
 /// * bidirectional controls (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), the line and
 ///   paragraph separators U+2028 and U+2029, and U+FEFF: as `\u{202e}`;
-/// * bytes that are no UTF-8: `\xff` each;
+/// * bytes that are not UTF-8: `\xff` each;
 /// * in [`Style::Log`] a backslash: `\\`.
 ///
 /// ```
@@ -32,33 +32,45 @@ pub enum Style {
 /// assert_eq!(line, r"one\ntwo \u{1b}[31m\xff");
 /// ```
 pub fn escape(out: &mut String, bytes: &[u8], style: Style) {
-    // What is all UTF-8 is found out several bytes at a time.
-    if let Ok(text) = str::from_utf8(bytes) {
-        return escape_str(out, text, style);
-    }
-    for chunk in bytes.utf8_chunks() {
-        escape_str(out, chunk.valid(), style);
-        for &byte in chunk.invalid() {
-            push_byte(out, byte);
-        }
-    }
+    // Writing to a string never fails.
+    _ = write_escaped(out, bytes, style);
 }
 
-/// Escapes a byte stream that comes in pieces: a character cut between two pieces stays whole.
+/// Writes `bytes` to `out` as [`escape`] does, without a copy in between: what needs no escape is passed on in the
+/// longest possible pieces.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_escaped(out: &mut impl Write, bytes: &[u8], style: Style) -> fmt::Result {
+    // Checking everything at once is much faster than looking for chunks.
+    if let Ok(text) = str::from_utf8(bytes) {
+        return write_text(out, text, style);
+    }
+    for chunk in bytes.utf8_chunks() {
+        write_text(out, chunk.valid(), style)?;
+        for &byte in chunk.invalid() {
+            write_byte(out, byte)?;
+        }
+    }
+    Ok(())
+}
+
+/// Escapes a byte stream that arrives in pieces. A character that is split between two pieces stays whole.
 #[derive(Debug)]
 pub struct StreamEscaper {
     style: Style,
-    /// The beginning of a character whose end has not come yet: at most three bytes.
+    /// The beginning of a character whose end has not arrived yet: at most three bytes.
     incomplete: Vec<u8>,
 }
 
 impl StreamEscaper {
-    /// An escaper at the beginning of its stream.
+    /// Creates an escaper for the beginning of a stream.
     pub fn new(style: Style) -> Self {
         Self { style, incomplete: Vec::new() }
     }
 
-    /// Appends the next piece to `out`, escaped, holding back a character that is not whole yet.
+    /// Appends the next piece to `out`, escaped. An incomplete character at its end waits for the next piece.
     pub fn push(&mut self, out: &mut String, piece: &[u8]) {
         let joined;
         let bytes = if self.incomplete.is_empty() {
@@ -72,14 +84,14 @@ impl StreamEscaper {
         self.incomplete = bytes[whole..].to_vec();
     }
 
-    /// The stream is over: what was held back can only be bytes that are no UTF-8.
+    /// Ends the stream: an incomplete character will stay so, and its bytes are not UTF-8.
     pub fn finish(&mut self, out: &mut String) {
         escape(out, &std::mem::take(&mut self.incomplete), self.style);
     }
 }
 
-/// How many bytes at the end of `bytes` are the beginning of a UTF-8 character that may still become
-/// whole: 0 to 3. Bytes that no continuation can mend are not counted.
+/// The number of bytes at the end of `bytes`, 0 to 3, that are the beginning of a UTF-8 character and may still be
+/// completed. Bytes that are invalid whatever follows are not counted.
 pub fn incomplete_tail(bytes: &[u8]) -> usize {
     let is_continuation = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
     let last_four = &bytes[bytes.len().saturating_sub(4)..];
@@ -92,39 +104,64 @@ pub fn incomplete_tail(bytes: &[u8]) -> usize {
     }
 }
 
-fn escape_str(out: &mut String, text: &str, style: Style) {
-    let (mut copied, mut at) = (0, 0);
-    loop {
-        at += plain_prefix(&text.as_bytes()[at..]);
-        let Some(character) = text[at..].chars().next() else { break };
-        if needs_escape(character, style) {
-            out.push_str(&text[copied..at]);
-            push_character(out, character);
-            copied = at + character.len_utf8();
+/// Bytes that are looked at together.
+const BLOCK: usize = 32;
+
+fn write_text(out: &mut impl Write, text: &str, style: Style) -> fmt::Result {
+    let bytes = text.as_bytes();
+    let (mut written, mut at) = (0, 0);
+    while at < bytes.len() {
+        at += plain_blocks(&bytes[at..]);
+        let end = bytes.len().min(at + BLOCK);
+        while at < end {
+            // A continuation byte is never a candidate, so a candidate is the beginning of a character.
+            if !IS_CANDIDATE[usize::from(bytes[at])] {
+                at += 1;
+                continue;
+            }
+            let Some(character) = text[at..].chars().next() else { break };
+            let next = at + character.len_utf8();
+            if needs_escape(character, style) {
+                if written < at {
+                    out.write_str(&text[written..at])?;
+                }
+                write_character(out, character)?;
+                written = next;
+            }
+            at = next;
         }
-        at += character.len_utf8();
     }
-    out.push_str(&text[copied..]);
+    out.write_str(&text[written..])
 }
 
-/// How many bytes there are before one that may need an escape. Looks at blocks in which all bytes are treated
-/// alike, which compilers turn into instructions for many bytes at once.
-fn plain_prefix(bytes: &[u8]) -> usize {
-    const BLOCK: usize = 16;
-    let is_plain = |block: &&[u8]| !block.iter().fold(false, |any, &byte| any | may_need_escape(byte));
-    let at = BLOCK * bytes.chunks_exact(BLOCK).take_while(is_plain).count();
-    let rest = &bytes[at..];
-    at + rest.iter().position(|&byte| may_need_escape(byte)).unwrap_or(rest.len())
+/// The length of the blocks at the beginning of `bytes` in which nothing needs an escape. All bytes of a block are
+/// treated alike, without an early exit, so that compilers use instructions that process many bytes at once.
+fn plain_blocks(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let is_ascii_text = |block: &[u8; BLOCK]| {
+        block.iter().fold(true, |all, &byte| all & (byte.wrapping_sub(b' ') <= b'~' - b' ') & (byte != b'\\'))
+    };
+    let has_candidate = |block: &[u8; BLOCK]| block.iter().fold(false, |any, &byte| any | is_candidate(byte));
+    BLOCK * blocks.iter().take_while(|block| is_ascii_text(block) || !has_candidate(block)).count()
 }
 
-/// A cheap first look at single bytes: every character that [`needs_escape`] starts with one of these,
-/// and almost no other does.
-fn may_need_escape(byte: u8) -> bool {
+/// Whether a character that starts with `byte` may [need an escape](needs_escape). Few others start with these bytes.
+const fn is_candidate(byte: u8) -> bool {
     // C2: U+0080 to U+00BF. D8: U+0600 to U+063F. E2: U+2000 to U+2FFF. EF: U+F000 to U+FFFF.
-    const OTHERS: [u8; 6] = [b'\\', 0x7f, 0xc2, 0xd8, 0xe2, 0xef];
-    // Not `any`, which stops at the first: to look at all is what can be done to many bytes at once.
-    OTHERS.iter().fold(byte < b' ', |may, &other| may | (byte == other))
+    // Not `matches!` and `||`, which exit early.
+    (byte < b' ') | (byte == b'\\') | (byte == 0x7f) | (byte == 0xc2) | (byte == 0xd8) | (byte == 0xe2) | (byte == 0xef)
 }
+
+/// [`is_candidate`] for a single byte at a time.
+const IS_CANDIDATE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_candidate(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 fn needs_escape(character: char, style: Style) -> bool {
     match character {
@@ -134,19 +171,29 @@ fn needs_escape(character: char, style: Style) -> bool {
     }
 }
 
-fn push_character(out: &mut String, character: char) {
+fn write_character(out: &mut impl Write, character: char) -> fmt::Result {
     match character {
-        '\n' | '\r' | '\t' | '\\' => out.extend(character.escape_default()),
-        _ => out.extend(character.escape_unicode()),
+        '\\' => out.write_str(r"\\"),
+        '\0'..' ' => out.write_str(C0_CONTROLS[character as usize]),
+        _ => write!(out, "{}", character.escape_unicode()),
     }
 }
 
-fn push_byte(out: &mut String, byte: u8) {
+fn write_byte(out: &mut impl Write, byte: u8) -> fmt::Result {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push_str("\\x");
-    out.push(HEX[usize::from(byte >> 4)].into());
-    out.push(HEX[usize::from(byte & 15)].into());
+    out.write_str(r"\x")?;
+    out.write_char(HEX[usize::from(byte >> 4)].into())?;
+    out.write_char(HEX[usize::from(byte & 15)].into())
 }
+
+/// The escapes of U+0000 to U+001F. A table, so that a peer that sends nothing else costs little.
+#[rustfmt::skip]
+const C0_CONTROLS: [&str; 32] = [
+    r"\u{0}", r"\u{1}", r"\u{2}", r"\u{3}", r"\u{4}", r"\u{5}", r"\u{6}", r"\u{7}",
+    r"\u{8}", r"\t", r"\n", r"\u{b}", r"\u{c}", r"\r", r"\u{e}", r"\u{f}",
+    r"\u{10}", r"\u{11}", r"\u{12}", r"\u{13}", r"\u{14}", r"\u{15}", r"\u{16}", r"\u{17}",
+    r"\u{18}", r"\u{19}", r"\u{1a}", r"\u{1b}", r"\u{1c}", r"\u{1d}", r"\u{1e}", r"\u{1f}",
+];
 
 #[cfg(test)]
 mod tests {
@@ -183,6 +230,21 @@ mod tests {
         }
     }
 
+    /// Text is looked at in blocks: an escape must be found wherever it lies in one, also across two of them.
+    #[test]
+    fn an_escape_is_found_at_every_position() {
+        for (dangerous, shown) in [(&b"\x1b"[..], r"\u{1b}"), ("\u{feff}".as_bytes(), r"\u{feff}"), (b"\xff", r"\xff")]
+        {
+            for plain in ["a", "é", "字"] {
+                for count in 0..3 * BLOCK {
+                    let (before, after) = (plain.repeat(count), plain.repeat(BLOCK));
+                    let bytes = [before.as_bytes(), dangerous, after.as_bytes()].concat();
+                    assert_eq!(escaped(&bytes, Style::Text), [&before, shown, &after].concat());
+                }
+            }
+        }
+    }
+
     #[test]
     fn text_of_all_scripts_stays_readable() {
         for text in ["Grüße", "नमस्ते", "สวัสดี", "e\u{301}", "👨‍👩‍👧‍👦", "می‌خواهم", "日本語"]
@@ -192,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_utf8_are_shown_one_by_one() {
+    fn bytes_that_are_not_utf8_are_shown_one_by_one() {
         assert_eq!(escaped(b"a\xff\xc3(\xe2\x82", Style::Log), r"a\xff\xc3(\xe2\x82");
         assert_eq!(escaped(b"\xed\xa0\x80", Style::Log), r"\xed\xa0\x80");
     }
 
     #[test]
-    fn a_stream_is_escaped_alike_however_it_is_cut() {
+    fn a_stream_is_escaped_the_same_however_it_is_cut() {
         let stream = "a\u{1b}é\u{202e}👨‍👩\n".as_bytes();
         let stream = [stream, b"\xf0\x9f\xff\xe2\x82"].concat();
         let whole = escaped(&stream, Style::Text);
@@ -216,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_tail_that_may_become_a_character_is_incomplete() {
+    fn only_a_tail_that_can_be_completed_is_incomplete() {
         for character in ["é", "€", "👍"] {
             for cut in 1..character.len() {
                 let bytes = [b"text", &character.as_bytes()[..cut]].concat();

@@ -1,11 +1,11 @@
-//! What a server tells its operator, or the program that embeds it.
+//! What a server reports to its operator, or to the program that embeds it.
 
 use std::net::SocketAddr;
 
 use crate::connection::Close;
 use crate::room::Notice;
 
-/// Something happened on a server.
+/// Something that happened on a server.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -18,17 +18,17 @@ pub enum Event<'a> {
     Message {
         /// The client's address.
         peer: SocketAddr,
-        /// The beginning of the message, as much as was kept: at least [`Config::log_max`](crate::Config::log_max)
-        /// bytes and a line ending where the message has that many, fewer only while memory is short.
+        /// The beginning of the message. It is at least as long as the log shows, with
+        /// [`Config::log_max`](crate::Config::log_max), unless the message is shorter or memory is short.
         text: &'a [u8],
-        /// Length of the message in bytes.
+        /// The length of the whole message in bytes.
         length: u64,
     },
-    /// Room: a member joined, left, changed its name, or said a line.
+    /// Room: a member joined, left, changed its name, or said something.
     Room {
         /// The member's address.
         peer: SocketAddr,
-        /// What the other members are told.
+        /// What the other members hear.
         notice: Notice<'a>,
     },
     /// A connection ended.
@@ -42,10 +42,10 @@ pub enum Event<'a> {
         /// Bytes written to the client's socket.
         sent: u64,
     },
-    /// Connections were refused, because an address may not connect or has too many connections already. Reported
-    /// at most once a second.
+    /// Connections were refused: their address may not connect, or has too many connections. This is reported at most
+    /// once a second.
     Refused {
-        /// How many were refused since the last report.
+        /// The number of refused connections since the last report.
         connections: u64,
         /// The address of the last one.
         last: SocketAddr,

@@ -1,16 +1,18 @@
-//! Bytes that many peers are owed, held once.
+//! Bytes that many peers are to be sent, held once.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+
+use memmap2::MmapMut;
 
 /// How many bytes are held together. Memory is given back block by block.
-const BLOCK: usize = 64 << 10;
+pub const BLOCK: usize = 64 << 10;
 
 /// A stream of bytes that many peers read, each at its own pace.
 ///
-/// What is appended gets the next positions; a queue that still owes some of it keeps a range of positions
-/// instead of a copy, and pins the first of them. What lies before the first pin is given back. So a thousand
-/// slow readers cost no more memory than the slowest one alone.
+/// What is appended gets the next positions. A queue that still has to send some of it keeps a range of positions
+/// instead of a copy, and pins the first of them; what lies before the first pin is given back. So a thousand slow
+/// readers cost no more memory than the slowest one alone.
 #[derive(Debug, Default)]
 pub struct Feed {
     blocks: VecDeque<Block>,
@@ -21,8 +23,18 @@ pub struct Feed {
 #[derive(Debug)]
 struct Block {
     start: u64,
-    bytes: Vec<u8>,
+    space: Space,
+    len: usize,
     pins: usize,
+}
+
+/// The memory of a block. Blocks come straight from the system and go straight back to it: many of them are given back
+/// when a slow reader has caught up or is gone, and an allocator may keep what lies between other allocations.
+#[derive(Debug)]
+enum Space {
+    Mapped(MmapMut),
+    /// Where the system maps no more.
+    Allocated(Box<[u8]>),
 }
 
 impl Feed {
@@ -31,7 +43,22 @@ impl Feed {
         self.end
     }
 
-    /// How many bytes of memory it holds.
+    /// The position of the slowest reader, rounded down to the block that it pins; the end where nothing is pinned.
+    pub fn floor(&self) -> u64 {
+        self.first_pinned().map_or(self.end, |block| block.start)
+    }
+
+    /// Where the block of the [floor](Self::floor) ends: a reader that has come so far does not hold the floor.
+    pub fn floor_end(&self) -> u64 {
+        self.first_pinned().map_or(self.end, |block| block.start + block.len as u64)
+    }
+
+    /// The first block, unless readers have left it since the last [`trim`](Self::trim).
+    fn first_pinned(&self) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.pins > 0)
+    }
+
+    /// Bytes of memory that it takes.
     pub fn held(&self) -> usize {
         self.capacity
     }
@@ -40,14 +67,15 @@ impl Feed {
     pub fn push(&mut self, bytes: &[u8]) -> Range<u64> {
         let start = self.end;
         let block = match self.blocks.back_mut() {
-            Some(last) if last.bytes.capacity() - last.bytes.len() >= bytes.len() => last,
+            Some(last) if last.space.len() - last.len >= bytes.len() => last,
             _ => {
-                let block = Block { start, bytes: Vec::with_capacity(bytes.len().max(BLOCK)), pins: 0 };
-                self.capacity += block.bytes.capacity();
-                self.blocks.push_back_mut(block)
+                let space = Space::new(bytes.len().max(BLOCK));
+                self.capacity += space.len();
+                self.blocks.push_back_mut(Block { start, space, len: 0, pins: 0 })
             }
         };
-        block.bytes.extend_from_slice(bytes);
+        block.space[block.len..][..bytes.len()].copy_from_slice(bytes);
+        block.len += bytes.len();
         self.end += bytes.len() as u64;
         start..self.end
     }
@@ -57,8 +85,8 @@ impl Feed {
         let Some(at) = self.block_of(range.start) else { return &[] };
         let block = &self.blocks[at];
         let from = (range.start - block.start) as usize;
-        let to = block.bytes.len().min((range.end - block.start) as usize);
-        &block.bytes[from..to]
+        let to = block.len.min((range.end - block.start) as usize);
+        &block.space[from..to]
     }
 
     /// Keeps everything from `position` on, until it is [unpinned](Self::unpin).
@@ -79,12 +107,11 @@ impl Feed {
     pub fn trim(&mut self) {
         let mut left = self.blocks.len();
         while let Some(front) = self.blocks.front_mut().filter(|front| front.pins == 0) {
-            if left == 1 && front.bytes.capacity() == BLOCK {
-                front.start = self.end;
-                front.bytes.clear();
+            if left == 1 && front.space.len() == BLOCK {
+                (front.start, front.len) = (self.end, 0);
                 return;
             }
-            self.capacity -= front.bytes.capacity();
+            self.capacity -= front.space.len();
             self.blocks.pop_front();
             left -= 1;
         }
@@ -95,6 +122,32 @@ impl Feed {
             return None;
         }
         self.blocks.partition_point(|block| block.start <= position).checked_sub(1)
+    }
+}
+
+impl Space {
+    fn new(len: usize) -> Self {
+        MmapMut::map_anon(len).map_or_else(|_| Self::Allocated(vec![0; len].into()), Self::Mapped)
+    }
+}
+
+impl Deref for Space {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Allocated(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Space {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Allocated(bytes) => bytes,
+        }
     }
 }
 
@@ -119,6 +172,21 @@ mod tests {
         let next = feed.push(b"more");
         assert_eq!(next.start, lines[99].end);
         assert_eq!(feed.slice(next), b"more");
+    }
+
+    #[test]
+    fn the_floor_is_where_the_slowest_reader_is_also_before_a_trim() {
+        let mut feed = Feed::default();
+        let blocks: Vec<Range<u64>> = (0..4u8).map(|at| feed.push(&[at; BLOCK])).collect();
+        feed.pin(blocks[0].start);
+        feed.pin(blocks[1].start + 5);
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[0].start, blocks[0].end));
+        feed.unpin(blocks[0].start);
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[1].start, blocks[1].end));
+        feed.trim();
+        assert_eq!((feed.floor(), feed.floor_end()), (blocks[1].start, blocks[1].end));
+        feed.unpin(blocks[1].start + 5);
+        assert_eq!((feed.floor(), feed.floor_end()), (feed.end(), feed.end()));
     }
 
     #[test]

@@ -21,7 +21,7 @@
 //! | [`console`] | log lines to standard output, without ever waiting for it |
 //! | [`escape`] | untrusted bytes become one safe, readable line |
 //! | [`client`] | the blocking client |
-//! | [`config`], [`error`] | settings and their defaults; what both programs say of errors |
+//! | [`config`], `limits`, [`error`] | settings and their defaults; what both programs say of errors |
 //!
 //! # What it guarantees
 //!
@@ -38,16 +38,19 @@
 //! One thread, one edge-triggered poll. Events only set flags, and all work happens in one turn, in a fixed
 //! order: *wait, note, serve, console, reap, accept*. [`server`] has the turn, [`hub`] what is done in it.
 
+mod address;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connection;
 pub mod console;
+mod echo;
 pub mod error;
 pub mod escape;
 pub mod event;
 pub mod feed;
 pub mod hub;
+mod limits;
 pub mod message;
 pub mod outbox;
 pub mod room;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::escape::incomplete_tail;
 
-/// After so long without a byte, what came is a message.
+/// The silence after which a message has ended.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is at least so many bytes long is taken for a part of a longer message unless a newline ends it.
+/// From this length on, in bytes, what was read is taken for a part of a longer message unless a newline ends it.
 pub const SHORT: u64 = 1024;
 
 /// Whether what was read since the last message can be taken for a whole one, once nothing more is there to
@@ -22,6 +22,30 @@ pub const SHORT: u64 = 1024;
 /// `ending` is all that was read, or at least its last four bytes.
 pub fn looks_whole(length: u64, ending: &[u8]) -> bool {
     (length < SHORT || ending.ends_with(b"\n")) && incomplete_tail(ending) == 0
+}
+
+/// Where a client is in the messages that it sends.
+#[derive(Debug, Default)]
+pub(crate) enum Message {
+    /// Between two messages.
+    #[default]
+    Between,
+    /// Inside a message of which nothing is remembered, because nobody wants to know.
+    Inside,
+    /// Inside a message whose text is wanted.
+    Kept(Box<Unfinished>),
+}
+
+impl Message {
+    /// Bytes of memory that its text takes.
+    pub(crate) fn held(&self) -> usize {
+        if let Self::Kept(unfinished) = self { unfinished.text.capacity() } else { 0 }
+    }
+
+    /// When the last byte of an unfinished message came, if that matters.
+    pub(crate) fn last_arrival(&self) -> Option<Instant> {
+        if let Self::Kept(unfinished) = self { Some(unfinished.last_arrival) } else { None }
+    }
 }
 
 /// A message whose end has not come yet.
@@ -39,11 +63,20 @@ impl Unfinished {
         Self { text: Vec::new(), length: 0, ending: [0; 4], last_arrival: now }
     }
 
-    /// Adds what came at `now`, keeping at most `room` bytes of it for the text.
-    pub fn push(&mut self, bytes: &[u8], room: usize, now: Instant) {
+    /// Adds what came at `now`. At most `limit` bytes are kept as its text, which grows by at most `room` bytes of memory,
+    /// and by nothing where the system refuses memory.
+    pub fn push(&mut self, bytes: &[u8], limit: usize, room: usize, now: Instant) {
         // Only a text without a gap is worth keeping.
         if self.text.len() as u64 == self.length {
-            self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            let most = (self.text.capacity() - self.text.len()).saturating_add(room);
+            let most = most.min(limit.saturating_sub(self.text.len()));
+            let kept = &bytes[..bytes.len().min(most)];
+            // Grown by a quarter, so that a trickle of single bytes is not copied with each of them.
+            let more = kept.len().max(self.text.len() / 4).min(most);
+            let spare = self.text.capacity() - self.text.len();
+            if more <= spare || self.text.try_reserve_exact(more).is_ok() {
+                self.text.extend_from_slice(kept);
+            }
         }
         self.length += bytes.len() as u64;
         let ending = &bytes[bytes.len().saturating_sub(4)..];
@@ -57,19 +90,19 @@ impl Unfinished {
         &self.text
     }
 
-    /// How many bytes the message has, kept or not.
+    /// Length of the message in bytes, kept or not.
     pub fn length(&self) -> u64 {
         self.length
-    }
-
-    /// Whether it [looks whole](looks_whole).
-    pub fn looks_whole(&self) -> bool {
-        looks_whole(self.length, &self.ending)
     }
 
     /// When the last byte so far came.
     pub fn last_arrival(&self) -> Instant {
         self.last_arrival
+    }
+
+    /// Whether it [looks whole](looks_whole).
+    pub fn looks_whole(&self) -> bool {
+        looks_whole(self.length, &self.ending)
     }
 
     /// Forgets what is kept of the text beyond `len` bytes and gives the memory back.
@@ -82,7 +115,7 @@ impl Unfinished {
 /// Cuts a byte stream that comes in pieces into lines.
 ///
 /// A line ends in LF or CRLF, which is not part of it. One that is longer than the limit is skipped up to its
-/// end, so that nobody can make us hold more than that. No byte is looked at twice.
+/// end, so that no client can make the server hold more than that. No byte is looked at twice.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// The beginning of a line whose end has not come yet.
@@ -93,12 +126,12 @@ pub struct Lines {
     is_skipping: bool,
 }
 
-/// What a client said.
+/// What a client sent as one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
     /// A line, without its ending.
     Text(&'a [u8]),
-    /// A line that is longer than the limit, told once, as soon as that is certain.
+    /// A line that is longer than the limit, reported once, as soon as that is certain.
     TooLong,
 }
 
@@ -110,7 +143,7 @@ impl Lines {
         // One byte more, because the last may be the CR of the line ending.
         let longest = limit.saturating_add(1);
         loop {
-            let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', input) else {
                 let rest = mem::take(input);
                 if self.is_skipping {
                     return None;
@@ -120,7 +153,7 @@ impl Lines {
                     self.is_skipping = true;
                     return Some(Line::TooLong);
                 }
-                self.partial.extend_from_slice(rest);
+                self.append(rest, longest);
                 return None;
             };
             let piece = &input[..end];
@@ -135,7 +168,7 @@ impl Lines {
             if self.partial.len() + piece.len() > longest {
                 return Some(Line::TooLong);
             }
-            self.partial.extend_from_slice(piece);
+            self.append(piece, longest);
             return Some(line(&self.partial, limit));
         }
     }
@@ -147,12 +180,23 @@ impl Lines {
         (!self.partial.is_empty()).then(|| line(&self.partial, limit))
     }
 
-    /// How many bytes of a line without an end are held.
+    /// Bytes of memory that a line without an end takes.
     pub fn held(&self) -> usize {
-        if self.is_spent { 0 } else { self.partial.len() }
+        self.partial.capacity()
     }
 
-    fn forget_spent(&mut self) {
+    /// Adds to the line whose end has not come yet. Its memory grows by a quarter, so that a trickle of single bytes
+    /// is not copied with each of them, and never beyond what the longest line takes.
+    fn append(&mut self, bytes: &[u8], longest: usize) {
+        if self.partial.capacity() - self.partial.len() < bytes.len() {
+            let growth = (self.partial.len() / 4).min(longest.saturating_sub(self.partial.len()));
+            self.partial.reserve_exact(bytes.len().max(growth));
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
+    /// Gives back the memory of the last line that was taken.
+    pub fn forget_spent(&mut self) {
         if mem::take(&mut self.is_spent) {
             self.partial = Vec::new();
         }
@@ -185,7 +229,7 @@ mod tests {
                 for second in cut..=end {
                     let mut unfinished = Unfinished::new(Instant::now());
                     for piece in [&message[..cut], &message[cut..second], &message[second..end]] {
-                        unfinished.push(piece, usize::MAX, Instant::now());
+                        unfinished.push(piece, usize::MAX, usize::MAX, Instant::now());
                     }
                     assert_eq!(unfinished.looks_whole(), str::from_utf8(&message[..end]).is_ok());
                     assert_eq!(unfinished.text(), &message[..end]);
@@ -197,8 +241,8 @@ mod tests {
     #[test]
     fn a_text_is_kept_without_gaps() {
         let mut unfinished = Unfinished::new(Instant::now());
-        for (piece, room) in [(&b"abc"[..], 9), (b"def", 1), (b"ghi", 9)] {
-            unfinished.push(piece, room, Instant::now());
+        for (piece, room) in [(&b"abc"[..], 3), (b"def", 1), (b"ghi", 9)] {
+            unfinished.push(piece, usize::MAX, room, Instant::now());
         }
         assert_eq!((unfinished.text(), unfinished.length()), (&b"abcd"[..], 9));
         unfinished.shorten(2);

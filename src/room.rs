@@ -1,219 +1,273 @@
-//! The room: names, commands, and what everyone is told.
+//! The room: what one member says, all the others hear.
 //!
-//! It knows nothing of connections: it is told who comes, what they say and who goes, and tells a [`Hall`]
-//! who has to hear what.
+//! Nothing waits for one member's socket: lines are appended to the feed once, and each member's queue refers to them.
+//! What a slow member can hold up is decided in two places: [`Room::may_say`] says who may talk, and
+//! [`Waiting::reset_stalled`](waiting::Waiting::reset_stalled) who is disconnected because others wait for it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `roster` | names and commands, without connections |
+//! | `names` | which names are well-formed, and which count as the same |
+//! | `notice` | the lines that all members hear |
+//! | `delivery` | how lines reach the members |
+//! | `window` | how far a talker may be ahead of the slowest member |
+//! | `waiting`, `quota` | talkers that wait, and how long one address may make them wait |
 
+mod delivery;
+pub(crate) mod member;
 pub(crate) mod names;
 mod notice;
-#[cfg(test)]
-mod tests;
+mod quota;
+pub mod roster;
+mod waiting;
+mod window;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::{self, Write as _};
+use std::mem;
+use std::time::Instant;
 
-use crate::escape::{Style, escape, incomplete_tail};
+use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
+use crate::connection::{Close, Phase, Received};
+use crate::feed::BLOCK;
+use crate::hub::peer::{Id, Peer, State};
+use crate::hub::peers::{Peers, Turn};
+use crate::hub::service::{Next, Served, Service};
+use crate::message::Line;
+use crate::transport::Stream;
+use delivery::{BATCH, Batch, MAX_ANSWERS, Sender};
 pub use names::MAX_NAME;
-use names::{is_given_by_server, is_well_formed, unmistakable};
 pub use notice::Notice;
+use roster::{Reaction, Roster};
+use waiting::{Waiting, keep_within_memory};
 
-/// How many names a list shows before it only counts the rest.
-const NAMES_SHOWN: usize = 20;
+/// Memory is short when less than this many batches, or longest lines, are free.
+const HEADROOM: usize = 8;
 
-const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text";
+/// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
+const LEAST_READ: usize = BLOCK / 16;
 
-/// Carries what is said to those who have to hear it.
-pub trait Hall<Id> {
-    /// Tells `line`, which ends in a newline, to all members but `except`.
-    fn tell_others(&mut self, except: Id, line: &str);
-    /// Tells `line`, which ends in a newline, to one member.
-    fn tell(&mut self, member: Id, line: &str);
-    /// Shows the operator what the members are told.
-    fn show(&mut self, notice: Notice<'_>);
-}
+/// A member that uses up this many bytes of its input in one turn is talking in bulk: the others go first.
+const BULK: usize = 4 << 10;
 
-/// What becomes of a member after a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaction {
-    /// The member stays.
-    Stay,
-    /// The member asked to leave: [`Room::leave`] is to follow.
-    Leave,
-}
-
-/// Who is in the room, and under which name. Members are named by an `Id` that grows in the order in which
-/// they join.
+/// The room service.
 #[derive(Debug)]
-pub struct Room<Id> {
-    names: BTreeMap<Id, String>,
-    /// By the form that two names must not share.
-    taken: HashMap<String, Id>,
-    /// How many have ever joined: the names that the server gives are never given twice.
-    joined: u64,
-    /// Where lines are composed.
-    line: String,
+pub(crate) struct Room {
+    roster: Roster<Id>,
+    batch: Batch,
+    waiting: Waiting,
+    stop: Stop,
+    max_line: usize,
+    max_ahead: usize,
 }
 
-impl<Id: Copy + Ord> Room<Id> {
-    /// A room with nobody in it.
-    pub fn new() -> Self {
-        Self { names: BTreeMap::new(), taken: HashMap::new(), joined: 0, line: String::new() }
-    }
+/// How far the end of the room has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// What the members have said so far is delivered.
+    Ending,
+    /// The members have been told.
+    Over,
+}
 
-    /// `id` joins, and gets the next name: `user1`, `user2`, and so on.
-    pub fn join(&mut self, id: Id, hall: &mut impl Hall<Id>) {
-        self.joined += 1;
-        let name = format!("user{}", self.joined);
-        if self.names.is_empty() {
-            hall.tell(id, &format!("* welcome, {name}; nobody else is here\n"));
-        } else {
-            hall.tell(id, &format!("* welcome, {name}; here: {}\n", self.list()));
+impl Room {
+    pub(crate) fn new(config: &Config) -> Self {
+        let stall_timeout = config.stall_timeout.map_or(CHAT_STALL_TIMEOUT, |timeout| timeout.min(FOREVER));
+        Self {
+            roster: Roster::new(),
+            batch: Batch::new(config.max_ahead),
+            waiting: Waiting::new(stall_timeout),
+            stop: Stop::No,
+            max_line: config.max_line,
+            max_ahead: config.max_ahead,
         }
-        self.publish(id, Notice::Joined { name: &name }, hall);
-        self.taken.insert(unmistakable(&name), id);
-        self.names.insert(id, name);
     }
 
-    /// `id` has left, for a reason that is told if there is one. Who is not in the room is ignored.
-    pub fn leave(&mut self, id: Id, reason: Option<&'static str>, hall: &mut impl Hall<Id>) {
-        let Some(name) = self.names.remove(&id) else { return };
-        self.taken.remove(&unmistakable(&name));
-        self.publish(id, Notice::Left { name: &name, reason }, hall);
+    /// Lines that were said.
+    pub(crate) fn messages(&self) -> u64 {
+        self.batch.messages()
     }
 
-    /// `id` sent a line: something said, or a command.
-    pub fn hear(&mut self, id: Id, text: &[u8], hall: &mut impl Hall<Id>) -> Reaction {
-        let Some(command) = text.strip_prefix(b"/") else {
-            if !text.is_empty() {
-                self.say(id, text, hall);
-            }
-            return Reaction::Stay;
+    /// Who may talk: how many bytes of its input may be taken from a member now.
+    ///
+    /// A member that does not read the answers to its own commands has to read some first. A member that is too far
+    /// ahead of the slowest one waits, except that it may always talk at the pace of a person. Nothing else that other
+    /// members do keeps it from talking.
+    fn may_say<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
+        let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
+        let Some((peer, ..)) = peers.borrow(id).filter(|(peer, ..)| may_go_on(peer)) else { return 0 };
+        let own = peer.held();
+        let State::Member(member) = &mut peer.state else { return 0 };
+        let room = match self.stop {
+            Stop::No => member.window.room(floor, self.max_ahead, now),
+            // A room that ends does not wait for slow members, and there is little to wait for: nothing that comes
+            // later is heard.
+            Stop::Ending => BATCH,
+            Stop::Over => 0,
         };
-        if command.starts_with(b"/") {
-            self.say(id, command, hall);
-            return Reaction::Stay;
+        member.resume_at = (room == 0).then(|| member.window.resume_at(now));
+        if room == 0 && !mem::replace(&mut member.is_waiting, true) {
+            self.waiting.push(id, now);
         }
-        let (word, rest) = split_word(command);
-        match word {
-            b"name" => self.rename(id, rest, hall),
-            b"who" => {
-                let answer = format!("* here: {}\n", self.list());
-                hall.tell(id, &answer);
+        let most = if is_short { RESERVE.saturating_sub(own).clamp(LEAST_READ, BATCH) } else { BATCH };
+        room.min(most)
+    }
+
+    /// Takes up to `room` bytes of a member's input, and does what its lines say. Returns how many bytes were used up.
+    fn talk<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, room: usize, turn: &mut Turn<'_>) -> usize {
+        // Only its author can free the memory of a line that has no end yet.
+        let max_line = if self.is_short(peers) { self.max_line.min(RESERVE) } else { self.max_line };
+        let Some((peer, ..)) = peers.borrow(id) else { return 0 };
+        let State::Member(member) = &mut peer.state else { return 0 };
+        let (mut lines, backlog) = (mem::take(&mut member.lines), mem::take(&mut member.backlog));
+        let mut input = &backlog[..];
+        if backlog.is_empty()
+            && let Received::Bytes(count) = peer.connection.receive(&mut turn.buffer[..room])
+        {
+            input = &turn.buffer[..count];
+        }
+        let has_finished = peer.connection.phase() == Phase::Draining(Close::Finished);
+        let (mut rest, later) = input.split_at(room.min(input.len()));
+        let before = rest.len();
+        let mut reaction = Reaction::Stay;
+        while reaction == Reaction::Stay
+            && !self.batch.is_full(peers)
+            && let Some(line) = lines.next(&mut rest, max_line)
+        {
+            reaction = self.hear(peers, id, line, max_line, turn.on_event);
+        }
+        if has_finished && let Some(line) = lines.last(max_line) {
+            reaction = self.hear(peers, id, line, max_line, turn.on_event);
+        }
+        lines.forget_spent();
+        let used = before - rest.len();
+        let Some((peer, ..)) = peers.borrow(id) else { return used };
+        if let State::Member(member) = &mut peer.state {
+            member.window.spend(used, self.max_ahead);
+            (member.lines, member.backlog) = (lines, [rest, later].concat());
+        }
+        if reaction == Reaction::Leave {
+            peer.connection.end(Close::Quit);
+        }
+        used
+    }
+
+    fn hear<S: Stream>(
+        &mut self,
+        peers: &mut Peers<S>,
+        id: Id,
+        line: Line<'_>,
+        max_line: usize,
+        on_event: &mut dyn FnMut(crate::Event<'_>),
+    ) -> Reaction {
+        let mut sender = Sender { batch: &mut self.batch, peers, on_event };
+        match line {
+            Line::Text(text) => self.roster.hear(id, text, &mut sender),
+            Line::TooLong => {
+                self.roster.refuse_line(id, max_line, &mut sender);
+                Reaction::Stay
             }
-            b"msg" => self.whisper(id, rest, hall),
-            b"help" => hall.tell(id, &format!("{HELP}\n")),
-            b"quit" => return Reaction::Leave,
-            _ => {
-                let mut answer = "* no such command: /".to_owned();
-                escape(&mut answer, beginning(word), Style::Text);
-                answer.push_str("; try /help\n");
-                hall.tell(id, &answer);
-            }
         }
-        Reaction::Stay
     }
 
-    /// A line of `id` was longer than `limit` bytes.
-    pub fn refuse_line(&mut self, id: Id, limit: usize, hall: &mut impl Hall<Id>) {
-        hall.tell(id, &format!("* line too long (limit {}), not sent\n", Size(limit)));
+    fn is_short<S: Stream>(&self, peers: &Peers<S>) -> bool {
+        let headroom = self.max_line.max(BATCH).saturating_mul(HEADROOM).min(peers.memory.max() / 2);
+        peers.feed.held() + peers.memory.excess() + headroom > peers.memory.max()
     }
 
-    fn say(&mut self, id: Id, text: &[u8], hall: &mut impl Hall<Id>) {
-        let Some(name) = self.names.get(&id).cloned() else { return };
-        self.publish(id, Notice::Said { name: &name, text }, hall);
-    }
-
-    /// Gives a line to all but `id`, and to the operator.
-    fn publish(&mut self, id: Id, notice: Notice<'_>, hall: &mut impl Hall<Id>) {
-        self.line.clear();
-        _ = writeln!(self.line, "{notice}");
-        hall.show(notice);
-        hall.tell_others(id, &self.line);
-    }
-
-    fn rename(&mut self, id: Id, wish: &[u8], hall: &mut impl Hall<Id>) {
-        let Some(old) = self.names.get(&id).cloned() else { return };
-        let Some(new) = str::from_utf8(wish.trim_ascii_end()).ok().filter(|name| is_well_formed(name)) else {
-            hall.tell(id, "* a name has 1 to 32 letters, digits, - or _\n");
+    /// Where the room is to end and everything has been said, tells the members.
+    fn end<S: Stream>(&mut self, peers: &mut Peers<S>, now: Instant) {
+        if self.stop != Stop::Ending || peers.iter().any(|(_, peer)| may_go_on(peer)) {
             return;
+        }
+        self.stop = Stop::Over;
+        peers.feed.push(b"* server is stopping\n");
+        self.batch.deliver(peers, now);
+        peers.for_each(|_, peer, _| {
+            peer.connection.end(Close::Stopping);
+            true
+        });
+    }
+}
+
+impl Service for Room {
+    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, _: Instant) {
+        let end = peers.feed.end();
+        if let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(id) {
+            // What was said before is not for it.
+            member.cursor = end;
+        }
+        self.roster.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
+    }
+
+    fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
+        let Some((peer, feed, _)) = peers.borrow(id) else { return Served::NOTHING };
+        peer.connection.flush(feed, BATCH);
+        if let State::Member(member) = &peer.state
+            && member.announce_at.is_some_and(|at| at <= turn.noted)
+            && self.stop != Stop::Over
+        {
+            self.roster.announce(id, &mut Sender { batch: &mut self.batch, peers, on_event: turn.on_event });
+        }
+        let used = match self.may_say(peers, id, turn.now) {
+            0 => 0,
+            room => self.talk(peers, id, room, turn),
         };
-        let form = unmistakable(new);
-        let holder = self.taken.get(&form);
-        if holder.is_some_and(|holder| *holder != id) || (holder.is_none() && is_given_by_server(&form)) {
-            hall.tell(id, &format!("* {new} is taken\n"));
-            return;
-        }
-        if new == old {
-            hall.tell(id, &format!("* you are {new} already\n"));
-            return;
-        }
-        self.taken.remove(&unmistakable(&old));
-        self.taken.insert(form, id);
-        self.names.insert(id, new.to_owned());
-        hall.tell(id, &format!("* {old} is now {new}\n"));
-        self.publish(id, Notice::Renamed { from: &old, to: new }, hall);
-    }
-
-    fn whisper(&mut self, id: Id, rest: &[u8], hall: &mut impl Hall<Id>) {
-        let (addressee, text) = split_word(rest);
-        if addressee.is_empty() || text.is_empty() {
-            hall.tell(id, "* /msg NAME TEXT\n");
-            return;
-        }
-        let form = str::from_utf8(addressee).ok().map(unmistakable);
-        let Some(&receiver) = form.and_then(|form| self.taken.get(&form)) else {
-            let mut answer = "* nobody is called ".to_owned();
-            escape(&mut answer, beginning(addressee), Style::Text);
-            answer.push('\n');
-            hall.tell(id, &answer);
-            return;
+        let Some((peer, feed, _)) = peers.borrow(id) else { return Served::NOTHING };
+        peer.connection.flush(feed, BATCH);
+        let is_waiting = matches!(&peer.state, State::Member(member) if member.resume_at.is_some());
+        let next = match () {
+            () if is_waiting => Next::Service,
+            () if may_go_on(peer) => Next::Turn,
+            () => Next::Event,
         };
-        if let (Some(from), Some(to)) = (self.names.get(&id), self.names.get(&receiver)) {
-            self.line.clear();
-            _ = write!(self.line, "<{from} -> {to}> ");
-            escape(&mut self.line, text, Style::Text);
-            self.line.push('\n');
-            hall.tell(receiver, &self.line);
+        Served { next, moved: used as u64, is_bulky: used >= BULK }
+    }
+
+    fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
+        self.waiting.charge(peers, id, turn.now);
+        let Some((peer, feed, _)) = peers.borrow(id) else { return };
+        let reason = match peer.connection.phase() {
+            Phase::Closed(Close::TooSlow) => Some("too slow"),
+            Phase::Closed(Close::Idle) | Phase::Draining(Close::Idle) => Some("idle"),
+            _ => None,
+        };
+        if let State::Member(member) = &mut peer.state
+            && !matches!(peer.connection.phase(), Phase::Closed(_))
+        {
+            // It still gets what was said until now.
+            let end = feed.end();
+            peer.connection.queue_shared(mem::replace(&mut member.cursor, end)..end, feed);
+        }
+        if self.stop != Stop::Over {
+            let mut sender = Sender { batch: &mut self.batch, peers, on_event: turn.on_event };
+            self.roster.leave(id, reason, &mut sender);
         }
     }
 
-    /// Who is here, the longest first.
-    fn list(&self) -> String {
-        let shown: Vec<&str> = self.names.values().take(NAMES_SHOWN).map(String::as_str).collect();
-        let mut list = shown.join(", ");
-        if self.names.len() > shown.len() {
-            _ = write!(list, " and {} more", self.names.len() - shown.len());
-        }
-        list
+    fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool {
+        self.batch.is_full(peers)
+    }
+
+    fn after_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
+        self.batch.deliver(peers, turn.now);
+        self.end(peers, turn.now);
+        keep_within_memory(peers);
+        self.waiting.reset_stalled(peers, turn.noted, turn.now);
+        self.waiting.release(peers);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.waiting.deadline()
+    }
+
+    fn stop<S: Stream>(&mut self, _: &mut Peers<S>) {
+        self.stop = Stop::Ending;
     }
 }
 
-impl<Id: Copy + Ord> Default for Room<Id> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A size as people write it: `64 KiB`.
-struct Size(usize);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes if bytes > 0 && bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
-            bytes if bytes > 0 && bytes % (1 << 10) == 0 => write!(f, "{} KiB", bytes >> 10),
-            bytes => write!(f, "{bytes} bytes"),
-        }
-    }
-}
-
-/// The first word and what follows it, without the spaces between them.
-fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
-    (&text[..end], text[end..].trim_ascii_start())
-}
-
-/// As much of a word as an answer repeats: what may be a name is repeated whole.
-fn beginning(word: &[u8]) -> &[u8] {
-    let Some(beginning) = word.get(..4 * MAX_NAME) else { return word };
-    &beginning[..beginning.len() - incomplete_tail(beginning)]
+/// Whether a member has input that can be taken, as far as only it is concerned.
+fn may_go_on<S: Stream>(peer: &Peer<S>) -> bool {
+    let State::Member(member) = &peer.state else { return false };
+    let has_input = peer.connection.can_receive() || !member.backlog.is_empty();
+    has_input && peer.connection.takes_input() && peer.connection.private_pending() < MAX_ANSWERS
 }

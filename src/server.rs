@@ -6,8 +6,9 @@
 
 mod acceptor;
 mod access;
+mod reactor;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
@@ -24,12 +25,9 @@ use crate::config::{Config, FOREVER};
 use crate::console::{Console, Counters};
 use crate::event::Event;
 use crate::hub::Hub;
-use crate::room::Notice;
 use crate::transport::listener::BACKLOG;
 use acceptor::Acceptor;
-
-/// How many events one wait brings at most; what is more comes with the next.
-const EVENTS: usize = 1024;
+use reactor::Reactor;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -38,17 +36,23 @@ const ACCEPTS_PER_TURN: usize = 256;
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
 
-/// What events are asked for of each client. Urgent data is only told of where the system can.
+/// How many sources of events there are at most beside the clients, listeners included, for a rough count.
+const OTHER_SOURCES: usize = 64;
+
+/// Which events are registered for each client. Urgent data is only reported where the system can.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// The first token that no peer can have: peers have their key in the hub.
+/// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
+
+/// Takes the events for an embedding program.
+type OnEvent = Box<dyn FnMut(&Event<'_>) + Send>;
 
 /// An echo server that listens. [`run`](Self::run) serves until it is stopped.
 ///
@@ -64,15 +68,14 @@ const WAKER: Token = Token(usize::MAX - 1);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Server {
-    poll: Poll,
-    events: Events,
+    reactor: Reactor,
     acceptor: Acceptor,
     signals: Option<Signals>,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<TcpStream>,
     console: Console,
-    messages: u64,
+    on_event: Option<OnEvent>,
     started: Instant,
     max_connections: usize,
     is_chat: bool,
@@ -127,8 +130,8 @@ impl Server {
     /// An address that cannot be had; the message names it, the port and the reason. Or the system's, if
     /// there are no descriptors.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let registry = poll.registry();
+        let reactor = Reactor::new()?;
+        let registry = reactor.registry();
         let waker = Arc::new(Waker::new(registry, WAKER)?);
         let mut console = Console::new(config);
         // Where it cannot be watched, it is tried now and then.
@@ -138,22 +141,30 @@ impl Server {
         console.set_watched(is_watched);
         let acceptor = Acceptor::open(config, registry, FIRST_LISTENER)?;
         Ok(Self {
-            events: Events::with_capacity(EVENTS),
             acceptor,
             signals: None,
             waker,
             stop_requested: Arc::default(),
             hub: Hub::new(config),
             console,
-            messages: 0,
+            on_event: None,
             started: Instant::now(),
             max_connections: config.max_connections,
             is_chat: config.chat,
             grace: config.grace.min(FOREVER),
             now: Instant::now(),
             stopping: None,
-            poll,
+            reactor,
         })
+    }
+
+    /// Passes everything that happens on to `on_event`, beside printing what [`Config::log`] asks for. It is called on the
+    /// server's only thread: while it runs, no client is served.
+    #[must_use]
+    pub fn with_events(mut self, on_event: impl FnMut(&Event<'_>) + Send + 'static) -> Self {
+        self.hub.report_messages();
+        self.on_event = Some(Box::new(on_event));
+        self
     }
 
     /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, and `SIGUSR1` print its [`Counters`]. A
@@ -167,7 +178,7 @@ impl Server {
         if !is_ignored(SIGHUP) {
             signals.add_signal(SIGHUP)?;
         }
-        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.reactor.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
     }
@@ -222,21 +233,21 @@ impl Server {
         Ok(End::Stopped)
     }
 
-    /// Ends the connections that are left. Who is still owed something sees that by a reset.
+    /// Ends the connections that are left. A client for which something was pending sees that by a reset.
     fn give_up(&mut self) {
-        let abandoned = self.hub.abandon(|event| self.console.event(&event));
+        let abandoned = self.hub.abandon(|event| tell(&event, &mut self.console, &mut self.on_event));
         self.console.flush(self.now, true);
         drop(abandoned);
     }
 
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
-        // What there is to say of new connections must not wait for the next event.
-        if let Some((count, last)) = self.acceptor.take_untold(self.now) {
-            self.console.event(&Event::Refused { connections: count, last });
+        // Refused connections are reported now, not only with the next event.
+        if let Some((connections, last)) = self.acceptor.take_unreported(self.now) {
+            tell(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
         }
         self.console.flush(self.now, false);
-        let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_owed()) {
+        let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_pending()) {
             Some(Duration::ZERO)
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline);
@@ -244,22 +255,14 @@ impl Server {
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
-        let outcome = self.poll.poll(&mut self.events, timeout);
-        self.now = Instant::now();
-        match outcome {
-            // A signal came; its own event comes with the next wait.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                self.events.clear();
-                Ok(())
-            }
-            outcome => outcome,
-        }
+        self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
+        Ok(())
     }
 
-    /// Turns events into flags. Returns whether somebody told the server something.
+    /// Turns events into flags. Returns whether a signal or a [`Stopper`] woke the server.
     fn note(&mut self) -> bool {
         let mut is_told = false;
-        for event in &self.events {
+        for event in self.reactor.events() {
             match event.token() {
                 SIGNALS | WAKER => is_told = true,
                 CONSOLE => self.console.on_ready(),
@@ -278,14 +281,11 @@ impl Server {
 
     /// Lets the hub do its work, and tells what happened.
     fn serve(&mut self) {
-        self.hub.turn(self.now, |event| {
-            match event {
-                Event::Message { .. } => self.messages += 1,
-                Event::Room { notice: Notice::Said { .. }, .. } => self.messages += 1,
-                Event::Closed { peer, .. } => self.acceptor.leave(peer),
-                _ => {}
+        self.hub.turn(self.now, self.reactor.noted(), |event| {
+            if let Event::Closed { peer, .. } = event {
+                self.acceptor.leave(peer);
             }
-            self.console.event(&event);
+            tell(&event, &mut self.console, &mut self.on_event);
         });
     }
 
@@ -311,7 +311,7 @@ impl Server {
             connections: self.hub.len(),
             connections_total: traffic.connections,
             connections_refused: self.acceptor.refused(),
-            messages: self.messages,
+            messages: traffic.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
             bytes_held: self.hub.held(),
@@ -342,7 +342,7 @@ impl Server {
                 return;
             }
             let Some((stream, address)) = self.acceptor.accept(self.now) else { return };
-            // Who is not let in is told by the closing of the connection.
+            // A client that is not let in sees the end of the connection.
             if self.acceptor.enter(address) {
                 self.admit(stream, address);
             }
@@ -351,27 +351,35 @@ impl Server {
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
     fn has_room(&self) -> bool {
-        self.has_place() || (self.is_chat && self.hub.turned_away() < REFUSALS)
+        self.has_place() || (self.is_chat && self.hub.refused() < REFUSALS)
     }
 
-    /// Whether another client can be served. Those that were turned away and have not gone yet take no place.
+    /// Whether another client can be served. Those that were refused and have not gone yet take no place.
     fn has_place(&self) -> bool {
-        self.hub.len() - self.hub.turned_away() < self.max_connections
+        self.hub.len() - self.hub.refused() < self.max_connections
     }
 
     fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
         let key = Token(self.hub.next_key());
-        if self.poll.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
+        if self.reactor.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
             // Without events it would never be served: dropping it tells the client at once.
             self.acceptor.leave(address);
             return;
         }
-        self.console.event(&Event::Opened { peer: address });
+        tell(&Event::Opened { peer: address }, &mut self.console, &mut self.on_event);
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {
-            self.hub.turn_away(stream, address, "* server is full\n", self.now);
+            self.hub.refuse(stream, address, "* server is full\n", self.now);
         }
+    }
+}
+
+/// Prints an event, and passes it on to the embedding program.
+fn tell(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEvent>) {
+    console.event(event);
+    if let Some(on_event) = on_event {
+        on_event(event);
     }
 }
 

@@ -3,15 +3,50 @@
 pub(crate) mod listener;
 mod tcp;
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice};
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes read; 0 is the end of the stream.
+    pub count: usize,
+    /// Whether nothing more can be read until an event says so.
+    pub is_drained: bool,
+}
+
+/// What one write took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes written.
+    pub count: usize,
+    /// Whether nothing more can be written until an event says so.
+    pub is_blocked: bool,
+}
 
 /// A non-blocking byte stream with a peer at its other end.
-pub trait Stream: Read + Write {
+///
+/// Whether a short read means "drained" and a short write means "full" depends on what is below: it holds for plain
+/// sockets, and not where a layer such as TLS buffers in between. So each call reports the verdict of its transport.
+pub trait Stream {
+    /// Reads once into `buffer`, which is not empty.
+    ///
+    /// # Errors
+    ///
+    /// The system's; [`io::ErrorKind::WouldBlock`] means that the stream is drained.
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received>;
+
+    /// Writes once from `slices`, which are not empty.
+    ///
+    /// # Errors
+    ///
+    /// The system's; [`io::ErrorKind::WouldBlock`] means that the stream is blocked.
+    fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
+
     /// Ends our side of the stream (shutdown(2) with `SHUT_WR`): the peer reads to the end of file after
     /// everything written so far.
     fn finish(&mut self) -> io::Result<()>;
 
-    /// How many bytes can be read without waiting (`FIONREAD`, tcp(7)).
+    /// Bytes that can be read without waiting (`FIONREAD`, tcp(7)).
     fn unread(&self) -> io::Result<usize>;
 
     /// Whether the system holds bytes that were written here and that it has not sent yet, as while the peer does not
@@ -21,4 +56,20 @@ pub trait Stream: Read + Write {
     /// Makes the end that follows when the stream is dropped a reset instead of an orderly one (socket(7),
     /// `SO_LINGER`), and gives back what the system holds for it.
     fn break_off(&mut self) {}
+}
+
+impl Received {
+    /// The verdict of a plain socket: on epoll and kqueue a read that does not fill the buffer has drained it,
+    /// because whatever comes later is a new event (epoll(7), questions and answers).
+    pub fn plain(count: usize, offered: usize) -> Self {
+        Self { count, is_drained: count < offered }
+    }
+}
+
+impl Sent {
+    /// The verdict of a plain socket: a write that takes less than it is offered has filled it, and an event follows
+    /// when there is room again, as after a write that is refused: the kernel notes both alike (`SOCK_NOSPACE`).
+    pub fn plain(count: usize, offered: usize) -> Self {
+        Self { count, is_blocked: count < offered }
+    }
 }

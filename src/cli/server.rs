@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
+use crate::limits::default_max_memory;
 
 /// The command line of `echo-server`.
 ///
@@ -51,9 +52,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size)]
     max_pending: usize,
 
-    /// Hold at most so much for all clients together (every client may always hold 64 KiB)
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", default_value = "1GiB", value_parser = size)]
-    max_memory: usize,
+    /// Hold at most so much for all clients together (every client may always hold 64 KiB) [default: 1GiB, or half
+    /// of what the container or ulimit allows if that is less]
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", value_parser = size)]
+    max_memory: Option<usize>,
 
     /// Serve at most so many clients at once [default: the descriptor limit less 16]
     #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", value_parser = at_least_one)]
@@ -87,9 +89,9 @@ pub struct ServerArgs {
     #[arg(long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size)]
     max_line: usize,
 
-    /// Chat: stop listening while a client is owed more than this
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_QUEUE", default_value = "1MiB", value_parser = size)]
-    max_queue: usize,
+    /// Chat: how far a member may be ahead of the slowest one with its own lines
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_AHEAD", default_value = "256KiB", value_parser = size)]
+    max_ahead: usize,
 
     /// When stopping, go on sending what is owed for at most so long
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
@@ -118,7 +120,7 @@ impl From<ServerArgs> for Config {
             },
             log_max: args.log_max,
             max_pending: args.max_pending,
-            max_memory: args.max_memory,
+            max_memory: args.max_memory.unwrap_or_else(default_max_memory),
             max_connections: args.max_connections.unwrap_or(usize::MAX),
             max_per_ip: args.max_per_ip.unwrap_or(usize::MAX),
             allow: args.allow,
@@ -127,7 +129,7 @@ impl From<ServerArgs> for Config {
             stall_timeout: args.stall_timeout,
             chat: args.chat,
             max_line: args.max_line,
-            max_queue: args.max_queue,
+            max_ahead: args.max_ahead,
             grace: args.grace,
         }
     }
@@ -158,10 +160,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::tests::parse;
 
     #[test]
     fn without_options_the_config_is_the_default() {
-        assert_eq!(Config::from(ServerArgs::parse_from(["echo-server"])), Config::default());
+        assert_eq!(Config::from(parse::<ServerArgs>(&[]).expect("good usage")), Config::default());
     }
 
     #[test]

@@ -1,15 +1,22 @@
-//! What the log tells, as a line for people or for programs.
+//! The entries of the log, as lines for people or for programs.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
+use std::io;
 use std::net::SocketAddr;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::Counters;
+use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
+use crate::room::Notice;
 
-/// One entry of the log. Its serialized form is the line for programs, less the time.
+/// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
+const OVERHEAD: usize = 512;
+
+/// One entry of the log. Its serialized form is the line for programs, except for the time.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub(super) enum Record<'a> {
@@ -26,33 +33,45 @@ pub(super) enum Record<'a> {
         peer: SocketAddr,
         bytes: u64,
         #[serde(flatten)]
-        shown: Shown<'a>,
+        excerpt: Excerpt<'a>,
     },
     Joined {
         peer: SocketAddr,
-        message: &'a str,
+        name: &'a str,
+        #[serde(serialize_with = "display")]
+        message: Notice<'a>,
     },
     Renamed {
         peer: SocketAddr,
-        message: &'a str,
+        from: &'a str,
+        to: &'a str,
+        #[serde(serialize_with = "display")]
+        message: Notice<'a>,
     },
     Said {
         peer: SocketAddr,
-        message: &'a str,
+        name: &'a str,
+        bytes: usize,
+        cut: bool,
+        #[serde(serialize_with = "display")]
+        message: Notice<'a>,
     },
     Left {
         peer: SocketAddr,
-        message: &'a str,
+        name: &'a str,
+        #[serde(serialize_with = "display")]
+        message: Notice<'a>,
     },
     Closed {
         peer: SocketAddr,
         bytes_in: u64,
         bytes_out: u64,
-        reason: String,
+        #[serde(serialize_with = "display")]
+        reason: Close,
     },
     Refused {
         connections: u64,
-        /// The last of them.
+        /// The address of the last one.
         peer: SocketAddr,
     },
     Dropped {
@@ -61,65 +80,92 @@ pub(super) enum Record<'a> {
     Counters(&'a Counters),
 }
 
-/// What is shown of a message.
+/// The beginning of a message.
 #[derive(Debug)]
-pub(super) struct Shown<'a> {
+pub(super) struct Excerpt<'a> {
     text: &'a [u8],
     is_cut: bool,
 }
 
-impl<'a> Shown<'a> {
-    /// Of a message of `length` bytes that begins with `text`, at most `max` bytes, without the one LF or
-    /// CRLF at its end. It is cut between two characters.
+impl<'a> Excerpt<'a> {
+    /// At most `max` bytes of a message that has `length` bytes and begins with `text`. The LF or CRLF at its end is
+    /// left out.
     pub(super) fn new(text: &'a [u8], length: u64, max: usize) -> Self {
         if text.len() as u64 == length {
             let text = match text.strip_suffix(b"\n") {
                 Some(line) => line.strip_suffix(b"\r").unwrap_or(line),
                 None => text,
             };
-            if text.len() <= max {
-                return Self { text, is_cut: false };
-            }
+            Self { text: cut(text, max), is_cut: text.len() > max }
+        } else {
+            // What was kept of a longer message may end within a character.
+            Self { text: whole_characters(&text[..text.len().min(max)]), is_cut: true }
         }
-        let text = &text[..text.len().min(max)];
-        Self { text: &text[..text.len() - incomplete_tail(text)], is_cut: true }
     }
 }
 
-impl Serialize for Shown<'_> {
+impl Serialize for Excerpt<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Only what is not UTF-8 is copied.
+        let text = String::from_utf8_lossy(self.text);
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("message", &String::from_utf8_lossy(self.text))?;
+        map.serialize_entry("message", &text)?;
         map.serialize_entry("cut", &self.is_cut)?;
-        map.serialize_entry("invalid_utf8", &str::from_utf8(self.text).is_err())?;
+        map.serialize_entry("invalid_utf8", &matches!(text, Cow::Owned(_)))?;
         map.end()
     }
 }
 
-impl Record<'_> {
-    /// Appends the line for people, `time` included.
+impl<'a> Record<'a> {
+    /// The entry of a notice. It shows at most `max` bytes of what a member said.
+    pub(super) fn of_notice(peer: SocketAddr, message: Notice<'a>, max: usize) -> Self {
+        match message {
+            Notice::Joined { name } => Self::Joined { peer, name, message },
+            Notice::Renamed { from, to } => Self::Renamed { peer, from, to, message },
+            Notice::Left { name, .. } => Self::Left { peer, name, message },
+            Notice::Said { name, text } => {
+                let message = Notice::Said { name, text: cut(text, max) };
+                Self::Said { peer, name, bytes: text.len(), cut: text.len() > max, message }
+            }
+        }
+    }
+
+    /// The length of the line, if little of the text has to be escaped.
+    pub(super) fn estimated_len(&self) -> usize {
+        let text = match self {
+            Record::Echoed { excerpt, .. } => excerpt.text.len(),
+            Record::Said { message: Notice::Said { text, .. }, .. } => text.len(),
+            _ => 0,
+        };
+        text + OVERHEAD
+    }
+
+    /// Appends the line for people, including `time`.
     pub(super) fn write_text(&self, out: &mut String, time: &str) {
         match self {
             Record::Started { .. } | Record::Stopped { .. } => out.push_str("--- "),
             _ => out.extend(["[", time, "] "]),
         }
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         _ = match self {
             Record::Started { port } => write!(out, "Starting server on port {port} at {time} ---"),
             Record::Stopped { port } => write!(out, "Stopping server on port {port} at {time} ---"),
             Record::Opened { peer } => write!(out, "Opened: {peer}"),
-            Record::Echoed { bytes, shown, .. } => {
+            Record::Echoed { bytes, excerpt, .. } => {
                 out.push_str("Echoed: '");
-                escape(out, shown.text, Style::Log);
-                match shown.is_cut {
-                    true => write!(out, "…' ({} of {bytes} bytes)", shown.text.len()),
+                escape(out, excerpt.text, Style::Log);
+                match excerpt.is_cut {
+                    true => write!(out, "…' ({} of {bytes} bytes)", excerpt.text.len()),
                     false => out.write_char('\''),
                 }
+            }
+            Record::Said { message: message @ Notice::Said { text, .. }, bytes, cut: true, .. } => {
+                write!(out, "{message}… ({} of {bytes} bytes)", text.len())
             }
             Record::Joined { message, .. }
             | Record::Renamed { message, .. }
             | Record::Said { message, .. }
-            | Record::Left { message, .. } => out.write_str(message),
+            | Record::Left { message, .. } => write!(out, "{message}"),
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }
@@ -131,15 +177,43 @@ impl Record<'_> {
         };
     }
 
-    /// Appends the line for programs: a JSON object that says the `time` first.
+    /// Appends the line for programs: a JSON object that begins with the `time`.
     pub(super) fn write_json(&self, out: &mut String, time: &str) {
         #[derive(Serialize)]
-        struct Line<'a> {
+        struct Entry<'a> {
             time: &'a str,
             #[serde(flatten)]
             record: &'a Record<'a>,
         }
-        // Nothing in it can fail to be JSON: all keys are strings.
-        out.push_str(&serde_json::to_string(&Line { time, record: self }).unwrap_or_default());
+        // All keys are strings, and writing to a string never fails.
+        _ = serde_json::to_writer(Utf8(out), &Entry { time, record: self });
+    }
+}
+
+/// At most `max` bytes of `text`, cut between two characters.
+fn cut(text: &[u8], max: usize) -> &[u8] {
+    if text.len() > max { whole_characters(&text[..max]) } else { text }
+}
+
+/// `text` without an incomplete character at its end.
+fn whole_characters(text: &[u8]) -> &[u8] {
+    &text[..text.len() - incomplete_tail(text)]
+}
+
+fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// Lets serde_json, which writes only whole characters at a time, write to a string.
+struct Utf8<'a>(&'a mut String);
+
+impl io::Write for Utf8<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push_str(str::from_utf8(bytes).map_err(io::Error::other)?);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

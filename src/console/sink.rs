@@ -1,4 +1,4 @@
-//! Standard output, written to without waiting and without touching the flags that it shares with the shell.
+//! Writes to standard output without waiting, and without changing the flags that it shares with other processes.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,21 +12,21 @@ use rustix::net::{SendFlags, send};
 use rustix::stdio::stdout;
 use rustix::termios::isatty;
 
-/// What a pipe takes at once when it says that it is writable (pipe(7), `PIPE_BUF`).
+/// What a pipe that is writable takes without blocking (pipe(7), `PIPE_BUF`).
 const PIPE_BUF: usize = 4096;
 
-/// Standard output by the way in which it can be written to without waiting.
+/// Standard output, by how it can be written to without waiting.
 #[derive(Debug)]
 pub(super) enum Sink {
-    /// A pipe or terminal, opened anew: the new description is our own and can be non-blocking.
+    /// A pipe or terminal that was opened again: the new description is our own and non-blocking.
     Reopened(File),
-    /// A socket, such as the journal's: it is asked not to wait with each write.
+    /// A socket, such as the journal's: each write has a flag not to block.
     Socket(OwnedFd),
-    /// A pipe or terminal that cannot be opened anew: it is asked before each write.
-    Asked(File),
-    /// A file, or a device that is none: it never waits for a reader.
+    /// A pipe or terminal that cannot be opened again: each write is preceded by a poll.
+    Polled(File),
+    /// A regular file or another device: it has no reader to wait for.
     Direct(File),
-    /// Nobody reads.
+    /// There is no reader, or none any more.
     Closed,
 }
 
@@ -47,31 +47,31 @@ impl Sink {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match open("/dev/stdout", flags, Mode::empty()) {
             Ok(own) => Sink::Reopened(own.into()),
-            Err(_) => Sink::Asked(duplicate.into()),
+            Err(_) => Sink::Polled(duplicate.into()),
         }
     }
 
-    /// The descriptor whose writable events tell that it takes more, where there is such a thing.
+    /// The descriptor whose writable events tell that the reader has read, if there is a reader.
     pub(super) fn pollable(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Sink::Reopened(file) | Sink::Asked(file) => Some(file.as_fd()),
+            Sink::Reopened(file) | Sink::Polled(file) => Some(file.as_fd()),
             Sink::Socket(socket) => Some(socket.as_fd()),
             Sink::Direct(_) | Sink::Closed => None,
         }
     }
 
     pub(super) fn is_terminal(&self) -> bool {
-        matches!(self, Sink::Reopened(file) | Sink::Asked(file) if isatty(file))
+        matches!(self, Sink::Reopened(file) | Sink::Polled(file) if isatty(file))
     }
 
-    /// Writes some of `bytes`, or fails with [`io::ErrorKind::WouldBlock`] rather than wait.
+    /// Writes some of `bytes`; fails with [`io::ErrorKind::WouldBlock`] instead of waiting.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Sink::Reopened(file) | Sink::Direct(file) => file.write(bytes),
             Sink::Socket(socket) => Ok(send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?),
-            Sink::Asked(file) => {
-                let mut asked = [PollFd::new(file, PollFlags::OUT)];
-                if poll(&mut asked, Some(&Timespec::default()))? == 0 {
+            Sink::Polled(file) => {
+                let mut polled = [PollFd::new(file, PollFlags::OUT)];
+                if poll(&mut polled, Some(&Timespec::default()))? == 0 {
                     return Err(Errno::AGAIN.into());
                 }
                 file.write(&bytes[..bytes.len().min(PIPE_BUF)])
@@ -80,7 +80,7 @@ impl Sink {
         }
     }
 
-    /// Waits until it may take more, for at most `timeout`.
+    /// Waits until a write may succeed, for at most `timeout`.
     pub(super) fn wait(&self, timeout: Duration) {
         if let (Some(descriptor), Ok(timeout)) = (self.pollable(), Timespec::try_from(timeout)) {
             _ = poll(&mut [PollFd::new(&descriptor, PollFlags::OUT)], Some(&timeout));

@@ -1,4 +1,4 @@
-//! Where connections come in.
+//! Accepts connections, and decides which clients are let in.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -9,36 +9,36 @@ use mio::{Interest, Registry, Token};
 
 use super::access::Access;
 use crate::config::Config;
-use crate::transport::listener::listen;
+use crate::transport::listener::{ROOM_NOTSENT_LOWAT, listen};
 
-/// After so long accept is tried again that failed for want of descriptors or memory. It is also tried
-/// whenever a connection of ours ends; this is for those that others free.
+/// How long to wait before accept is tried again after it failed for want of descriptors or memory. It is also tried
+/// whenever a connection of this server ends; this is for descriptors that others free.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// How often connections that were closed on arrival are told of, at most.
+/// The shortest time between two reports of refused connections.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The listeners, and who is let in.
+/// The listeners, and the rules of who is let in.
 pub(super) struct Acceptor {
     listeners: Vec<Listener>,
     addresses: Vec<SocketAddr>,
-    /// The listener whose turn it is: while there is room for few, no listener may take all of it.
+    /// The listener whose turn it is: while there are few places, no listener may take all of them.
     turn: usize,
     access: Access,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
     refused: u64,
-    /// Connections closed on arrival that have not been told yet, and the last of them.
-    untold: Option<(u64, SocketAddr)>,
-    /// When they may be told.
-    tell_at: Option<Instant>,
+    /// Connections refused since the last report, and the address of the last of them.
+    unreported: Option<(u64, SocketAddr)>,
+    /// When they may be reported.
+    report_at: Option<Instant>,
 }
 
 struct Listener {
     socket: TcpListener,
     /// Connections may wait: an event said so, and accept has not yet said that none is left. On an
-    /// edge-triggered poll nobody says it twice.
-    is_owed: bool,
+    /// edge-triggered poll this is said only once.
+    is_pending: bool,
 }
 
 impl Acceptor {
@@ -46,14 +46,24 @@ impl Acceptor {
     pub(super) fn open(config: &Config, registry: &Registry, first_token: usize) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (at, socket) in listen(&config.bind, config.port)?.into_iter().enumerate() {
+        let notsent_lowat = config.chat.then_some(ROOM_NOTSENT_LOWAT);
+        for (at, socket) in listen(&config.bind, config.port, notsent_lowat)?.into_iter().enumerate() {
             addresses.push(socket.local_addr()?);
             let mut socket = TcpListener::from_std(socket);
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
-            listeners.push(Listener { socket, is_owed: false });
+            listeners.push(Listener { socket, is_pending: false });
         }
         let access = Access::new(config);
-        Ok(Self { listeners, addresses, turn: 0, access, retry_at: None, refused: 0, untold: None, tell_at: None })
+        Ok(Self {
+            listeners,
+            addresses,
+            turn: 0,
+            access,
+            retry_at: None,
+            refused: 0,
+            unreported: None,
+            report_at: None,
+        })
     }
 
     /// All addresses it listens on.
@@ -64,19 +74,19 @@ impl Acceptor {
     /// An event said that connections wait at listener `at`.
     pub(super) fn on_ready(&mut self, at: usize) {
         if let Some(listener) = self.listeners.get_mut(at) {
-            listener.is_owed = true;
+            listener.is_pending = true;
         }
     }
 
     /// Whether [`accept`](Self::accept) may bring something now.
-    pub(super) fn is_owed(&self) -> bool {
-        self.retry_at.is_none() && self.listeners.iter().any(|listener| listener.is_owed)
+    pub(super) fn is_pending(&self) -> bool {
+        self.retry_at.is_none() && self.listeners.iter().any(|listener| listener.is_pending)
     }
 
-    /// When accept is to be tried, or refused connections are to be told of, though no event comes.
+    /// When accept is to be tried, or refused connections are to be reported, though no event comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let tell_at = self.tell_at.filter(|_| self.untold.is_some());
-        self.retry_at.into_iter().chain(tell_at).min()
+        let report_at = self.report_at.filter(|_| self.unreported.is_some());
+        self.retry_at.into_iter().chain(report_at).min()
     }
 
     /// Tries again what failed, if it is time or a descriptor has been freed.
@@ -89,7 +99,7 @@ impl Acceptor {
     /// Looks at all listeners once more, whether or not an event came.
     pub(super) fn retry_all(&mut self) {
         self.retry_at = None;
-        self.listeners.iter_mut().for_each(|listener| listener.is_owed = true);
+        self.listeners.iter_mut().for_each(|listener| listener.is_pending = true);
     }
 
     /// The next connection that waits, if there is one.
@@ -100,14 +110,14 @@ impl Acceptor {
         let count = self.listeners.len();
         for at in self.turn..self.turn + count {
             let listener = &mut self.listeners[at % count];
-            while listener.is_owed {
+            while listener.is_pending {
                 match listener.socket.accept() {
                     Ok(connection) => {
                         self.turn = (at + 1) % count;
                         return Some(connection);
                     }
                     Err(error) => match error.kind() {
-                        ErrorKind::WouldBlock => listener.is_owed = false,
+                        ErrorKind::WouldBlock => listener.is_pending = false,
                         // That client is gone; others may wait behind it.
                         ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
                         // No descriptors or no memory, or what no manual tells of: none of it is the end.
@@ -122,34 +132,35 @@ impl Acceptor {
         None
     }
 
-    /// Whether `peer` may come in. If so it is in until it [leaves](Self::leave); if not it is counted.
+    /// Whether `peer` may connect. If so it counts as connected until it [leaves](Self::leave); if not it is counted as
+    /// refused.
     pub(super) fn enter(&mut self, peer: SocketAddr) -> bool {
         let is_allowed = self.access.enter(peer);
         if !is_allowed {
             self.refused += 1;
-            self.untold = Some((self.untold.map_or(1, |(count, _)| count + 1), peer));
+            self.unreported = Some((self.unreported.map_or(1, |(count, _)| count + 1), peer));
         }
         is_allowed
     }
 
-    /// `peer`, which was let in, is gone.
+    /// `peer`, which was let in, has disconnected.
     pub(super) fn leave(&mut self, peer: SocketAddr) {
         self.access.leave(peer);
     }
 
-    /// How many were not let in.
+    /// How many were refused.
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// How many were not let in since this was last told, and the last of them; at most once in
+    /// How many were refused since the last report, and the last of them; at most once in
     /// [`REFUSAL_INTERVAL`].
-    pub(super) fn take_untold(&mut self, now: Instant) -> Option<(u64, SocketAddr)> {
-        if self.untold.is_none() || self.tell_at.is_some_and(|at| now < at) {
+    pub(super) fn take_unreported(&mut self, now: Instant) -> Option<(u64, SocketAddr)> {
+        if self.unreported.is_none() || self.report_at.is_some_and(|at| now < at) {
             return None;
         }
-        self.tell_at = Some(now + REFUSAL_INTERVAL);
-        self.untold.take()
+        self.report_at = Some(now + REFUSAL_INTERVAL);
+        self.unreported.take()
     }
 
     /// Listens no more.

@@ -1,15 +1,12 @@
 //! Who may connect.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::address::quota_key;
 use crate::config::Config;
-
-/// The part of an IPv6 address that one customer of a provider usually has to itself (RFC 6177 and RFC 7421):
-/// the rest is free to choose, so it tells nobody apart.
-const IPV6_PREFIX: u8 = 64;
 
 /// The rules of who may connect, and how many connections each address has.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Access {
         if self.max_per_ip == usize::MAX {
             return true;
         }
-        let connections = self.connections.entry(person(address)).or_default();
+        let connections = self.connections.entry(quota_key(peer)).or_default();
         let has_room = *connections < self.max_per_ip;
         *connections += usize::from(has_room);
         has_room
@@ -52,11 +49,11 @@ impl Access {
         if self.max_per_ip == usize::MAX {
             return;
         }
-        let person = person(peer.ip().to_canonical());
-        if let Some(connections) = self.connections.get_mut(&person) {
+        let key = quota_key(peer);
+        if let Some(connections) = self.connections.get_mut(&key) {
             *connections -= 1;
             if *connections == 0 {
-                self.connections.remove(&person);
+                self.connections.remove(&key);
             }
         }
     }
@@ -69,17 +66,6 @@ impl Access {
             (Some(allow), Some(deny)) => allow > deny,
             (allow, None) => allow.is_some() || self.allow.is_empty(),
             (None, Some(_)) => false,
-        }
-    }
-}
-
-/// Whom an address belongs to.
-fn person(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & (u128::MAX << (128 - IPV6_PREFIX));
-            Ipv6Addr::from_bits(network).into()
         }
     }
 }

@@ -17,6 +17,10 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// After so long without a byte the kernel asks whether the peer is still there (tcp(7), `TCP_KEEPIDLE`).
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// `TCP_NOTSENT_LOWAT` in a room, in bytes: what waits for a slow member waits here, where it is shared, and its progress
+/// shows soon. Measured with a member that reads nothing: the kernel then holds 250 KiB for it instead of 3.8 MiB.
+pub(crate) const ROOM_NOTSENT_LOWAT: u32 = 128 << 10;
+
 /// How often a port that the system picked is looked for anew, when it is not free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
@@ -33,18 +37,21 @@ struct Target {
 /// A host that is a name stands for all its addresses that this machine has. `::` takes IPv4 connections
 /// too, unless an IPv4 address is asked for beside it.
 ///
+/// With `notsent_lowat`, the kernel takes no more for a connection while that many bytes wait to be sent there (tcp(7),
+/// `TCP_NOTSENT_LOWAT`), where it knows such a limit.
+///
 /// # Errors
 ///
 /// The first address that cannot be had, with the system's reason and kind.
-pub(crate) fn listen(hosts: &[String], port: u16) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn listen(hosts: &[String], port: u16, notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
     let targets = targets(hosts, port)?;
     for _ in 1..PORT_ATTEMPTS {
-        match listen_on_all(&targets) {
+        match listen_on_all(&targets, notsent_lowat) {
             Err(error) if port == 0 && error.kind() == ErrorKind::AddrInUse => {}
             outcome => return outcome,
         }
     }
-    listen_on_all(&targets)
+    listen_on_all(&targets, notsent_lowat)
 }
 
 fn targets(hosts: &[String], port: u16) -> io::Result<Vec<Target>> {
@@ -64,7 +71,7 @@ fn targets(hosts: &[String], port: u16) -> io::Result<Vec<Target>> {
     hosts.iter().map(target).collect()
 }
 
-fn listen_on_all(targets: &[Target]) -> io::Result<Vec<TcpListener>> {
+fn listen_on_all(targets: &[Target], notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
     let has_ipv4 = targets.iter().flat_map(|target| &target.addresses).any(SocketAddr::is_ipv4);
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut taken: Vec<SocketAddr> = Vec::new();
@@ -78,7 +85,7 @@ fn listen_on_all(targets: &[Target]) -> io::Result<Vec<TcpListener>> {
             if taken.contains(&address) {
                 continue;
             }
-            match listen_on(address, has_ipv4) {
+            match listen_on(address, has_ipv4, notsent_lowat) {
                 Ok(listener) => {
                     taken.push(listener.local_addr()?);
                     listeners.push(listener);
@@ -96,7 +103,7 @@ fn listen_on_all(targets: &[Target]) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-fn listen_on(address: SocketAddr, is_ipv6_only: bool) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr, is_ipv6_only: bool, notsent_lowat: Option<u32>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(is_ipv6_only)?;
@@ -108,6 +115,10 @@ fn listen_on(address: SocketAddr, is_ipv6_only: bool) -> io::Result<TcpListener>
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     // Urgent data stays in the stream, in its place (RFC 6093): every byte comes back.
     socket.set_out_of_band_inline(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(bytes) = notsent_lowat {
+        socket.set_tcp_notsent_lowat(bytes)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -138,7 +149,7 @@ mod tests {
 
     #[test]
     fn all_addresses_get_the_port_that_the_system_picks() {
-        let listeners = listen(&hosts(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]), 0).unwrap();
+        let listeners = listen(&hosts(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]), 0, None).unwrap();
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
@@ -146,12 +157,12 @@ mod tests {
 
     #[test]
     fn an_address_asked_for_twice_is_listened_on_once() {
-        assert_eq!(listen(&hosts(&["127.0.0.1", "127.0.0.1"]), 0).unwrap().len(), 1);
+        assert_eq!(listen(&hosts(&["127.0.0.1", "127.0.0.1"]), 0, None).unwrap().len(), 1);
     }
 
     #[test]
     fn a_name_stands_for_the_addresses_that_the_machine_has() {
-        let listeners = listen(&hosts(&["localhost"]), 0).unwrap();
+        let listeners = listen(&hosts(&["localhost"]), 0, None).unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap().ip().is_loopback()));
         assert!(!listeners.is_empty());
     }
@@ -162,20 +173,20 @@ mod tests {
             eprintln!("skipped: this machine has no IPv6");
             return;
         }
-        assert_eq!(listen(&hosts(&["0.0.0.0", "::"]), 0).unwrap().len(), 2);
+        assert_eq!(listen(&hosts(&["0.0.0.0", "::"]), 0, None).unwrap().len(), 2);
     }
 
     #[test]
     fn what_cannot_be_had_is_an_error_that_names_it() {
-        let taken = listen(&hosts(&["127.0.0.1"]), 0).unwrap();
+        let taken = listen(&hosts(&["127.0.0.1"]), 0, None).unwrap();
         let port = taken[0].local_addr().unwrap().port();
-        let error = listen(&hosts(&["127.0.0.1"]), port).unwrap_err();
+        let error = listen(&hosts(&["127.0.0.1"]), port, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1 port {port}: Address already in use"));
 
-        let error = listen(&hosts(&["192.0.2.1"]), 0).unwrap_err();
+        let error = listen(&hosts(&["192.0.2.1"]), 0, None).unwrap_err();
         assert!(error.to_string().contains("192.0.2.1 port 0"), "{error}");
-        let error = listen(&hosts(&["no-such-host.invalid"]), 0).unwrap_err();
+        let error = listen(&hosts(&["no-such-host.invalid"]), 0, None).unwrap_err();
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
-//! What the core asks of a real socket.
+//! Plain TCP.
 
-use std::io;
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -8,9 +8,23 @@ use mio::net::TcpStream;
 use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 
-use super::Stream;
+use super::{Received, Sent, Stream};
 
 impl Stream for TcpStream {
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let count = self.read(buffer)?;
+        Ok(Received::plain(count, buffer.len()))
+    }
+
+    fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        // One slice goes out by write(2), which costs less than writev(2).
+        let (count, offered) = match slices {
+            [one] => (self.write(one)?, one.len()),
+            _ => (self.write_vectored(slices)?, slices.iter().map(|slice| slice.len()).sum()),
+        };
+        Ok(Sent::plain(count, offered))
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
@@ -37,7 +51,7 @@ impl Stream for TcpStream {
     }
 
     fn break_off(&mut self) {
-        // Where this fails, the end is an orderly one: there is nothing else to be done.
+        // If this fails, the connection closes normally: there is nothing else to be done.
         _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
 }

@@ -20,7 +20,7 @@ fn expect_failure(output: &Output, reason: &str) {
 #[test]
 fn a_full_room_is_a_failure() {
     let server = Server::start(&["--chat", "--max-connections", "1"]);
-    let ann = Member::join(&server, "user1", "");
+    let ann = Member::join(&server, "ann", "");
     for options in [&[][..], &["--name", "bot"]] {
         let output = pipe_into(&server, options, "build done\n");
         expect_failure(&output, "is full");
@@ -74,10 +74,10 @@ fn a_short_reply_is_a_failure_with_a_name_too() {
 #[test]
 fn a_name_is_taken_before_anything_is_said() {
     let server = Server::start(&["--chat"]);
-    let mut ann = Member::join(&server, "user1", "");
+    let mut ann = Member::join(&server, "ann", "");
     let output = pipe_into(&server, &["--name", "bot"], "build done\n");
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
-    ann.hears(&["* user2 joined", "* user2 is now bot", "<bot> build done", "* bot left"]);
+    ann.hears(&["* bot joined", "<bot> build done", "* bot left"]);
     drop(ann);
     server.stop();
 }
@@ -85,10 +85,13 @@ fn a_name_is_taken_before_anything_is_said() {
 #[test]
 fn a_refused_name_is_a_failure_and_nothing_is_said() {
     let server = Server::start(&["--chat"]);
-    let mut ann = Member::join(&server, "user1", "");
-    ann.is_answered("/name ann", "* user1 is now ann");
+    let mut ann = Member::join(&server, "ann", "");
     expect_failure(&pipe_into(&server, &["--name", "ANN"], "build done\n"), "ANN is taken");
-    ann.hears(&["* user2 joined", "* user2 left"]);
+    // Nothing of it was heard: what comes next is what somebody else says.
+    let bob = Member::join(&server, "bob", "ann");
+    bob.say("hello\n");
+    ann.hears(&["* bob joined", "<bob> hello"]);
+    drop(bob);
     drop(ann);
     server.stop();
 }

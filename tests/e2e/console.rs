@@ -1,4 +1,4 @@
-//! Whatever standard output does, the echo goes on.
+//! The echo goes on, whatever happens to standard output.
 
 use std::fs::OpenOptions;
 use std::io::{Cursor, Read};
@@ -16,10 +16,13 @@ use crate::harness::{
     server_command, start_line_port,
 };
 
-/// Far more than the 4 MiB that wait for the console.
+/// Far more messages than there is memory for in the console, 4 MiB.
 const LINES: usize = 10_000;
 
-/// A message a line long, with its number in front.
+/// The message that is sent when the log is read again.
+const RESUMED: &str = "The reader reads again.";
+
+/// A message of about 900 bytes that begins with its number.
 fn numbered(number: usize) -> String {
     format!("{number} {}", "x".repeat(900))
 }
@@ -32,8 +35,8 @@ fn dropped(line: &str) -> Option<usize> {
     ["log line dropped", "log lines dropped"].contains(&what).then(|| number.parse().expect("a number"))
 }
 
-/// Sends more messages than a stalled console can hold; each must come back while it stalls. Then lets it
-/// flow, and expects whole lines in order and a count of those that are missing.
+/// Sends more messages than a stalled console can hold; each must come back meanwhile. Then lets the reader read, and
+/// expects whole lines in order and the number of those that are missing.
 fn expect_echo_while_stalled(port: u16, resume: impl FnOnce() -> Server) {
     let mut stream = connect((Ipv4Addr::LOCALHOST, port).into());
     for number in 0..LINES {
@@ -41,17 +44,16 @@ fn expect_echo_while_stalled(port: u16, resume: impl FnOnce() -> Server) {
     }
     let server = resume();
     server.console.wait_until(|lines| lines.iter().find_map(|line| dropped(line)));
-    round_trip(&mut stream, b"It flows again.");
+    round_trip(&mut stream, RESUMED.as_bytes());
     drop(stream);
     expect_whole_lines(&server.stop_by(Signal::TERM));
 }
 
 fn expect_whole_lines(lines: &[String]) {
-    let gaps = lines.iter().filter_map(|line| dropped(line));
-    let missing: usize = gaps.sum();
+    let missing: usize = lines.iter().filter_map(|line| dropped(line)).sum();
     let texts: Vec<&str> = lines.iter().filter(|line| dropped(line).is_none()).map(|line| message(line)).collect();
     let (last, texts) = texts.split_last().expect("a line");
-    assert_eq!(*last, "It flows again.");
+    assert_eq!(*last, RESUMED);
     assert!(missing > 0);
     assert_eq!(texts.len() + missing, LINES);
     assert!(texts.len() > 3_000, "only {} lines were kept", texts.len());
@@ -60,7 +62,7 @@ fn expect_whole_lines(lines: &[String]) {
     assert!(numbers.iter().zip(texts).all(|(number, text)| numbered(*number) == **text), "a line is not whole");
 }
 
-/// Starts a server and reads its console no further than the start line.
+/// Starts a server and reads its console up to the start line, no further.
 fn start_unread(console: &mut (impl Read + AsFd), stdout: impl Into<Stdio>) -> (Process, String) {
     let mut command = server_command(&["--port", "0"]);
     command.stdout(stdout);
@@ -69,7 +71,7 @@ fn start_unread(console: &mut (impl Read + AsFd), stdout: impl Into<Stdio>) -> (
     (process, start)
 }
 
-/// Reads on where [`start_unread`] ended.
+/// Goes on reading where [`start_unread`] ended.
 fn resume(process: Process, start: String, console: impl Read + Send + 'static) -> Server {
     Server::watch(process, Cursor::new(start + "\n").chain(console))
 }
@@ -80,13 +82,13 @@ fn expect_a_stalled_reader_to_be_harmless(mut console: impl Read + AsFd + Send +
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_does_not_stop_the_echo() {
+fn a_pipe_that_is_not_read_does_not_stop_the_echo() {
     let (console, stdout) = std::io::pipe().expect("a pipe");
     expect_a_stalled_reader_to_be_harmless(console, stdout);
 }
 
 #[test]
-fn a_socket_that_nobody_reads_does_not_stop_the_echo() {
+fn a_socket_that_is_not_read_does_not_stop_the_echo() {
     let (console, stdout) = UnixStream::pair().expect("a pair");
     expect_a_stalled_reader_to_be_harmless(console, OwnedFd::from(stdout));
 }
@@ -110,6 +112,24 @@ fn a_terminal_held_with_ctrl_s_does_not_stop_the_echo() {
 }
 
 #[test]
+fn counters_are_printed_while_the_log_is_saturated() {
+    let (mut console, stdout) = std::io::pipe().expect("a pipe");
+    let (process, start) = start_unread(&mut console, stdout);
+    let mut stream = connect((Ipv4Addr::LOCALHOST, start_line_port(&start)).into());
+    let mut send = |count| (0..count).for_each(|number| round_trip(&mut stream, numbered(number).as_bytes()));
+    send(LINES);
+    process.signal(Signal::USR1);
+    // The signal is handled before what comes after it.
+    send(10);
+    let lines = resume(process, start, console).stop_by(Signal::TERM);
+    let counters = lines.iter().position(|line| line.contains("] Connections: 1 now")).expect("the counters");
+    assert!(dropped(&lines[counters - 1]).is_some_and(|count| count > LINES / 3), "{:.200}", lines[counters - 1]);
+    let messages = lines.iter().filter(|line| line.contains("Echoed: '")).count();
+    let missing: usize = lines.iter().filter_map(|line| dropped(line)).sum();
+    assert_eq!(messages + missing, LINES + 10);
+}
+
+#[test]
 fn a_stopping_server_does_not_wait_for_its_console() {
     let (mut console, stdout) = std::io::pipe().expect("a pipe");
     let (process, start) = start_unread(&mut console, stdout);
@@ -128,7 +148,7 @@ fn a_stopping_server_does_not_wait_for_its_console() {
 fn a_slow_reader_gets_every_line() {
     let (mut console, stdout) = std::io::pipe().expect("a pipe");
     let (process, start) = start_unread(&mut console, stdout);
-    // More than a pipe holds, less than waits for the console.
+    // More than a pipe holds, less than the console does.
     let few = LINES / 10;
     let mut stream = connect((Ipv4Addr::LOCALHOST, start_line_port(&start)).into());
     for number in 0..few {
@@ -140,7 +160,7 @@ fn a_slow_reader_gets_every_line() {
 }
 
 #[test]
-fn a_console_whose_reader_is_gone_ends_the_logging_not_the_server() {
+fn a_pipe_whose_reader_is_gone_ends_the_logging_not_the_server() {
     let (mut console, stdout) = std::io::pipe().expect("a pipe");
     let (process, start) = start_unread(&mut console, stdout);
     let port = start_line_port(&start);
@@ -168,7 +188,7 @@ fn a_terminal_that_is_gone_ends_the_logging_not_the_server() {
     expect_to_serve_and_stop(Server { process, port, console: Lines::of(std::io::empty()) });
 }
 
-/// The console cannot be seen any more; all else is as ever.
+/// Expects everything but the log to work.
 fn expect_to_serve_and_stop(server: Server) {
     let mut stream = server.connect();
     for number in 0..100 {

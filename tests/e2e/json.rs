@@ -13,14 +13,14 @@ use crate::harness::{
     server_command,
 };
 
-/// A server that logs for programs. Its console is not read before somebody asks for it.
-struct Program {
+/// A server with a log for programs.
+struct JsonServer {
     process: Process,
     address: SocketAddr,
     console: Lines,
 }
 
-impl Program {
+impl JsonServer {
     fn start(options: &[&str]) -> Self {
         let mut command = server_command(&[&["--port", "0", "--log-format", "json"], options].concat());
         command.stdout(Stdio::piped());
@@ -45,7 +45,7 @@ impl Program {
         self.wait_for("counters", nth).swap_remove(nth - 1)
     }
 
-    /// Stops it; returns all lines, the first and last of which are what they should be.
+    /// Stops the server, checks the first and the last line, and returns all lines.
     fn stop(self) -> Vec<Value> {
         self.process.signal(Signal::TERM);
         let (status, stderr) = self.process.wait();
@@ -58,7 +58,7 @@ impl Program {
     }
 }
 
-/// An object with an event and a time in the form of RFC 3339.
+/// Parses a line, which must be an object with an event and a time in the form of RFC 3339.
 fn parse(line: &str) -> Value {
     let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:.200}"));
     let time = value["time"].as_str().unwrap_or_else(|| panic!("no time: {line:.200}"));
@@ -72,8 +72,8 @@ fn of_event<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn every_line_parses_and_says_the_message_whatever_was_sent() {
-    let program = Program::start(&[]);
+fn every_line_is_json_whatever_was_sent() {
+    let server = JsonServer::start(&[]);
     let mut random = rng();
     let mut messages: Vec<Vec<u8>> = vec![
         b"Hello, world!".to_vec(),
@@ -87,9 +87,9 @@ fn every_line_parses_and_says_the_message_whatever_was_sent() {
     ];
     messages.extend((0..200).map(|length| random_bytes(&mut random, length + 1)));
     for message in &messages {
-        assert_eq!(&exchange(connect(program.address), message), message);
+        assert_eq!(&exchange(connect(server.address), message), message);
     }
-    let lines = program.stop();
+    let lines = server.stop();
     let echoed = of_event(&lines, "echoed");
     assert_eq!(echoed.len(), messages.len());
     for (line, message) in echoed.iter().zip(&messages) {
@@ -105,8 +105,8 @@ fn every_line_parses_and_says_the_message_whatever_was_sent() {
 }
 
 #[test]
-fn a_long_message_is_cut_between_two_characters_and_says_so() {
-    let program = Program::start(&["--log-max", "10"]);
+fn a_long_message_is_cut_between_two_characters() {
+    let server = JsonServer::start(&["--log-max", "10"]);
     let cases: [(&[u8], &str, bool); 4] = [
         ("äääääääää".as_bytes(), "äääää", false),
         ("1ääääääää".as_bytes(), "1ääää", false),
@@ -114,30 +114,30 @@ fn a_long_message_is_cut_between_two_characters_and_says_so() {
         (b"aaaaaaaaaaaa\xff", "aaaaaaaaaa", false),
     ];
     for (at, (message, shown, is_invalid)) in cases.into_iter().enumerate() {
-        let mut stream = connect(program.address);
+        let mut stream = connect(server.address);
         round_trip(&mut stream, message);
         stream.shutdown(Shutdown::Write).expect("half-closed");
         expect_end(&mut stream);
-        let line = program.wait_for("echoed", at + 1).swap_remove(at);
+        let line = server.wait_for("echoed", at + 1).swap_remove(at);
         assert_eq!(line["message"], shown);
         assert_eq!((&line["cut"], &line["invalid_utf8"]), (&true.into(), &is_invalid.into()));
         assert_eq!(line["bytes"], message.len());
     }
-    program.stop();
+    server.stop();
 }
 
 #[test]
 fn connections_and_refusals_are_events() {
-    let program = Program::start(&["--verbose", "--max-per-ip", "1"]);
-    let mut first = connect(program.address);
+    let server = JsonServer::start(&["--verbose", "--max-per-ip", "1"]);
+    let mut first = connect(server.address);
     round_trip(&mut first, b"hello");
-    let mut second = connect(program.address);
+    let mut second = connect(server.address);
     assert!(second.read(&mut [0]).is_ok_and(|count| count == 0));
-    program.wait_for("refused", 1);
+    server.wait_for("refused", 1);
     let peer = first.local_addr().expect("an address").to_string();
     reset(first);
-    program.wait_for("closed", 1);
-    let lines = program.stop();
+    server.wait_for("closed", 1);
+    let lines = server.stop();
     let opened = of_event(&lines, "opened");
     assert_eq!((opened.len(), &opened[0]["peer"]), (1, &peer.as_str().into()));
     let closed = of_event(&lines, "closed")[0];
@@ -152,26 +152,28 @@ fn connections_and_refusals_are_events() {
 }
 
 #[test]
-fn the_room_is_in_it_too() {
-    let program = Program::start(&["--chat"]);
-    let mut ann = connect(program.address);
-    program.wait_for("joined", 1);
-    ann.write_all(b"/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
-    let message = |event: &str| {
-        let line = program.wait_for(event, 1).remove(0);
+fn rooms_are_logged_too() {
+    let server = JsonServer::start(&["--chat"]);
+    let mut ann = connect(server.address);
+    ann.write_all(b"/name bob\n/name ann\n\"},{\"event\":\"stopped\"\n\xff\x00\x1b\n/quit\n").expect("sent");
+    let entry = |event: &str| {
+        let line = server.wait_for(event, 1).remove(0);
         assert_eq!(line["peer"], ann.local_addr().expect("an address").to_string());
-        line["message"].as_str().expect("a text").to_owned()
+        line
     };
-    assert_eq!(message("left"), "* ann left");
-    assert_eq!(message("joined"), "* user1 joined");
-    assert_eq!(message("renamed"), "* user1 is now ann");
-    let said = program.wait_for("said", 2);
+    let (left, joined, renamed) = (entry("left"), entry("joined"), entry("renamed"));
+    assert_eq!((&left["message"], &left["name"]), (&"* ann left".into(), &"ann".into()));
+    assert_eq!((&joined["message"], &joined["name"]), (&"* bob joined".into(), &"bob".into()));
+    assert_eq!(renamed["message"], "* bob is now ann");
+    assert_eq!((&renamed["from"], &renamed["to"]), (&"bob".into(), &"ann".into()));
+    let said = server.wait_for("said", 2);
     assert_eq!(said[0]["message"], "<ann> \"},{\"event\":\"stopped\"");
     assert_eq!(said[1]["message"], "<ann> \\xff\\u{0}\\u{1b}");
-    program.stop();
+    assert_eq!((&said[1]["name"], &said[1]["bytes"], &said[1]["cut"]), (&"ann".into(), &3.into(), &false.into()));
+    server.stop();
 }
 
-/// What the reader of the log did not take is told of in its own form, and the numbers add up.
+/// Dropped lines are reported in JSON as well, and the numbers add up.
 #[test]
 fn dropped_lines_are_counted() {
     const MESSAGES: usize = 400;
@@ -181,7 +183,7 @@ fn dropped_lines_are_counted() {
     let mut stdout = process.take_stdout();
     let started = parse(&first_json_line(&mut stdout));
     let address = (Ipv4Addr::LOCALHOST, u16::try_from(started["port"].as_u64().expect("a port")).expect("16 bits"));
-    // 40,000 KiB of lines for a console that waits with 4 MiB.
+    // 40,000 KiB of lines for a console with 4 MiB of memory.
     let mut stream = connect(address.into());
     for _ in 0..MESSAGES {
         let mut message = vec![b'"'; 100 << 10];
@@ -191,7 +193,7 @@ fn dropped_lines_are_counted() {
     stream.shutdown(Shutdown::Write).expect("half-closed");
     expect_end(&mut stream);
     let console = Lines::of(stdout);
-    // No message has this text, and to parse all lines each time would take long.
+    // No message contains this text, and parsing all lines each time would take long.
     let wait_for = |event: &str| {
         let event = format!(r#""event":"{event}""#);
         console.wait_until(|lines| lines.iter().find(|line| line.contains(&event)).map(|line| parse(line)))
@@ -206,7 +208,7 @@ fn dropped_lines_are_counted() {
     let dropped_lines = dropped["lines"].as_u64().expect("a number");
     println!("{dropped_lines} of {MESSAGES} lines were dropped");
     assert_eq!(of_event(&lines, "dropped").len(), 1);
-    // A message is cut off by silence too, on a machine under load: there may be more of them.
+    // A silence of a busy machine ends a message too: there may be more of them.
     let messages = counters["messages"].as_u64().expect("a number");
     assert!(messages >= MESSAGES as u64);
     assert_eq!(of_event(&lines, "echoed").len() as u64 + dropped_lines, messages);
@@ -225,33 +227,33 @@ fn first_json_line(input: &mut impl Read) -> String {
 
 #[test]
 fn the_counters_are_exact() {
-    let program = Program::start(&["--max-per-ip", "3"]);
-    let at_first = program.counters(1);
+    let server = JsonServer::start(&["--max-per-ip", "3"]);
+    let at_first = server.counters(1);
     for name in ["connections", "connections_total", "connections_refused", "messages", "bytes_in", "bytes_out"] {
         assert_eq!(at_first[name], 0, "{name}");
     }
     for number in 0..5 {
-        assert_eq!(exchange(connect(program.address), &vec![b'x'; 100 + number]).len(), 100 + number);
+        assert_eq!(exchange(connect(server.address), &vec![b'x'; 100 + number]).len(), 100 + number);
     }
-    let mut open: Vec<TcpStream> = (0..2).map(|_| connect(program.address)).collect();
+    let mut open: Vec<TcpStream> = (0..2).map(|_| connect(server.address)).collect();
     for stream in &mut open {
         round_trip(stream, b"hello\n");
         round_trip(stream, b"again\n");
     }
-    let mut stuck = hesitant(program.address);
+    let mut stuck = hesitant(server.address);
     stuck.write_all(&vec![b'y'; 12 << 20]).expect("sent");
     for _ in 0..4 {
-        assert!(connect(program.address).read(&mut [0]).is_ok_and(|count| count == 0), "not refused");
+        assert!(connect(server.address).read(&mut [0]).is_ok_and(|count| count == 0), "not refused");
     }
     let expected_in = (100 + 101 + 102 + 103 + 104) + 2 * 12 + (12 << 20);
-    // The long message is more than one where its sender is kept from sending on for a while.
-    let messages = program.console.wait_until(|lines| {
+    // If its sender has to wait for a while, the long message becomes several.
+    let messages = server.console.wait_until(|lines| {
         let lines: Vec<Value> = lines.iter().map(|line| parse(line)).collect();
         let echoed = of_event(&lines, "echoed");
         let bytes: u64 = echoed.iter().filter_map(|line| line["bytes"].as_u64()).sum();
         (bytes == expected_in).then_some(echoed.len())
     });
-    let now = program.counters(2);
+    let now = server.counters(2);
     for (name, value) in [
         ("connections", 3),
         ("connections_total", 8),
@@ -267,13 +269,13 @@ fn the_counters_are_exact() {
     assert_eq!(number("bytes_held"), number("bytes_in") - number("bytes_out"));
     let mut echo = vec![0; 12 << 20];
     stuck.read_exact(&mut echo).expect("the whole echo");
-    let now = program.counters(3);
+    let now = server.counters(3);
     assert_eq!((&now["bytes_held"], &now["bytes_out"]), (&0.into(), &expected_in.into()));
-    program.stop();
+    server.stop();
 }
 
 #[test]
-fn the_counters_are_one_line_for_people_too_and_the_server_goes_on() {
+fn counters_are_one_line_of_text_and_the_server_goes_on() {
     let server = Server::start(&["--quiet"]);
     round_trip(&mut server.connect(), b"hello");
     std::thread::sleep(Duration::from_millis(1100));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{
     DEADLINE, Server, assert_same, client, expect_end, feed, hesitant, memory, random_bytes, reset, rng, round_trip,
+    server_command_under,
 };
 
 const MIB: usize = 1 << 20;
@@ -116,6 +117,32 @@ fn memory_is_bounded_for_all_together_and_honest_clients_go_on() {
     server.stop();
 }
 
+/// Without options the server fits the place it runs in, here an address space of 60,000 KiB.
+#[test]
+fn the_default_of_max_memory_fits_the_address_space() {
+    let wrapper = ["sh", "-c", r#"ulimit -v 60000; exec "$0" "$@""#];
+    let server = Server::launch(server_command_under(&wrapper, &["--quiet", "--port", "0"]));
+    let at_first = memory_at_first(&server);
+    let content = random_bytes(&mut rng(), 32 * MIB);
+    let mut greedy: Vec<TcpStream> = (0..8).map(|_| hesitant(server.address())).collect();
+    let sent: Vec<usize> = thread::scope(|scope| {
+        let fills: Vec<_> = greedy.iter_mut().map(|stream| scope.spawn(|| fill(stream, &content))).collect();
+        fills.into_iter().map(|fill| fill.join().expect("no panic")).collect()
+    });
+    assert!(sent.iter().sum::<usize>() >= 60_000 << 9, "half of it is not used: {sent:?}");
+    let most = memory(server.process.pid(), "VmHWM") - at_first;
+    assert!(most < (60_000 << 9) + SLACK, "{} MiB were held", most / MIB);
+
+    let mut honest = server.connect();
+    for _ in 0..20 {
+        round_trip(&mut honest, &content[..60_000]);
+    }
+    for (stream, sent) in greedy.into_iter().zip(sent) {
+        drain(stream, &content[..sent]);
+    }
+    server.stop();
+}
+
 /// One that is held back because of others may be writing all before it reads: nothing that it does will
 /// give memory back.
 #[test]
@@ -150,6 +177,37 @@ fn without_any_common_memory_everyone_still_has_64_kib() {
     assert_eq!((output.code, &*output.stderr), (Some(0), ""));
     assert_same(&output.stdout, &content);
     server.stop();
+}
+
+/// The default of `--max-memory` fits into what the system allows; a larger one does not, and a client for which the
+/// system has no memory is read from when it has.
+#[test]
+fn a_server_that_the_system_gives_little_memory_survives() {
+    const LIMITED: &[&str] = &["sh", "-c", r#"ulimit -v 60000; exec "$0" "$@""#];
+    let survive = |options: &[&str]| {
+        let content = random_bytes(&mut rng(), TOO_MUCH);
+        let command = server_command_under(LIMITED, &[&["--port", "0", "--quiet"], options].concat());
+        let server = Server::launch(command);
+        let mut greedy: Vec<TcpStream> = (0..8).map(|_| hesitant(server.address())).collect();
+        let sent: Vec<usize> = thread::scope(|scope| {
+            let fills: Vec<_> = greedy.iter_mut().map(|stream| scope.spawn(|| fill(stream, &content))).collect();
+            fills.into_iter().map(|fill| fill.join().expect("no panic")).collect()
+        });
+        let mut honest = server.connect();
+        for _ in 0..20 {
+            round_trip(&mut honest, &content[..60_000]);
+        }
+        let most = memory(server.process.pid(), "VmHWM");
+        println!("{options:?}: {} MiB sent, at most {} MiB in memory", sent.iter().sum::<usize>() / MIB, most / MIB);
+        for (stream, sent) in greedy.into_iter().zip(sent) {
+            drain(stream, &content[..sent]);
+        }
+        server.stop();
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| survive(&[]));
+        scope.spawn(|| survive(&["--max-memory", "1GiB", "--max-pending", "1GiB"]));
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The line of a message: its form, its escaping, its length, and when it is there.
+//! The log line of a message: its form, its escapes, its length, and when it is written.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::harness::{
     round_trip, run, scratch_file, server_command, unescape,
 };
 
-/// What a server with these options logs of `sent`, sent by a client of its own.
+/// The messages in the log of a new server with these options after one client has sent `sent`.
 fn logged(options: &[&str], sent: &[u8]) -> Vec<String> {
     let server = Server::start(options);
     assert_same(&exchange(server.connect(), sent), sent);
@@ -23,7 +23,7 @@ fn logged(options: &[&str], sent: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_message_is_logged_as_it_is() {
+fn an_ordinary_message_is_logged_as_it_is() {
     assert_eq!(logged(&[], b"Hello, world!"), ["Hello, world!"]);
     assert_eq!(logged(&[], b"it's 'quoted'"), ["it's 'quoted'"]);
 }
@@ -37,7 +37,7 @@ fn text_of_all_scripts_stays_readable() {
 }
 
 #[test]
-fn a_final_line_end_is_not_part_of_the_text() {
+fn a_final_line_ending_is_not_part_of_the_text() {
     for (sent, text) in [
         ("one\n", "one"),
         ("one\r\n", "one"),
@@ -53,7 +53,7 @@ fn a_final_line_end_is_not_part_of_the_text() {
 }
 
 #[test]
-fn what_could_deceive_a_reader_is_escaped() {
+fn characters_that_could_deceive_a_reader_are_escaped() {
     for (sent, text) in [
         (&b"\x1b[31mred\x07"[..], r"\u{1b}[31mred\u{7}"),
         (b"a\tb\\n\x00\x7f", r"a\tb\\n\u{0}\u{7f}"),
@@ -98,13 +98,13 @@ fn all_of_unicode_goes_through_the_client_and_into_the_log() {
         assert_eq!((code, &*stderr), (Some(0), ""));
         assert_same(&stdout, plane.as_bytes());
     }
-    // On a machine that stops for 50 ms a plane may have become two messages.
+    // If the machine stops for 50 ms, a plane becomes two messages.
     let log = server.stop_and_read().concat();
     assert_same(&unescape(&log), planes.concat().as_bytes());
     assert_eq!(log.find(char::is_control), None);
 }
 
-/// Longer than all lines that are held for a reader who stalls; but this one reads, and short lines come all the time.
+/// The line is longer than all that is held for a stalled reader, but this reader reads. Short lines come all the time.
 #[test]
 fn a_line_of_any_length_finds_room_beside_others() {
     let server = Server::start(&["--log-max", "64MiB"]);
@@ -119,7 +119,7 @@ fn a_line_of_any_length_finds_room_beside_others() {
         });
         for sent in 1..=3 {
             assert_same(&exchange(server.connect(), &long), &long);
-            // On a machine that stops for 50 ms it may have become two. (While it is written, there is no room.)
+            // If the machine stops for 50 ms, one becomes two. (The next must wait until this one is written.)
             let long_ones = |lines: &[String]| {
                 lines.iter().filter(|line| line.len() > 200).map(|line| message(line).len()).sum::<usize>()
             };
@@ -131,7 +131,7 @@ fn a_line_of_any_length_finds_room_beside_others() {
 }
 
 #[test]
-fn a_longer_message_is_cut_and_its_length_told() {
+fn a_longer_message_is_cut_and_its_length_shown() {
     let server = Server::start(&["--log-max", "10"]);
     let texts = [
         "0123456789",
@@ -159,6 +159,20 @@ fn a_longer_message_is_cut_and_its_length_told() {
     );
 }
 
+/// What one member says, with far more escapes than the log shows.
+#[test]
+fn a_long_line_of_a_room_is_cut_too() {
+    let server = Server::start(&["--chat", "--max-line", "1MiB"]);
+    let mut line = vec![0x1b; 1 << 20];
+    line.push(b'\n');
+    let mut stream = server.connect();
+    stream.write_all(&line).expect("sent");
+    let said = server.console.wait_until(|lines| lines.iter().find(|line| line.contains("] <user1> ")).cloned());
+    let cut = format!("<user1> {}… (131072 of 1048576 bytes)", r"\u{1b}".repeat(128 << 10));
+    assert_same(said.split_once("] ").expect("a time").1.as_bytes(), cut.as_bytes());
+    server.stop_by(Signal::TERM);
+}
+
 #[test]
 fn by_default_128_kib_are_shown() {
     let server = Server::start(&[]);
@@ -184,7 +198,7 @@ fn the_longest_command_line_argument_is_shown_whole() {
 }
 
 #[test]
-fn a_connection_that_sends_nothing_logs_nothing() {
+fn a_connection_that_sends_nothing_is_not_logged() {
     let server = Server::start(&[]);
     drop(server.connect());
     reset(server.connect());
@@ -196,8 +210,8 @@ fn a_connection_that_sends_nothing_logs_nothing() {
 }
 
 #[test]
-fn the_line_is_there_when_the_client_returns() {
-    let path = scratch_file("the-line-is-there.log");
+fn the_line_is_written_before_the_client_returns() {
+    let path = scratch_file("the-line-is-written.log");
     let server = Server::start_blind(&[], File::create(&path).expect("a file"));
     let is_logged = |text: &str| {
         let log = std::fs::read_to_string(&path).expect("the log");
@@ -227,7 +241,7 @@ fn a_quiet_server_prints_its_start_and_its_stop() {
 }
 
 #[test]
-fn a_verbose_server_tells_of_connections_too() {
+fn a_verbose_server_logs_connections_too() {
     let server = Server::start(&["--verbose"]);
     let mut stream = server.connect();
     let peer = stream.local_addr().expect("its address").to_string();
@@ -247,7 +261,7 @@ fn a_verbose_server_tells_of_connections_too() {
     server.stop_by(Signal::TERM);
     for line in &lines[1..] {
         let time = line.strip_prefix('[').and_then(|line| line.split_once("] ")).expect("a time").0;
-        parse_time(time).expect("the form of all times");
+        parse_time(time).expect("the usual form");
     }
     let of_peer: Vec<&String> = lines.iter().filter(|line| line.contains(&peer)).collect();
     assert_eq!(of_peer.len(), 2, "one line when it opens and one when it closes: {lines:#?}");
@@ -261,7 +275,7 @@ fn a_verbose_server_tells_of_connections_too() {
 
 #[test]
 fn times_are_local() {
-    // Zones in the POSIX form (its sign is the other way round): no database of zones is needed.
+    // Zones in the POSIX form, whose sign is reversed, need no database.
     for (zone, minutes) in [("UTC", 0), ("IST-5:30", 330), ("PST8", -480)] {
         let mut command = server_command(&["--port", "0"]);
         command.env("TZ", zone);
@@ -270,7 +284,7 @@ fn times_are_local() {
         let lines = server.stop_by(Signal::TERM);
         let shown = lines[0].strip_prefix('[').and_then(|line| line.split_once("] ")).expect("a time").0;
         let expected = Utc::now().naive_utc() + TimeDelta::minutes(minutes);
-        let age = expected - parse_time(shown).expect("the form of all times");
+        let age = expected - parse_time(shown).expect("the usual form");
         assert!(age >= TimeDelta::zero() && age < TimeDelta::minutes(2), "{zone}: {shown} is not {expected}");
     }
 }

@@ -1,7 +1,7 @@
-//! Where a message ends: at the close, where what came is short or a line, or after 50 ms of silence.
+//! Where a message ends: when the connection closes, after a short message or a line, or after 50 ms of silence.
 //!
-//! A test cannot make a busy machine keep 50 ms. So those that need it measure whether it did, and try again
-//! where it did not.
+//! A busy machine may stop for 50 ms itself. So tests in which there must be no silence measure the time between two
+//! pieces, and try again if it was too long.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,10 +15,11 @@ use crate::harness::{
 
 /// The silence that ends a message.
 const SILENCE: Duration = Duration::from_millis(50);
+/// How often a test is tried on a busy machine.
 const TRIALS: usize = 40;
 
-/// Sends each piece when the echo of the one before is there. The server reads each on its own. Returns the
-/// longest time that may have passed for the server between two pieces.
+/// Sends each piece after the echo of the one before, so that the server reads each on its own. Returns the longest time
+/// that may have passed between two of them.
 fn send_in_pieces<'a>(stream: &mut TcpStream, pieces: impl IntoIterator<Item = &'a [u8]>) -> Duration {
     let mut longest = Duration::ZERO;
     let mut previous: Option<Instant> = None;
@@ -31,7 +32,7 @@ fn send_in_pieces<'a>(stream: &mut TcpStream, pieces: impl IntoIterator<Item = &
     longest
 }
 
-/// What is logged of a client that sends these pieces without a silence, then closes.
+/// The messages in the log after a client has sent these pieces without a silence, and closed.
 fn logged_without_silence(pieces: &[&[u8]]) -> Vec<String> {
     for _ in 0..TRIALS {
         let server = Server::start(&[]);
@@ -47,7 +48,7 @@ fn logged_without_silence(pieces: &[&[u8]]) -> Vec<String> {
 }
 
 #[test]
-fn short_messages_end_where_all_that_came_has_been_read() {
+fn short_messages_end_when_everything_has_been_read() {
     let server = Server::start(&[]);
     let mut stream = server.connect();
     for (count, text) in ["one", "two", "three"].into_iter().enumerate() {
@@ -101,9 +102,9 @@ fn silence_ends_a_message_while_the_client_stays() {
     assert_eq!(server.stop_and_read(), [&text, "next"]);
 }
 
-/// The server's own wait is 50 ms; the shortest of many has little of the machine's in it.
+/// The shortest time of many contains little but the wait of the server.
 #[test]
-fn silence_is_not_much_longer_than_it_must_be() {
+fn a_message_is_logged_soon_after_the_silence() {
     let server = Server::start(&[]);
     let mut stream = server.connect();
     let shortest = (1..=10).map(|count| {
@@ -153,7 +154,7 @@ fn a_character_cut_between_two_reads_stays_whole() {
 }
 
 #[test]
-fn a_character_may_come_byte_by_byte() {
+fn a_character_may_arrive_byte_by_byte() {
     let pieces: Vec<&[u8]> = "👍".as_bytes().chunks(1).collect();
     assert_eq!(logged_without_silence(&pieces), ["👍"]);
 }
@@ -168,7 +169,7 @@ fn a_cut_character_of_a_long_message_stays_whole() {
 }
 
 #[test]
-fn a_character_that_never_ends_is_no_character() {
+fn an_incomplete_character_is_logged_as_bytes() {
     let server = Server::start(&[]);
     let mut stream = server.connect();
     round_trip(&mut stream, b"caf\xc3");
@@ -180,7 +181,7 @@ fn a_character_that_never_ends_is_no_character() {
 }
 
 #[test]
-fn clients_side_by_side_keep_their_messages_apart() {
+fn messages_of_different_clients_are_not_mixed() {
     let server = Server::start(&[]);
     let (mut one, mut other) = (server.connect(), server.connect());
     round_trip(&mut one, b"\xf0\x9f");
@@ -191,8 +192,8 @@ fn clients_side_by_side_keep_their_messages_apart() {
     assert_eq!(texts, [r"\x91\x8d", r"\xf0\x9f"]);
 }
 
-/// A link that passes on `PIECE` bytes at a time, each when the one before has come back. The thread returns
-/// the longest time between two pieces, as [`send_in_pieces`] does.
+/// A proxy that passes on a small piece at a time, each after the echo of the one before. The thread returns the longest
+/// time between two pieces, as [`send_in_pieces`] does.
 fn slow_link(server: SocketAddr) -> (u16, JoinHandle<Duration>) {
     const PIECE: u64 = 1_400;
     let (listener, port) = listener();

@@ -6,7 +6,10 @@
 
 mod access;
 mod chat;
+mod chat_arrivals;
 mod chat_ends;
+mod chat_hostile;
+mod chat_limits;
 mod chat_slow;
 mod client;
 mod client_failures;

@@ -2,13 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Process, Pty, Server, assert_same, expect_end, hesitant, messages, random_bytes, rng, round_trip,
-    server_command_under, stop_line_port,
+    Process, Pty, Server, assert_same, clean_command, expect_end, hesitant, messages, random_bytes, rng, round_trip,
+    run, server_command_under, stop_line_port,
 };
 
 /// A grace that no test waits for.
@@ -68,6 +69,26 @@ fn each_signal_stops_it_in_order() {
         expect_to_stop_soon(server, signal);
         expect_end(&mut stream);
     }
+}
+
+/// As nohup(1) starts it.
+#[test]
+fn a_hang_up_that_it_was_started_to_ignore_does_not_stop_it() {
+    let wrapper = ["sh", "-c", r#"trap '' HUP; exec "$0" "$@""#];
+    let server = Server::launch(server_command_under(&wrapper, &["--port", "0"]));
+    server.process.signal(Signal::HUP);
+    round_trip(&mut server.connect(), b"hello");
+    assert_eq!(server.stop_and_read(), ["hello"]);
+}
+
+/// Started with signals ignored, the tests start programs that do not ignore them.
+#[test]
+fn the_tests_themselves_may_be_started_to_ignore_signals() {
+    let mut command = clean_command("sh");
+    let script = r#"trap '' HUP INT QUIT TERM USR1 CHLD; exec "$0" --exact stopping::each_signal_stops_it_in_order"#;
+    command.arg("-c").arg(script).arg(std::env::current_exe().expect("this program"));
+    let output = run(command, Stdio::null());
+    assert_eq!(output.code, Some(0), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::harness::{
     DEADLINE, Server, assert_same, cpu_time, expect_end, hesitant, memory, random_bytes, rng, round_trip,
 };
@@ -49,7 +51,34 @@ fn an_idle_connection_is_closed_in_time_and_the_server_stays() {
         let closed = lines.iter().filter(|line| line.ends_with(": nothing came or went")).count();
         (closed == 2).then_some(())
     });
-    server.stop_by(rustix::process::Signal::TERM);
+    server.stop_by(Signal::TERM);
+}
+
+/// A server that stood still for longer than the timeout first reads what has arrived meanwhile.
+#[test]
+fn what_arrived_while_the_server_stood_still_comes_before_the_timeout() {
+    let expect_all_to_be_answered = |clients: usize| {
+        let server = Server::start(&["--quiet", "--idle-timeout", "2s"]);
+        let mut clients: Vec<TcpStream> = (0..clients).map(|_| server.connect()).collect();
+        // Twice, because the first of many may be answered long before the last.
+        for _ in 0..2 {
+            clients.iter_mut().for_each(|stream| stream.write_all(b"x").expect("sent"));
+            clients.iter_mut().for_each(|stream| stream.read_exact(&mut [0]).expect("the echo"));
+        }
+        server.process.suspend();
+        clients.iter_mut().for_each(|stream| stream.write_all(b"x").expect("sent"));
+        sleep(Duration::from_millis(2500));
+        server.process.signal(Signal::CONT);
+        let answered = clients.iter_mut().filter_map(|stream| stream.read_exact(&mut [0]).ok()).count();
+        println!("{answered} of {} clients got their echo", clients.len());
+        assert_eq!(answered, clients.len());
+        server.process.signal(Signal::KILL);
+    };
+    thread::scope(|scope| {
+        for clients in [1, 50, 3000] {
+            scope.spawn(move || expect_all_to_be_answered(clients));
+        }
+    });
 }
 
 /// It says nothing for much longer than the timeout, but takes what it is owed. The system's buffers are

@@ -81,7 +81,7 @@ fn config(tape: &mut Tape<'_>) -> Config {
         max_pending: tape.one_of(SIZES),
         max_memory: tape.one_of(SIZES),
         max_line: tape.one_of(SIZES),
-        max_queue: tape.one_of(SIZES),
+        max_ahead: tape.one_of(SIZES),
         idle_timeout: tape.one_of(TIMES),
         stall_timeout: tape.one_of(TIMES),
         ..Config::default()

@@ -14,6 +14,9 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use socket2::SockRef;
 
+/// How long clients may take to come to an end, however slow the machine is.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// One client: what it does with its connection.
 pub(crate) trait Actor {
     /// Does all it can and wants to do now: the poll is edge-triggered. Called when the connection is there,
@@ -207,9 +210,10 @@ impl Engine {
         }
     }
 
-    /// Lets the clients act until all have left, and nobody follows them.
+    /// Lets the clients act until none is left that does not rest, and nobody follows them.
     pub(crate) fn run_to_end(&mut self, patience: Duration) {
-        self.run(Instant::now() + Duration::from_secs(3600), patience, &mut |_, _| None);
+        self.run(Instant::now() + LONGEST, patience, &mut |_, _| None);
+        assert!(self.clients.len() == self.resting, "after {LONGEST:?} {} clients are still there", self.clients.len());
     }
 }
 

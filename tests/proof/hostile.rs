@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::attackers::{FORGED, Kind, OF_A_ROOM, attack};
 use crate::chat::Member;
 use crate::engine::{Engine, Stage, StopOnDrop};
-use crate::harness::{Server, memory, parse_time};
+use crate::harness::{Attack, Pair, Server, memory, parse_time};
 use crate::honest::Honest;
 use crate::measure::{Footprint, MIB, PATIENCE, Times, address, alone, seconds, seed, start, unnoticed};
 
@@ -91,12 +91,25 @@ fn honest_clients_do_not_notice_hostile_ones() {
     assert!(most < (64 + 75 + 4 + 32) * MIB, "{} MiB were held", most / MIB);
 }
 
+/// Members at several addresses that read nothing or little of what they ask for without end, a file that is piped
+/// into the room again and again, and clients that only connect and reset.
+fn hostile_members(server: &Server) -> Attack {
+    let never_and_trickle_readers = |attack: Attack, source| {
+        attack.repeat(source, "/help", 0).repeat(source, "/who", 0).repeat(source, "/help", 9000).listen(source, 9000)
+    };
+    let attack = (2..6).fold(Attack::on(server.address()), never_and_trickle_readers);
+    attack.pipe(6, 100 * MIB).connect_and_reset(7, b"").connect_and_reset(8, b"hello\n")
+}
+
+/// Members that talk much hear every line of each other, and two that talk like people are heard at once.
 #[test]
 #[ignore = "takes 30 s"]
 fn a_room_goes_on_beside_hostile_clients() {
     let _alone = alone();
-    let (seed, period) = (seed(), seconds("PROOF_HOSTILE_SECONDS", 60) / 2);
-    let server = start(&["--chat", "--quiet", "--stall-timeout", "1s"]);
+    let (seed, period) = (seed(), seconds("PROOF_HOSTILE_SECONDS", 60) / 3);
+    let server = start(&["--chat", "--quiet"]);
+    let mut pair = Pair::join(&server);
+    let before = pair.talk(period / 4);
     let mut engine = Engine::new(seed);
     for number in 0..MEMBERS {
         let member = Member::new(number, MEMBERS, PAUSE);
@@ -105,20 +118,27 @@ fn a_room_goes_on_beside_hostile_clients() {
     engine.run_to_end(PATIENCE);
     engine.next_round();
     let (port, stop) = (server.port, AtomicBool::new(false));
-    let attackers = thread::scope(|scope| {
+    let (during, attackers) = thread::scope(|scope| {
         let attack = scope.spawn(|| attack(port, OF_A_ROOM, seed ^ 1, &stop));
         let _stop = StopOnDrop(&stop);
+        let hostile_members = hostile_members(&server);
+        let talking = scope.spawn(|| pair.talk(period));
         engine.run(Instant::now() + period, PATIENCE, &mut |_, _| None);
         assert_eq!(engine.len(), MEMBERS, "somebody left early");
         engine.stage.is_over = true;
-        engine.run_to_end(PATIENCE);
+        engine.run(Instant::now() + PATIENCE, PATIENCE, &mut |_, _| None);
+        assert_eq!(engine.len(), 0, "not everybody heard everything");
+        let during = talking.join().expect("everything is heard");
         stop.store(true, Ordering::Relaxed);
-        attack.join().expect("no panic")
+        (during, attack.join().expect("no panic") + hostile_members.end() as u64)
     });
     let lines = engine.stage.checked;
     println!(
         "hostile: {lines} lines arrived in the room in {period:?}, whole and in order, beside {attackers} hostile clients"
     );
+    println!("hostile: two who talk like people, without hostile clients: {before}");
+    println!("hostile: beside hostile clients: {during}");
     assert!(lines > 1000);
+    assert!(during.longest() < Duration::from_secs(1) + before.longest(), "a person was not heard");
     server.stop_by(Signal::TERM);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, Read, Write};
 use std::process::{ChildStdin, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Resource, Signal, getrlimit};
 
@@ -58,14 +58,13 @@ fn worker() {
     let mut next = || numbers.next().expect("port, count and seed");
     let (port, count, seed) = (next() as u16, next() as usize, next());
     let mut engine = Engine::new(seed);
-    let far = || Instant::now() + Duration::from_secs(3600);
     for number in 0..count {
         let lengths = [engine.stage.random.u32(1..=2000), engine.stage.random.u32(1..=16_000)];
         let actor = Honest::in_rounds(&mut engine.stage, &lengths);
         let address = (std::net::Ipv4Addr::new(127, 0, 0, 1 + (number % usize::from(ADDRESSES)) as u8), port);
         engine.connect(0, address.into(), Box::new(actor));
         if number % STEP == STEP - 1 || number + 1 == count {
-            engine.run(far(), PATIENCE, &mut |_, _| None);
+            engine.run_to_end(PATIENCE);
         }
     }
     let mut stdin = std::io::stdin().lock();
@@ -73,7 +72,7 @@ fn worker() {
         println!("\nround {round} is over");
         stdin.read_line(&mut String::new()).expect("the next round");
         engine.next_round();
-        engine.run(far(), PATIENCE, &mut |_, _| None);
+        engine.run_to_end(PATIENCE);
     }
 }
 

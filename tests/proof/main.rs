@@ -16,4 +16,5 @@ mod honest;
 mod hostile;
 mod load;
 mod measure;
+mod room;
 mod system;

@@ -56,17 +56,22 @@ fn a_message_is_the_same_however_it_is_cut() {
     for_all((any::cut(any::bytes()), vec(0..3000_usize, 1..10)), |(pieces, rooms)| {
         let now = Instant::now();
         let mut unfinished = Unfinished::new(now);
-        let (mut message, mut text) = (Vec::new(), Vec::new());
+        let (mut message, mut room_so_far) = (Vec::new(), 0);
+        let limit = rooms[0];
         for (at, piece) in pieces.iter().enumerate() {
             let room = rooms[at % rooms.len()];
-            if text.len() == message.len() {
-                text.extend_from_slice(&piece[..piece.len().min(room)]);
-            }
+            let was_whole = unfinished.text() == message;
+            let before = unfinished.text().len();
             message.extend_from_slice(piece);
+            room_so_far += room;
             let then = now + Duration::from_millis(at as u64);
-            unfinished.push(piece, room, then);
+            unfinished.push(piece, limit, room, then);
             prop_assert_eq!(unfinished.length(), message.len() as u64);
-            prop_assert_eq!(unfinished.text(), &text[..]);
+            // The text has no gap, keeps what there is room for, and no more.
+            let text = unfinished.text();
+            prop_assert!(message.starts_with(text) && text.len() <= limit.min(room_so_far));
+            let least = if was_whole { (before + piece.len().min(room)).min(limit) } else { before };
+            prop_assert!(text.len() >= least, "{} bytes of {least} are kept", text.len());
             prop_assert_eq!(unfinished.looks_whole(), looks_whole(&message), "after {:?}", message);
             prop_assert_eq!(unfinished.last_arrival(), then);
         }

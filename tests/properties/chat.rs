@@ -1,12 +1,14 @@
 //! Whatever the members of a room say, names stay unmistakable, nobody speaks for another, and every line that
 //! is told is one line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sockets::room::{Hall, MAX_NAME, Notice, Reaction, Room};
+use sockets::room::roster::{Delivery, Reaction, Roster};
+use sockets::room::{MAX_NAME, Notice};
+use unicode_security::skeleton;
 
 use crate::{any, for_all};
 
@@ -34,40 +36,41 @@ fn a_room_stays_in_order_whatever_is_said() {
         1 => (member(), any::<usize>()).prop_map(|(member, limit)| Step::Refuse(member, limit)),
     ];
     for_all(vec(step, 0..50), |steps| {
-        let mut room = Room::new();
+        let mut roster = Roster::new();
         let mut model = Model::default();
         for step in steps {
             let ids: Vec<u32> = model.names.keys().copied().collect();
             let of = |at: usize| ids.get(at % ids.len().max(1)).copied();
-            let mut hall = Record::default();
+            let mut record = Record::default();
             match step {
                 Step::Join => {
                     let id = model.joined + 1;
-                    room.join(id, &mut hall);
-                    model.join(id, &hall)?;
+                    roster.join(id, &mut record);
+                    roster.announce(id, &mut record);
+                    model.join(id, &record)?;
                 }
                 Step::Leave(at, has_reason) => {
                     let Some(id) = of(at) else { continue };
-                    room.leave(id, has_reason.then_some("too slow"), &mut hall);
+                    roster.leave(id, has_reason.then_some("too slow"), &mut record);
                     let name = model.names.remove(&id).expect("was there");
                     let reason = if has_reason { " (too slow)" } else { "" };
-                    hall.expect_public(id, &format!("* {name} left{reason}"))?;
-                    prop_assert!(hall.told.is_empty());
+                    record.expect_public(id, &format!("* {name} left{reason}"))?;
+                    prop_assert!(record.told.is_empty());
                 }
                 Step::Hear(at, line) => {
                     let Some(id) = of(at) else { continue };
-                    let reaction = room.hear(id, &line, &mut hall);
-                    model.hear(id, &line, reaction, &hall)?;
+                    let reaction = roster.hear(id, &line, &mut record);
+                    model.hear(id, &line, reaction, &record)?;
                 }
                 Step::Refuse(at, limit) => {
                     let Some(id) = of(at) else { continue };
-                    room.refuse_line(id, limit, &mut hall);
-                    prop_assert!(hall.public.is_empty() && hall.shown.is_empty());
-                    prop_assert_eq!(hall.told.len(), 1);
-                    prop_assert_eq!(hall.told[0].0, id);
+                    roster.refuse_line(id, limit, &mut record);
+                    prop_assert!(record.public.is_empty());
+                    prop_assert_eq!(record.told.len(), 1);
+                    prop_assert_eq!(record.told[0].0, id);
                 }
             }
-            hall.check()?;
+            record.check()?;
             model.check()?;
         }
         Ok(())
@@ -79,6 +82,7 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
         3 => select(vec![
             "anna", "ANNA", "Ａｎｎａ", "a\u{301}", "á", "Á", "user1", "user3", "USER2", "user７", "user²", "user", "ﬁ", "fi",
+            "аnn", "ann", "userl", "usеr2", "Вob", "bob", "0leg", "Oleg", "á\u{301}", "server", "rооt",
             "ſ", "s", "K", "K", "İ", "i\u{307}", "ß", "ẞ", "ss", "ꙓ\u{200d}", "\u{3164}", "नमस्ते", "-", "_", "user1 ",
         ]).prop_map(str::to_owned),
         2 => "[a-zA-Z0-9_-]{1,34}",
@@ -101,27 +105,25 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
 
 /// What the room told in one step.
 #[derive(Default)]
-struct Record {
+pub(crate) struct Record {
     /// To all but one.
     public: Vec<(u32, String)>,
     /// To one.
-    told: Vec<(u32, String)>,
-    /// To the operator.
-    shown: Vec<String>,
+    pub(crate) told: Vec<(u32, String)>,
 }
 
-impl Hall<u32> for Record {
-    fn tell_others(&mut self, except: u32, line: &str) {
-        self.public.push((except, line.to_owned()));
+impl Delivery<u32> for Record {
+    fn publish(&mut self, author: u32, notice: Notice<'_>) {
+        self.public.push((author, format!("{notice}\n")));
     }
 
-    fn tell(&mut self, member: u32, line: &str) {
+    fn answer(&mut self, member: u32, line: &str) {
         self.told.push((member, line.to_owned()));
     }
 
-    fn show(&mut self, notice: Notice<'_>) {
-        let line = notice.to_string();
-        self.shown.push(line);
+    fn whisper(&mut self, member: u32, line: &str) -> bool {
+        self.answer(member, line);
+        true
     }
 }
 
@@ -134,9 +136,6 @@ impl Record {
             prop_assert!(line.starts_with("* ") || line.starts_with('<') && line.contains("> "), "{:?}", line);
             prop_assert!(!line.contains(['\u{202e}', '\u{2066}', '\u{2028}', '\u{feff}', '\u{61c}']), "{:?}", line);
         }
-        // The operator sees what all see, and nothing else.
-        let public: Vec<&str> = self.public.iter().map(|(_, line)| line.trim_end_matches('\n')).collect();
-        prop_assert_eq!(&self.shown, &public);
         Ok(())
     }
 
@@ -162,54 +161,54 @@ struct Model {
 }
 
 impl Model {
-    fn join(&mut self, id: u32, hall: &Record) -> Result<(), TestCaseError> {
+    fn join(&mut self, id: u32, record: &Record) -> Result<(), TestCaseError> {
         self.joined = id;
         let name = format!("user{id}");
         let here =
             if self.names.is_empty() { "nobody else is here".to_owned() } else { format!("here: {}", self.list()) };
-        prop_assert_eq!(&hall.told, &[(id, format!("* welcome, {name}; {here}\n"))]);
-        hall.expect_public(id, &format!("* {name} joined"))?;
+        prop_assert_eq!(&record.told, &[(id, format!("* welcome, {name}; {here}\n"))]);
+        record.expect_public(id, &format!("* {name} joined"))?;
         self.names.insert(id, name);
         Ok(())
     }
 
     /// A line may say something, ask something, or change the name of who said it, and nothing else.
-    fn hear(&mut self, id: u32, line: &[u8], reaction: Reaction, hall: &Record) -> Result<(), TestCaseError> {
+    fn hear(&mut self, id: u32, line: &[u8], reaction: Reaction, record: &Record) -> Result<(), TestCaseError> {
         let name = self.names[&id].clone();
         let word = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
         // Blanks before a command's word are forgiven.
         let is_spaced = line.strip_prefix(b"/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_whitespace));
         prop_assert!(reaction == Reaction::Stay || word == b"/quit" || is_spaced);
         if line.is_empty() || reaction == Reaction::Leave {
-            prop_assert!(hall.public.is_empty() && hall.told.is_empty());
+            prop_assert!(record.public.is_empty() && record.told.is_empty());
         } else if line[0] != b'/' || line.starts_with(b"//") {
-            prop_assert!(hall.told.is_empty());
-            prop_assert_eq!(hall.public.len(), 1);
-            prop_assert_eq!(hall.public[0].0, id);
-            let said = hall.public[0].1.strip_prefix(&format!("<{name}> "));
+            prop_assert!(record.told.is_empty());
+            prop_assert_eq!(record.public.len(), 1);
+            prop_assert_eq!(record.public[0].0, id);
+            let said = record.public[0].1.strip_prefix(&format!("<{name}> "));
             let text = line.strip_prefix(b"/").unwrap_or(line);
             if let Ok(text) = str::from_utf8(text)
                 && text.chars().all(|c| c.is_alphanumeric() || c.is_ascii_graphic())
             {
                 prop_assert_eq!(said, Some(&*format!("{text}\n")));
             }
-            prop_assert!(said.is_some(), "{:?} from {}", hall.public, name);
-        } else if let Some((_, line)) = hall.public.first() {
+            prop_assert!(said.is_some(), "{:?} from {}", record.public, name);
+        } else if let Some((_, line)) = record.public.first() {
             // Only a new name is told to all.
             let new = line.strip_prefix(&format!("* {name} is now ")).and_then(|rest| rest.strip_suffix('\n'));
             let new = new.map(str::to_owned);
             prop_assert!(new.is_some() && (word == b"/name" || is_spaced), "{:?}", line);
             let new = new.unwrap_or_default();
-            hall.expect_public(id, &format!("* {name} is now {new}"))?;
-            prop_assert_eq!(&hall.told, &[(id, format!("* {name} is now {new}\n"))]);
+            record.expect_public(id, &format!("* {name} is now {new}"))?;
+            prop_assert_eq!(&record.told, &[(id, format!("* {name} is now {new}\n"))]);
             prop_assert!((1..=MAX_NAME).contains(&new.chars().count()), "{:?}", new);
             prop_assert!(!new.contains(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"-_".contains(c)));
             self.names.insert(id, new);
         } else {
-            prop_assert_eq!(hall.told.len(), 1, "an answer to {:?}", line);
-            let (hearer, answer) = &hall.told[0];
+            prop_assert_eq!(record.told.len(), 1, "an answer to {:?}", line);
+            let (hearer, answer) = &record.told[0];
             if word == b"/who" {
-                hall.expect_private(id, &format!("* here: {}", self.list()))?;
+                record.expect_private(id, &format!("* here: {}", self.list()))?;
             } else if answer.starts_with('<') {
                 let receiver = &self.names[hearer];
                 prop_assert!(answer.starts_with(&format!("<{name} -> {receiver}> ")), "{:?}", answer);
@@ -226,6 +225,8 @@ impl Model {
         let mut names: Vec<String> = self.names.values().map(|name| name.to_lowercase()).collect();
         names.sort();
         prop_assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", names);
+        let looks: BTreeSet<String> = self.names.values().map(|name| skeleton(name).collect()).collect();
+        prop_assert_eq!(looks.len(), self.names.len(), "{:?}", names);
         // The next one who joins gets a name that nobody has.
         let next = format!("user{}", self.joined + 1);
         prop_assert!(names.iter().all(|name| *name != next), "{:?}", names);

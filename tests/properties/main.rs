@@ -10,6 +10,7 @@ mod chat;
 mod escape;
 mod hub;
 mod lines;
+mod names;
 mod outbox;
 #[path = "../fuzz/play.rs"]
 mod play;

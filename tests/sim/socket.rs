@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
 
 use fastrand::Rng;
-use sockets::transport::Stream;
+use sockets::transport::{Received, Sent, Stream};
 
 /// What kind of network lies between a client and the hub.
 #[derive(Clone, Debug)]
@@ -340,6 +340,16 @@ impl Write for Socket {
 }
 
 impl Stream for Socket {
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let count = self.read(buffer)?;
+        Ok(Received::plain(count, buffer.len()))
+    }
+
+    fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let count = self.write_vectored(slices)?;
+        Ok(Sent::plain(count, slices.iter().map(|slice| slice.len()).sum()))
+    }
+
     fn finish(&mut self) -> io::Result<()> {
         let wire = &mut *self.0.borrow_mut();
         assert!(!wire.record.is_finished, "finished twice");

@@ -71,7 +71,7 @@ impl World {
         self.arrivals += 1;
         let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
         let (socket, client) = socket::connection(nature);
-        self.hub.turn_away(socket, address, notice, self.now);
+        self.hub.refuse(socket, address, notice, self.now);
         assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
         (address, client)
     }
@@ -112,7 +112,7 @@ impl World {
         let has_work = self.hub.has_work();
         let before = self.deeds();
         let mut has_told = false;
-        self.hub.turn(self.now, |event| {
+        self.hub.turn(self.now, self.now, |event| {
             has_told = true;
             on_event(event);
         });

@@ -18,6 +18,7 @@ use std::fmt;
 use std::io::{Write, stderr};
 use std::net::SocketAddr;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::harness::{Process, Server, clean_command, server_command};
 use crate::wire::{SERVER, Wire};
@@ -26,6 +27,10 @@ use crate::wire::{SERVER, Wire};
 /// again as late as five seconds after that; where this try or its answer is lost, after twice as long, and so on.
 /// Those who cannot wait so long have given up by then, and rightly so.
 const PATIENCE: &str = "2m";
+
+/// How long a test goes on sending. It takes less over the wire as it is meant to be; but without BBR, as on some
+/// machines, TCP takes every lost packet for congestion, and would take half an hour.
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// A wire with a server at its far end.
 struct Scene {

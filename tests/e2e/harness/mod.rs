@@ -1,6 +1,8 @@
 //! What all tests share: programs that end with their test, the server's console, raw clients, terminals.
 
+mod attack;
 mod console;
+mod conversation;
 mod net;
 mod proc;
 mod process;
@@ -8,12 +10,14 @@ mod pty;
 mod room;
 mod server;
 
+pub(crate) use attack::Attack;
 pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
+pub(crate) use conversation::Pair;
 pub(crate) use net::{
-    accept_in_time, assert_same, connect, exchange, expect_end, has_ipv6, hesitant, listener, random_bytes, reset, rng,
-    round_trip, wait_for_input,
+    accept_in_time, assert_same, connect, connect_from, exchange, expect_end, has_ipv6, hesitant, listener,
+    random_bytes, reset, rng, round_trip, wait_for_input,
 };
-pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, memory, soft_and_hard_descriptors};
+pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, is_suspended, memory, soft_and_hard_descriptors};
 pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, run, scratch_file};
 pub(crate) use pty::Pty;
 pub(crate) use room::{Member, shown};

@@ -1,6 +1,6 @@
 //! Raw clients, and the content they send.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,10 +18,18 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 
 /// A client for which the system holds little that it has not read: the rest is the server's.
 pub(crate) fn hesitant(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("a small buffer");
-    socket.connect_timeout(&address.into(), DEADLINE).expect("connected");
-    prepared(socket.into())
+    connect_from(1, address, Some(4096)).expect("connected")
+}
+
+/// A client at 127.0.0.`source`, with a receive buffer of this size if one is given.
+pub(crate) fn connect_from(source: u8, address: SocketAddr, buffer: Option<usize>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
+    if let Some(size) = buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    socket.connect_timeout(&address.into(), DEADLINE)?;
+    Ok(prepared(socket.into()))
 }
 
 /// Waits until there is something to read, or to accept.

@@ -20,6 +20,12 @@ pub(crate) fn cpu_time(pid: Pid) -> Duration {
     Duration::from_millis(10 * ticks.sum::<u64>())
 }
 
+/// Whether the program stands still after SIGSTOP.
+pub(crate) fn is_suspended(pid: Pid) -> bool {
+    let stat = read(pid, "stat");
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+}
+
 /// The soft and the hard limit of descriptors.
 pub(crate) fn soft_and_hard_descriptors(pid: Pid) -> (u64, u64) {
     let limits = read(pid, "limits");
@@ -38,7 +44,7 @@ pub(crate) fn is_listening(port: u16) -> bool {
 }
 
 /// The number and the open(2) flags of each descriptor.
-pub(crate) fn descriptor_flags(pid: Pid) -> Vec<(u32, u32)> {
+pub(crate) fn descriptor_flags(pid: Pid) -> Vec<(i32, u32)> {
     let folder = format!("/proc/{pid}/fdinfo");
     let entries = fs::read_dir(folder).expect("procfs").map_while(Result::ok);
     // One that is closed meanwhile is left out.

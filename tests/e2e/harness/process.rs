@@ -1,6 +1,7 @@
 //! Programs under test: never left behind, never waited for without a deadline.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -9,7 +10,14 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use signal_hook::consts::{FORBIDDEN, SIGPIPE, SIGSYS};
+use signal_hook::flag;
+
+use super::descriptor_flags;
+
+use super::is_suspended;
 
 /// How long anything may take that should come at once. Long, for machines under load.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -23,7 +31,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(mut command: Command) -> Self {
-        raise_descriptor_limit();
+        prepare();
         let program = format!("{:?}", command.get_program());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
         let stderr = collect(child.stderr.take().expect("stderr is a pipe"));
@@ -45,6 +53,14 @@ impl Process {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program is there");
+    }
+
+    /// Makes the program stand still until it gets SIGCONT.
+    pub(crate) fn suspend(&self) {
+        self.signal(Signal::STOP);
+        while !is_suspended(self.pid()) {
+            thread::yield_now();
+        }
     }
 
     /// Waits until the program has ended; returns its status and what it wrote to stderr.
@@ -104,14 +120,18 @@ pub(crate) fn has(tool: &str) -> bool {
     found
 }
 
-/// A command without the variables that would change what the programs do, in a time zone that is not the
-/// machine's.
+/// A command without the variables that would change what the programs do, in a time zone, a language and a
+/// terminal that are not the machine's.
 pub(crate) fn clean_command(program: impl AsRef<OsStr>) -> Command {
+    const OF_TERMINALS: [&str; 5] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"];
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ECHO_")) {
         command.env_remove(name);
     }
-    command.env("TZ", "UTC").stdin(Stdio::null());
+    for name in OF_TERMINALS {
+        command.env_remove(name);
+    }
+    command.env("TZ", "UTC").env("LC_ALL", "C.UTF-8").env("TERM", "xterm").stdin(Stdio::null());
     command
 }
 
@@ -131,11 +151,43 @@ fn collect(mut input: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
+/// Makes programs start in the same state however the tests were started.
+fn prepare() {
+    static PREPARED: Once = Once::new();
+    PREPARED.call_once(|| {
+        raise_descriptor_limit();
+        close_inherited_descriptors();
+        restore_signals();
+    });
+}
+
 /// Tests with a thousand connections run beside each other.
 fn raise_descriptor_limit() {
-    static RAISED: Once = Once::new();
-    RAISED.call_once(|| {
-        let limit = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
-    });
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
+}
+
+/// Programs inherit the descriptors of whoever started the tests, and some tests count theirs. Those that the tests
+/// open themselves are closed in new programs.
+fn close_inherited_descriptors() {
+    let own = rustix::process::getpid();
+    for (number, flags) in descriptor_flags(own) {
+        if number > 2 && flags & OFlags::CLOEXEC.bits() == 0 {
+            nix::unistd::close(number).expect("it is open");
+        }
+    }
+}
+
+/// Programs inherit which signals are ignored: SIGHUP from nohup, SIGINT and SIGQUIT from a script that runs the
+/// tests in the background. A signal that is caught has its default effect in a new program (execve(2)), so this
+/// catches those that are ignored, and does nothing when they come. (SIGPIPE, which Rust ignores, is its matter.)
+fn restore_signals() {
+    let status = fs::read_to_string("/proc/self/status").expect("procfs");
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask").trim();
+    let mask = u64::from_str_radix(mask, 16).expect("hexadecimal digits");
+    for signal in (1..=SIGSYS).filter(|signal| *signal != SIGPIPE && mask >> (signal - 1) & 1 == 1) {
+        if !FORBIDDEN.contains(&signal) {
+            flag::register(signal, Arc::default()).expect("it can be caught");
+        }
+    }
 }

@@ -11,12 +11,23 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Joins the room and checks that it is welcomed as `name`, with `others` there.
+    /// Joins the room as `name` and checks that `others` are there. The name announces it.
     pub(crate) fn join(server: &Server, name: &str, others: &str) -> Self {
-        let mut member = Self::over(connect(server.address()));
-        let here = if others.is_empty() { "nobody else is here".to_owned() } else { format!("here: {others}") };
-        member.hears(&[&format!("* welcome, {name}; {here}")]);
+        let (member, here) = Self::enter(connect(server.address()), name);
+        assert_eq!(here, if others.is_empty() { "nobody else is here".to_owned() } else { format!("here: {others}") });
         member
+    }
+
+    /// Joins the room as `name`. Returns also what it was told about the others there.
+    pub(crate) fn enter(stream: TcpStream, name: &str) -> (Self, String) {
+        let mut member = Self::over(stream);
+        let welcome = member.line();
+        let (user, here) =
+            welcome.strip_prefix("* welcome, ").and_then(|rest| rest.split_once("; ")).expect("a welcome");
+        member.say(format!("/name {name}\n"));
+        let answer = format!("* {user} is now {name}");
+        while member.line() != answer {}
+        (member, here.to_owned())
     }
 
     /// A client whose welcome is still to come.
@@ -56,6 +67,12 @@ impl Member {
 
     pub(crate) fn half_close(&self) {
         self.stream().shutdown(Shutdown::Write).expect("half-closed");
+    }
+
+    /// Half-closes, and waits for the end of the connection.
+    pub(crate) fn leaves_at_once(self) {
+        self.half_close();
+        self.leaves();
     }
 
     /// Expects the end of the connection, and nothing before it.

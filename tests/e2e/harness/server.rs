@@ -75,6 +75,19 @@ impl Server {
         wait_until_listening_is(false, self.port);
     }
 
+    /// Asks for the counters. Returns how many clients are connected, and how many bytes are held for all of them.
+    pub(crate) fn connections_and_bytes_held(&self) -> (usize, usize) {
+        let counters = |lines: &[String]| -> Vec<String> {
+            lines.iter().filter_map(|line| Some(line.split_once("] Connections: ")?.1.to_owned())).collect()
+        };
+        let before = self.console.wait_until(|lines| Some(counters(lines).len()));
+        self.process.signal(Signal::USR1);
+        let line = self.console.wait_until(|lines| counters(lines).get(before).cloned());
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).expect("a number");
+        let (rest, _) = line.split_once(" held").expect("the bytes held");
+        (number(line.split(' ').next()), number(rest.rsplit(' ').next()))
+    }
+
     /// Stops the server with SIGTERM.
     pub(crate) fn stop(self) {
         self.stop_by(Signal::TERM);

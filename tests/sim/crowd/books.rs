@@ -155,7 +155,7 @@ impl Books {
             Close::Stopping => assert!(self.stop_at.is_some(), "{who}: stopping, but nobody said so"),
             Close::TooSlow => self.check_slowness(looked, rules),
             Close::Quit => {}
-            Close::Idle | Close::Full => panic!("{who}: closed because {close}"),
+            _ => panic!("{who}: closed because {close}"),
         }
     }
 

@@ -244,7 +244,9 @@ impl Ear {
         let own = self.names.of(self.member).expect("it is in the room");
         let Some(wish) = wish else { return "* a name has 1 to 32 letters, digits, - or _".to_owned() };
         let holder = self.names.holder_alike(wish);
-        let is_reserved = identity(wish).strip_prefix("user").is_some_and(|number| number.parse::<u64>().is_ok());
+        let identity = identity(wish);
+        let number = identity.strip_prefix("user");
+        let is_reserved = identity == "server" || number.is_some_and(|number| number.parse::<u64>().is_ok());
         let is_taken = holder.is_some_and(|holder| holder != self.member) || (holder.is_none() && is_reserved);
         assert_eq!(is_granted, !is_taken && wish != own, "{} as the name of {}", wish, self.member);
         match () {

@@ -1,43 +1,50 @@
-//! The room with a hall that writes down who is told what.
+//! The roster with a delivery that writes down who is told what.
+
+use std::collections::HashSet;
 
 use super::*;
 
 /// A room, and what was told and shown in it. Members are numbers.
 #[derive(Default)]
 struct Scene {
-    room: Room<u32>,
-    hall: Record,
+    roster: Roster<u32>,
+    record: Record,
 }
 
-/// Who was told which line; nobody where it was shown to the operator.
+/// Who was told which line, and what the operator was shown.
 #[derive(Default)]
 struct Record {
-    /// Kept as the hub does, because the room only says who is not to be told.
+    /// Kept here, because the roster only says who is not to be told.
     members: Vec<u32>,
+    /// Members that take no more private lines.
+    deaf: Vec<u32>,
     told: Vec<(u32, String)>,
     shown: Vec<String>,
 }
 
-impl Hall<u32> for Record {
-    fn tell_others(&mut self, except: u32, line: &str) {
-        for member in self.members.clone() {
-            if member != except {
-                self.tell(member, line);
-            }
+impl Delivery<u32> for Record {
+    fn publish(&mut self, author: u32, notice: Notice<'_>) {
+        let line = notice.to_string();
+        assert!(!line.contains('\n'), "{line:?}");
+        for member in self.members.clone().into_iter().filter(|member| *member != author) {
+            self.answer(member, &format!("{line}\n"));
         }
+        self.shown.push(line);
     }
 
-    fn tell(&mut self, member: u32, line: &str) {
+    fn answer(&mut self, member: u32, line: &str) {
         assert_eq!(line.find('\n'), Some(line.len() - 1), "not exactly one line: {line:?}");
         let is_safe = |character: char| character == '\t' || character == '\n' || !character.is_control();
         assert!(line.chars().all(is_safe), "{line:?}");
         self.told.push((member, line.trim_end_matches('\n').to_owned()));
     }
 
-    fn show(&mut self, notice: Notice<'_>) {
-        let line = notice.to_string();
-        assert!(!line.contains('\n'), "{line:?}");
-        self.shown.push(line);
+    fn whisper(&mut self, member: u32, line: &str) -> bool {
+        let takes_it = !self.deaf.contains(&member);
+        if takes_it {
+            self.answer(member, line);
+        }
+        takes_it
     }
 }
 
@@ -49,50 +56,68 @@ impl Scene {
             scene.join(id);
             if *name != format!("user{id}") {
                 scene.says(id, format!("/name {name}"));
-                assert_eq!(scene.room.names[&id], *name);
+                assert_eq!(scene.roster.members[&id], *name);
             }
         }
-        scene.hall.shown.clear();
+        scene.record.shown.clear();
         scene
     }
 
+    /// A member joins, and is announced at once.
     fn join(&mut self, id: u32) -> Vec<(u32, String)> {
-        self.hall.told.clear();
-        self.hall.members.push(id);
-        self.room.join(id, &mut self.hall);
-        self.hall.told.clone()
+        let mut told = self.connect(id);
+        self.record.told.clear();
+        self.roster.announce(id, &mut self.record);
+        told.extend(self.record.told.clone());
+        told
+    }
+
+    /// A newcomer joins.
+    fn connect(&mut self, id: u32) -> Vec<(u32, String)> {
+        self.record.told.clear();
+        self.record.members.push(id);
+        self.roster.join(id, &mut self.record);
+        self.record.told.clone()
     }
 
     fn leave(&mut self, id: u32, reason: Option<&'static str>) -> Vec<(u32, String)> {
-        self.hall.told.clear();
-        self.hall.members.retain(|member| *member != id);
-        self.room.leave(id, reason, &mut self.hall);
-        self.hall.told.clone()
+        self.record.told.clear();
+        self.record.members.retain(|member| *member != id);
+        self.roster.leave(id, reason, &mut self.record);
+        self.record.told.clone()
     }
 
     /// What is told because of a line.
     fn says(&mut self, id: u32, text: impl AsRef<[u8]>) -> Vec<(u32, String)> {
-        self.hall.told.clear();
-        assert_eq!(self.room.hear(id, text.as_ref(), &mut self.hall), Reaction::Stay);
-        self.hall.told.clone()
+        self.record.told.clear();
+        assert_eq!(self.roster.hear(id, text.as_ref(), &mut self.record), Reaction::Stay);
+        self.record.told.clone()
     }
 
     /// The one line that a member, and nobody else, is told because of its own line, which changes nothing.
     fn answer(&mut self, id: u32, text: impl AsRef<[u8]>) -> String {
-        let (names, shown) = (self.room.names.clone(), self.hall.shown.len());
+        let (names, shown) = (self.roster.members.clone(), self.record.shown.len());
         let mut told = self.says(id, &text);
         assert_eq!(told.len(), 1, "{:?}: {told:?}", text.as_ref().escape_ascii().to_string());
-        assert_eq!((told[0].0, &self.room.names, self.hall.shown.len()), (id, &names, shown));
-        assert_eq!(self.room.taken.len(), names.len());
+        assert_eq!((told[0].0, &self.roster.members, self.record.shown.len()), (id, &names, shown));
+        let all = names.values().chain(self.roster.newcomers.values());
+        let forms: HashSet<String> = all.flat_map(|name| forms(name)).collect();
+        assert_eq!(self.roster.taken.keys().cloned().collect::<HashSet<_>>(), forms);
         let answer = told.remove(0).1;
         assert!(answer.starts_with("* "), "{answer}");
         answer
     }
 
+    fn answer_of_newcomer(&mut self, id: u32, text: &str) -> String {
+        let mut told = self.says(id, text);
+        assert_eq!((told.len(), told[0].0), (1, id), "{told:?}");
+        told.remove(0).1
+    }
+
     fn takes_name(&mut self, id: u32, name: &str) -> bool {
         let told = self.says(id, format!("/name {name}"));
-        let is_taken = self.room.names[&id] == name;
-        assert_eq!(told.len(), if is_taken { self.hall.members.len() } else { 1 }, "{told:?}");
+        let is_taken = self.roster.members[&id] == name;
+        assert_eq!(told.len(), if is_taken { self.record.members.len() } else { 1 }, "{told:?}");
         is_taken
     }
 }
@@ -112,7 +137,7 @@ fn names_are_counted_up_and_never_given_twice() {
     scene.leave(9, None);
     assert_eq!(scene.join(10), told(&[(10, "* welcome, user4; nobody else is here")]));
     let shown = ["user1 joined", "user2 joined", "user2 left", "user3 joined", "user1 left", "user3 left"];
-    assert_eq!(scene.hall.shown[..6], shown.map(|line| format!("* {line}")));
+    assert_eq!(scene.record.shown[..6], shown.map(|line| format!("* {line}")));
 }
 
 #[test]
@@ -139,16 +164,16 @@ fn what_is_said_reaches_all_others_and_the_operator() {
     let mut scene = Scene::with(&["ann", "bob", "user3"]);
     assert_eq!(scene.says(1, "hello"), told(&[(2, "<ann> hello"), (3, "<ann> hello")]));
     assert_eq!(scene.says(3, " two  spaces "), told(&[(1, "<user3>  two  spaces "), (2, "<user3>  two  spaces ")]));
-    assert_eq!(scene.hall.shown, ["<ann> hello", "<user3>  two  spaces "]);
+    assert_eq!(scene.record.shown, ["<ann> hello", "<user3>  two  spaces "]);
     assert_eq!(scene.says(1, ""), []);
-    assert_eq!(scene.hall.shown.len(), 2);
+    assert_eq!(scene.record.shown.len(), 2);
 }
 
 #[test]
 fn who_is_alone_talks_to_the_operator() {
     let mut scene = Scene::with(&["ann"]);
     assert_eq!(scene.says(1, "hello"), []);
-    assert_eq!(scene.hall.shown, ["<ann> hello"]);
+    assert_eq!(scene.record.shown, ["<ann> hello"]);
 }
 
 #[test]
@@ -159,7 +184,7 @@ fn who_has_left_is_told_with_the_reason_and_once() {
     assert_eq!(scene.says(2, "still here?"), []);
     assert_eq!(scene.says(2, "/name ghost"), []);
     assert_eq!(scene.says(2, "/msg ann boo"), []);
-    assert_eq!(scene.hall.shown, ["* bob left (too slow)"]);
+    assert_eq!(scene.record.shown, ["* bob left (too slow)"]);
     assert!(scene.takes_name(1, "Bob"), "a name that was given up is free");
 }
 
@@ -168,7 +193,7 @@ fn all_are_told_of_a_new_name() {
     let mut scene = Scene::with(&["user1", "bob"]);
     assert_eq!(scene.says(1, "/name ann"), told(&[(1, "* user1 is now ann"), (2, "* user1 is now ann")]));
     assert_eq!(scene.says(1, "/name  Ann \t"), told(&[(1, "* ann is now Ann"), (2, "* ann is now Ann")]));
-    assert_eq!(scene.hall.shown, ["* user1 is now ann", "* ann is now Ann"]);
+    assert_eq!(scene.record.shown, ["* user1 is now ann", "* ann is now Ann"]);
     assert_eq!(scene.answer(1, "/name Ann"), "* you are Ann already");
     assert_eq!(scene.says(1, "hello"), told(&[(2, "<Ann> hello")]));
 }
@@ -197,6 +222,16 @@ fn names_may_be_of_any_script() {
         "น้ำ",
         "தமிழ்",
         "မြန်မာ",
+        // Five marks in a row, of which four are nonspacing at most.
+        "ကြွော်",
+        "བསྒྲུབས",
+        "שָׁלוֹם",
+        "مُحَمَّد",
+        "Nguyễn",
+        "Ali",
+        "Ema",
+        "Танк_1",
+        "名無し123",
         "e\u{301}tienne",
         &longest,
     ] {
@@ -249,6 +284,15 @@ fn malformed_names_are_refused() {
         "\u{301}a",
         "\u{93f}क",
         "\u{20dd}",
+        // Marks that pile up, or repeat and look like one.
+        "a\u{300}\u{301}\u{302}\u{303}\u{304}",
+        "e\u{301}\u{302}\u{303}\u{20dd}\u{304}",
+        "a\u{301}\u{301}",
+        "á\u{301}",
+        "a\u{323}\u{301}\u{323}",
+        "ท\u{e34}\u{e34}",
+        // One letter, by Unicode, that stands for eighteen.
+        "ﷺﷺﷺﷺﷺﷺﷺﷺ",
         &too_long,
     ] {
         assert_eq!(scene.answer(1, format!("/name {name}")), REFUSAL, "{name:?}");
@@ -271,6 +315,23 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
         ("x2", "x²"),
         ("Åsa", "\u{212b}sa"),
         ("가", "\u{1100}\u{1161}"),
+        // Letters of other scripts.
+        ("ann", "аnn"),
+        ("Bob", "Вob"),
+        ("Nick", "Νick"),
+        ("carl", "ϲarl"),
+        ("fam", "ſam"),
+        ("aрех", "apex"),
+        ("ｕnа", "una"),
+        ("ロミ", "口ミ"),
+        // Letters and digits of one script.
+        ("Paul", "PauI"),
+        ("Paul", "Pau1"),
+        ("Iris", "lris"),
+        ("iris", "IRIS"),
+        ("Oleg", "0leg"),
+        ("Tom", "Torn"),
+        ("KARI", "karl"),
     ] {
         for (name, likeness) in [(name, likeness), (likeness, name)] {
             let mut scene = Scene::with(&["user1", name]);
@@ -278,6 +339,7 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
             assert_eq!(scene.says(1, format!("/msg {likeness} hi")), told(&[(2, &format!("<user1 -> {name}> hi"))]));
             assert!(scene.takes_name(2, likeness), "one's own name in another form");
             assert!(!scene.takes_name(1, name));
+            assert!(!scene.takes_name(1, likeness));
             assert!(scene.takes_name(2, "other"));
             assert!(scene.takes_name(1, name), "a name that was given up is free");
         }
@@ -285,10 +347,60 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
 }
 
 #[test]
+fn ordinary_names_that_differ_can_be_there_at_once() {
+    for pair in [
+        ["Kari", "Karl"],
+        ["Mei", "Mel"],
+        ["Neil", "Nell"],
+        ["Ali", "Eli"],
+        ["Ila", "Lia"],
+        ["Nick", "Vick"],
+        ["Вова", "Bob"],
+        ["Аня", "Ann"],
+        ["Jose", "José"],
+        ["ann_", "ann"],
+    ] {
+        let mut scene = Scene::with(&["user1", pair[0]]);
+        assert!(scene.takes_name(1, pair[1]), "{pair:?}");
+        assert_eq!(scene.says(1, format!("/msg {} hi", pair[0].to_uppercase()))[0].0, 2, "{pair:?}");
+    }
+}
+
+#[test]
+fn names_that_could_speak_for_the_server_are_its_own() {
+    let mut scene = Scene::with(&["ann"]);
+    for name in ["server", "Server", "ADMIN", "аdmin", "adrnin", "admіn", "rооt", "r00t", "aIl"] {
+        assert_eq!(scene.answer(1, format!("/name {name}")), format!("* {name} is taken"));
+    }
+    for name in crate::room::names::RESERVED {
+        assert!(is_well_formed(name));
+        assert!(!scene.takes_name(1, name), "{name}");
+    }
+    for name in ["Ali", "server1", "servers", "the-admin", "ops"] {
+        assert!(scene.takes_name(1, name), "{name}");
+    }
+}
+
+#[test]
 fn the_names_that_the_server_gives_are_its_own() {
     let mut scene = Scene::with(&["ann", "user2"]);
-    for name in ["user1", "user3", "USER3", "user0", "user007", "user99999999999999999999999", "ｕｓｅｒ３", "user³"]
-    {
+    for name in [
+        "user1",
+        "user3",
+        "USER3",
+        "user0",
+        "user007",
+        "user99999999999999999999999",
+        "ｕｓｅｒ３",
+        "user³",
+        "userl",
+        "userI3",
+        "userO",
+        "usеr4",
+        "υser4",
+        "userЗ",
+        "user٣",
+    ] {
         assert_eq!(scene.answer(1, format!("/name {name}")), format!("* {name} is taken"));
     }
     assert_eq!(scene.answer(1, "/name User2"), "* User2 is taken");
@@ -308,7 +420,7 @@ fn a_private_message_reaches_one() {
     assert_eq!(scene.says(1, "/msg  BOB  a  b "), told(&[(2, "<ann -> Bob> a  b ")]));
     assert_eq!(scene.says(1, "/msg\teve\t/who"), told(&[(3, "<ann -> eve> /who")]));
     assert_eq!(scene.says(1, "/msg Ann note"), told(&[(1, "<ann -> ann> note")]));
-    assert!(scene.hall.shown.is_empty(), "the operator was shown a private message");
+    assert!(scene.record.shown.is_empty(), "the operator was shown a private message");
     for line in ["/msg", "/msg ", "/msg bob", "/msg bob  ", "/msg nobody"] {
         assert_eq!(scene.answer(1, line), "* /msg NAME TEXT");
     }
@@ -328,7 +440,7 @@ fn commands_are_answered_and_what_is_none_is_refused() {
     let mut scene = Scene::with(&["ann", "bob"]);
     assert_eq!(scene.answer(1, "/who"), "* here: ann, bob");
     assert_eq!(scene.answer(1, "/who "), "* here: ann, bob");
-    assert_eq!(scene.answer(1, "/help"), HELP);
+    assert_eq!(scene.answer(1, "/help"), HELP.trim_end());
     for (line, shown) in [
         ("/", ""),
         ("/ who", ""),
@@ -362,7 +474,7 @@ fn two_slashes_say_one() {
 fn who_quits_is_to_leave() {
     let mut scene = Scene::with(&["ann", "bob"]);
     for line in ["/quit", "/quit ", "/quit now"] {
-        assert_eq!(scene.room.hear(1, line.as_bytes(), &mut scene.hall), Reaction::Leave);
+        assert_eq!(scene.roster.hear(1, line.as_bytes(), &mut scene.record), Reaction::Leave);
     }
     assert_eq!(scene.leave(1, None), told(&[(2, "* ann left")]));
 }
@@ -373,13 +485,13 @@ fn a_line_too_long_is_told_to_its_sender() {
     for (limit, size) in
         [(64 << 10, "64 KiB"), (1 << 20, "1 MiB"), (1000, "1000 bytes"), (1025, "1025 bytes"), (0, "0 bytes")]
     {
-        scene.hall.told.clear();
-        scene.room.refuse_line(1, limit, &mut scene.hall);
-        assert_eq!(scene.hall.told, told(&[(1, &format!("* line too long (limit {size}), not sent"))]));
+        scene.record.told.clear();
+        scene.roster.refuse_line(1, limit, &mut scene.record);
+        assert_eq!(scene.record.told, told(&[(1, &format!("* line too long (limit {size}), not sent"))]));
     }
 }
 
-/// That each is one line without controls the hall asserts.
+/// The record asserts that each is one line without controls.
 #[test]
 fn nothing_can_be_forged() {
     let mut scene = Scene::with(&["ann", "bob"]);
@@ -399,4 +511,41 @@ fn nothing_can_be_forged() {
         assert_eq!(scene.says(1, text), told(&[(2, &format!("<ann> {shown}"))]));
         assert_eq!(scene.says(1, [b"/msg bob ", text].concat()), told(&[(2, &format!("<ann -> bob> {shown}"))]));
     }
+}
+
+#[test]
+fn a_newcomer_is_announced_with_the_first_thing_that_others_hear_of() {
+    let mut scene = Scene::with(&["ann"]);
+    assert_eq!(scene.connect(2), told(&[(2, "* welcome, user2; here: ann")]));
+    assert_eq!(scene.answer_of_newcomer(2, "/who"), "* here: ann, user2");
+    assert_eq!(scene.answer(1, "/who"), "* here: ann");
+    assert_eq!(scene.says(2, "hello"), told(&[(1, "* user2 joined"), (1, "<user2> hello")]));
+    scene.connect(3);
+    let answer = (3, "* user3 is now bob");
+    assert_eq!(scene.says(3, "/name bob"), told(&[answer, (1, "* bob joined"), (2, "* bob joined")]));
+    scene.connect(4);
+    assert_eq!(scene.says(4, "/msg bob hi").last(), told(&[(3, "<user4 -> bob> hi")]).last());
+    let shown = ["* user2 joined", "<user2> hello", "* bob joined", "* user4 joined"];
+    assert_eq!(scene.record.shown, shown);
+}
+
+#[test]
+fn a_newcomer_that_leaves_unannounced_leaves_no_trace() {
+    let mut scene = Scene::with(&["ann"]);
+    for id in 2..10 {
+        assert_eq!(scene.connect(id), told(&[(id, "* welcome, user2; here: ann")]));
+        assert_eq!(scene.leave(id, None), []);
+    }
+    assert!(scene.record.shown.is_empty());
+    scene.connect(10);
+    scene.connect(11);
+    scene.leave(10, None);
+    assert_eq!(scene.connect(12), told(&[(12, "* welcome, user4; here: ann")]), "user2 was not the newest");
+}
+
+#[test]
+fn an_author_is_told_that_a_private_line_was_not_sent() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    scene.record.deaf.push(2);
+    assert_eq!(scene.answer(1, "/msg bob hi"), "* bob is not reading; your line was not sent");
 }

@@ -1,0 +1,69 @@
+//! How much memory is held for peers, and how much may be.
+
+use super::peer::Peer;
+use crate::config::{Config, RESERVE};
+use crate::outbox::SLACK;
+use crate::transport::Stream;
+
+/// Address space that is kept free, in bytes, for the rest of the program to go on once the system refuses memory.
+/// It is never touched, so it takes no memory.
+const EMERGENCY: usize = 4 << 20;
+
+/// The books of the memory that is held for peers, in bytes.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Held for all peers, each for one alone.
+    held: usize,
+    /// The part of it that lies beyond each peer's [`RESERVE`].
+    excess: usize,
+    /// The most that may be held for all peers, [`RESERVE`] for each of them not counted.
+    max: usize,
+    emergency: Vec<u8>,
+}
+
+impl Memory {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut emergency = Vec::new();
+        // If even this is refused, there is no emergency to prepare for: it is here.
+        _ = emergency.try_reserve_exact(EMERGENCY);
+        Self { held: 0, excess: 0, max: config.max_memory, emergency }
+    }
+
+    /// What is held for one peer changed from `before` to `after`.
+    pub(super) fn change(&mut self, before: usize, after: usize) {
+        self.held = self.held - before + after;
+        self.excess = self.excess - before.saturating_sub(RESERVE) + after.saturating_sub(RESERVE);
+    }
+
+    /// Held for all peers, each for one alone.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Held for all peers beyond each one's [`RESERVE`].
+    pub(crate) fn excess(&self) -> usize {
+        self.excess
+    }
+
+    /// The most that may be held for all peers, [`RESERVE`] for each of them not counted.
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// How much more may be queued for a peer, if at most `limit` may be held for it alone. Every peer may
+    /// hold its [`RESERVE`], whatever the others hold.
+    pub(crate) fn room<S: Stream>(&self, peer: &Peer<S>, limit: usize) -> usize {
+        let own = peer.held();
+        let all = self.held - peer.counted + own;
+        let shared = self.max.saturating_sub(all).min(limit.saturating_sub(own));
+        shared.max(RESERVE.saturating_sub(own)).saturating_sub(SLACK)
+    }
+
+    /// The system refused memory for a peer. Gives back what was kept for this emergency, so that the attempt can be
+    /// repeated once, and from now on holds no more than is held already: peers beyond their [`RESERVE`] are not read
+    /// from until others have taken what is queued for them.
+    pub(crate) fn refused(&mut self) {
+        self.emergency = Vec::new();
+        self.max = self.max.min(self.held);
+    }
+}

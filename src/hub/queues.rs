@@ -1,0 +1,49 @@
+//! Which peers have something to do, and in which order they get their turn.
+
+use std::collections::VecDeque;
+
+use super::peer::Id;
+
+/// Where a peer is in the queues: in exactly one of them, or in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In no queue: it waits for an event or a deadline.
+    #[default]
+    Idle,
+    /// In no queue: it has its turn right now.
+    Served,
+    /// Its turn comes soon: it moved little in its last turn.
+    Swift,
+    /// Its turn comes after those of all swift peers: it moved a lot in its last turn.
+    Bulky,
+    /// It could be read from if others gave memory back.
+    Starved,
+    /// Its connection ends with the next reap; it gets no more turns before.
+    Settled,
+}
+
+/// The queues of the peers that can make progress without a new event.
+///
+/// Peers that have just moved a lot wait behind all others and get their turns one by one, with a look at the events
+/// in between: so a small message waits for one long read and write at most, however many peers are in the
+/// middle of a transfer. Each turn serves at least one of them, so that many small messages do not stop them.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    pub(super) swift: VecDeque<usize>,
+    pub(super) bulky: VecDeque<usize>,
+    /// The longest waiting first. A peer that has left this place, or the server, may still have an entry.
+    pub(super) starved: VecDeque<Id>,
+    pub(super) settled: Vec<usize>,
+}
+
+impl Queues {
+    pub(super) fn is_empty(&self) -> bool {
+        self.swift.is_empty() && self.bulky.is_empty()
+    }
+
+    pub(super) fn shrink_to(&mut self, capacity: usize) {
+        self.swift.shrink_to(capacity);
+        self.bulky.shrink_to(capacity);
+        self.settled.shrink_to(capacity);
+    }
+}

@@ -1,0 +1,128 @@
+//! How lines reach the members.
+
+use std::mem;
+use std::time::Instant;
+
+use super::notice::Notice;
+use super::roster::Delivery;
+use crate::event::Event;
+use crate::hub::peer::{Id, State};
+use crate::hub::peers::Peers;
+use crate::transport::Stream;
+
+/// When a turn has brought this many bytes, they are delivered before more is taken in.
+pub(super) const BATCH: usize = 64 << 10;
+
+/// Pending answers to its own commands, in bytes, from which on a member is not read from.
+pub(super) const MAX_ANSWERS: usize = 64 << 10;
+
+/// Pending private lines, in bytes, from which on a member is sent no more by others: more than it can have by its own
+/// commands alone.
+const MAX_PRIVATE: usize = 2 * MAX_ANSWERS;
+
+/// The lines of one turn. They are appended to the feed once, and the members' queues refer to them; only what is for one
+/// member alone is queued for it at once.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Up to where the feed has been delivered.
+    delivered: u64,
+    /// Bytes that were queued for single members in this turn.
+    private: usize,
+    /// Lines that have been said since the start.
+    messages: u64,
+    max_ahead: usize,
+    /// Where lines are composed.
+    line: String,
+}
+
+impl Batch {
+    pub(super) fn new(max_ahead: usize) -> Self {
+        Self { delivered: 0, private: 0, messages: 0, max_ahead, line: String::new() }
+    }
+
+    /// Lines that have been said since the start.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Whether this turn has brought enough.
+    pub(super) fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool {
+        (peers.feed.end() - self.delivered) as usize + self.private >= BATCH
+    }
+
+    /// Brings the lines of this turn to the members, and writes as much of what they have pending as their sockets take.
+    /// Members that `can_go_on` with their own input then get a turn.
+    pub(super) fn deliver<S: Stream>(&mut self, peers: &mut Peers<S>, now: Instant) {
+        self.private = 0;
+        let end = peers.feed.end();
+        if self.delivered == end {
+            return;
+        }
+        self.delivered = end;
+        let timeouts = peers.timeouts;
+        peers.for_each(|_, peer, feed| {
+            let State::Member(member) = &mut peer.state else { return false };
+            let new = mem::replace(&mut member.cursor, end)..end;
+            peer.connection.send_shared(new, feed);
+            peer.connection.flush(feed, BATCH);
+            if let Some(activity) = &mut peer.activity {
+                activity.note(&peer.connection, timeouts, false, now);
+            }
+            peer.connection.can_flush() || super::may_go_on(peer)
+        });
+        peers.feed.trim();
+    }
+}
+
+/// Brings lines to members while a peer is served.
+pub(super) struct Sender<'a, S> {
+    pub(super) batch: &'a mut Batch,
+    pub(super) peers: &'a mut Peers<S>,
+    pub(super) on_event: &'a mut dyn FnMut(Event<'_>),
+}
+
+impl<S: Stream> Delivery<Id> for Sender<'_, S> {
+    fn publish(&mut self, author: Id, notice: Notice<'_>) {
+        let feed = &mut self.peers.feed;
+        let start = feed.end();
+        notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
+        let said = start..feed.end();
+        self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
+        let Some((peer, feed, _)) = self.peers.borrow(author) else { return };
+        if let State::Member(member) = &mut peer.state {
+            // Its own line is not for it.
+            peer.connection.queue_shared(member.cursor..said.start, feed);
+            member.cursor = said.end;
+            member.announce_at = None;
+            member.window.note(said, self.batch.max_ahead);
+        }
+        let peer = peer.address;
+        self.peers.recount(author.key());
+        (self.on_event)(Event::Room { peer, notice });
+    }
+
+    fn answer(&mut self, member: Id, line: &str) {
+        let Some((peer, feed, memory)) = self.peers.borrow(member) else { return };
+        let State::Member(state) = &mut peer.state else { return };
+        // What was said before comes first.
+        peer.connection.queue_shared(mem::replace(&mut state.cursor, feed.end())..feed.end(), feed);
+        if peer.connection.queue(line.as_bytes()).is_err() {
+            memory.refused();
+            // Without memory for it the line is lost, and the member that does not read has to go.
+            if peer.connection.queue(line.as_bytes()).is_err() {
+                peer.connection.abort(crate::connection::Close::TooSlow, feed);
+            }
+        }
+        self.batch.private += line.len();
+        self.peers.recount(member.key());
+        self.peers.schedule(member);
+    }
+
+    fn whisper(&mut self, member: Id, line: &str) -> bool {
+        let has_room = self.peers.find(member).is_some_and(|peer| peer.connection.private_pending() < MAX_PRIVATE);
+        if has_room {
+            self.answer(member, line);
+        }
+        has_room
+    }
+}

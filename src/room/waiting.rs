@@ -1,0 +1,144 @@
+//! Talkers that wait for the slowest member, and how long they do.
+
+use std::time::{Duration, Instant};
+
+use super::delivery::BATCH;
+use super::quota::Quotas;
+use crate::address::quota_key;
+use crate::connection::Close;
+use crate::feed::BLOCK;
+use crate::hub::peer::{Id, Peer, State};
+use crate::hub::peers::Peers;
+use crate::transport::Stream;
+
+/// Who waits, and for whom.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    talkers: Vec<Id>,
+    /// Where the slowest member was when it was last looked.
+    floor: u64,
+    /// When a member that talkers wait for may have stalled.
+    stall_check: Option<Instant>,
+    quotas: Quotas,
+}
+
+impl Waiting {
+    pub(super) fn new(stall_timeout: Duration) -> Self {
+        let quotas = Quotas::new(stall_timeout);
+        Self { talkers: Vec::new(), floor: 0, stall_check: None, quotas }
+    }
+
+    /// When [`reset_stalled`](Self::reset_stalled) has to be called though no event comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.stall_check
+    }
+
+    /// A talker begins to wait.
+    pub(super) fn push(&mut self, id: Id, now: Instant) {
+        if self.talkers.is_empty() {
+            self.stall_check = Some(now);
+        }
+        self.talkers.push(id);
+    }
+
+    /// Lets the talkers go on, if the slowest member has caught up a little.
+    pub(super) fn release<S: Stream>(&mut self, peers: &mut Peers<S>) {
+        let floor = peers.feed.floor();
+        if floor == self.floor {
+            return;
+        }
+        self.floor = floor;
+        self.stall_check = None;
+        for id in self.talkers.drain(..) {
+            if let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(id) {
+                member.is_waiting = false;
+                member.resume_at = None;
+            }
+            peers.schedule(id);
+        }
+    }
+
+    /// Resets the members that talkers wait for, and that have made no progress for the stall timeout: they have taken
+    /// neither 64 KiB nor everything that they have pending. A slow member that makes progress only sets the pace of
+    /// talkers that say a lot.
+    pub(super) fn reset_stalled<S: Stream>(&mut self, peers: &mut Peers<S>, noted: Instant, now: Instant) {
+        if self.stall_check.is_none_or(|at| at > noted) {
+            return;
+        }
+        self.talkers.retain(|id| {
+            let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(*id) else { return false };
+            member.is_waiting = member.resume_at.is_some();
+            member.is_waiting
+        });
+        self.stall_check = None;
+        if self.talkers.is_empty() {
+            return;
+        }
+        let (floor_end, timeouts) = (peers.feed.floor_end(), peers.timeouts);
+        let mut stalled = Vec::new();
+        peers.for_each(|id, peer, feed| {
+            if peer.connection.first_shared().is_none_or(|at| at >= floor_end) {
+                return false;
+            }
+            let Some(activity) = &mut peer.activity else { return false };
+            let timeout = self.quotas.timeout(quota_key(peer.address), now);
+            if activity.stalled_since() + timeout <= noted {
+                // Its progress shows only when a write is tried.
+                peer.connection.assume_writable();
+                peer.connection.flush(feed, BATCH);
+                activity.note(&peer.connection, timeouts, false, now);
+            }
+            let due = activity.stalled_since() + timeout;
+            if due <= noted {
+                stalled.push(id);
+            } else if self.stall_check.is_none_or(|at| due < at) {
+                self.stall_check = Some(due);
+            }
+            peer.connection.can_flush() || peer.connection.write_error().is_some()
+        });
+        for id in stalled {
+            self.charge(peers, id, now);
+            reset(peers, id);
+        }
+        peers.feed.trim();
+    }
+
+    /// Charges the address of a member that is about to go for the time in which it made no progress, if talkers wait for
+    /// it.
+    pub(super) fn charge<S: Stream>(&mut self, peers: &Peers<S>, id: Id, now: Instant) {
+        let Some(peer) = peers.find(id).filter(|_| !self.talkers.is_empty()) else { return };
+        let is_slowest = peer.connection.first_shared().is_some_and(|at| at < peers.feed.floor_end());
+        if let Some(activity) = peer.activity.as_ref().filter(|_| is_slowest) {
+            let time = now.saturating_duration_since(activity.stalled_since());
+            self.quotas.charge(quota_key(peer.address), time, now);
+        }
+    }
+}
+
+/// Where the feed takes more memory than there is, resets the members that are furthest behind, until it fits.
+pub(super) fn keep_within_memory<S: Stream>(peers: &mut Peers<S>) {
+    // One block is always there to be appended to.
+    let is_over =
+        |peers: &Peers<S>| peers.feed.held().saturating_sub(BLOCK) + peers.memory.excess() > peers.memory.max();
+    if !is_over(peers) {
+        return;
+    }
+    let place = |(id, peer): (Id, &Peer<S>)| peer.connection.first_shared().map(|at| (at, id));
+    let mut behind: Vec<(u64, Id)> = peers.iter().filter_map(place).collect();
+    behind.sort_unstable();
+    for (_, id) in behind {
+        if !is_over(peers) {
+            return;
+        }
+        reset(peers, id);
+        peers.feed.trim();
+    }
+}
+
+fn reset<S: Stream>(peers: &mut Peers<S>, id: Id) {
+    if let Some((peer, feed, _)) = peers.borrow(id) {
+        peer.connection.abort(Close::TooSlow, feed);
+        peers.recount(id.key());
+        peers.schedule(id);
+    }
+}

@@ -1,0 +1,156 @@
+//! Who may talk: how far a member may be ahead of the slowest one.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// How fast a member may talk, as the time for a byte, however far it is ahead: 256 bytes a second, faster than anyone
+/// types. So a person is never silenced, whatever the other members do.
+const BYTE: Duration = Duration::from_nanos(1_000_000_000 / 256);
+
+/// How much of this may be saved up, in bytes: a few lines at once.
+const BURST: usize = 1024;
+
+/// How much has to be saved up, in bytes, before a member that waits is looked at again.
+const PORTION: usize = 128;
+
+/// How many marks a window has, about: that many parts of it open one by one.
+const MARKS: usize = 16;
+
+/// The shortest part, in bytes, so that a small window does not need a mark for each line.
+const SHORTEST: usize = 1024;
+
+/// A member's own lines that the slowest member has not taken yet.
+#[derive(Debug)]
+pub(super) struct Window {
+    said: VecDeque<Mark>,
+    /// Bytes of its own lines that are ahead of the slowest member.
+    ahead: usize,
+    /// Bytes that it may say though it is too far ahead, as of `counted_at`.
+    allowance: usize,
+    counted_at: Instant,
+}
+
+/// Some lines that were said one after the other.
+#[derive(Debug)]
+struct Mark {
+    /// The position in the feed behind the last of them.
+    end: u64,
+    /// Their length in bytes.
+    len: usize,
+}
+
+impl Window {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { said: VecDeque::new(), ahead: 0, allowance: BURST, counted_at: now }
+    }
+
+    /// How many bytes the member may say now. It may be up to `max_ahead` bytes of its own lines ahead of the slowest
+    /// member, which has taken everything before `floor`; beyond that it may still talk at the pace of a person.
+    pub(super) fn room(&mut self, floor: u64, max_ahead: usize, now: Instant) -> usize {
+        while let Some(first) = self.said.front().filter(|first| first.end <= floor) {
+            self.ahead -= first.len;
+            self.said.pop_front();
+        }
+        match max_ahead.saturating_sub(self.ahead) {
+            0 => self.allowance(now),
+            room => room,
+        }
+    }
+
+    /// The member said a line, which is at `range` of the feed.
+    pub(super) fn note(&mut self, range: Range<u64>, max_ahead: usize) {
+        let len = (range.end - range.start) as usize;
+        self.ahead += len;
+        match self.said.back_mut() {
+            Some(last) if last.len < (max_ahead / MARKS).max(SHORTEST) => {
+                last.end = range.end;
+                last.len += len;
+            }
+            _ => self.said.push_back(Mark { end: range.end, len }),
+        }
+    }
+
+    /// The member used up `bytes` of its input.
+    pub(super) fn spend(&mut self, bytes: usize, max_ahead: usize) {
+        if self.ahead >= max_ahead {
+            self.allowance = self.allowance.saturating_sub(bytes);
+        }
+    }
+
+    /// When enough is saved up for the member to say something though it is too far ahead.
+    pub(super) fn resume_at(&self, now: Instant) -> Instant {
+        let missing = PORTION.saturating_sub(self.allowance) as u32;
+        now.max(self.counted_at + missing * BYTE)
+    }
+
+    fn allowance(&mut self, now: Instant) -> usize {
+        let earned = (now.saturating_duration_since(self.counted_at).as_nanos() / BYTE.as_nanos()) as u32;
+        self.allowance = self.allowance.saturating_add(earned as usize).min(BURST);
+        self.counted_at += earned * BYTE;
+        if self.allowance >= PORTION { self.allowance } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_AHEAD: usize = 10_000;
+
+    #[test]
+    fn a_talker_waits_at_the_edge_of_its_window_and_goes_on_when_the_slowest_has_caught_up() {
+        let now = Instant::now();
+        let mut window = Window::new(now);
+        for line in 0..100 {
+            assert_eq!(window.room(0, MAX_AHEAD, now), MAX_AHEAD - line * 100);
+            window.note(line as u64 * 100..(line as u64 + 1) * 100, MAX_AHEAD);
+        }
+        window.spend(BURST, MAX_AHEAD);
+        assert_eq!(window.room(0, MAX_AHEAD, now), 0);
+        assert!(window.room(5_000, MAX_AHEAD, now) >= 5_000 - 2 * SHORTEST);
+        assert_eq!(window.room(10_000, MAX_AHEAD, now), MAX_AHEAD);
+    }
+
+    #[test]
+    fn many_short_lines_need_few_marks() {
+        let mut window = Window::new(Instant::now());
+        for line in 0..100_000 {
+            window.note(line * 3..line * 3 + 3, 256 << 10);
+        }
+        assert!(window.said.len() <= 2 * MARKS, "{} marks", window.said.len());
+    }
+
+    #[test]
+    fn a_person_may_go_on_talking_whatever_is_ahead() {
+        let begin = Instant::now();
+        let mut window = Window::new(begin);
+        window.note(0..1 << 20, MAX_AHEAD);
+        let mut said = 0;
+        for tenth in 0..600 {
+            let now = begin + Duration::from_millis(100) * tenth;
+            // Twenty bytes every tenth of a second.
+            assert!(window.room(0, MAX_AHEAD, now) >= 20, "after {tenth} tenths of a second");
+            window.spend(20, MAX_AHEAD);
+            said += 20;
+        }
+        assert_eq!(said, 12_000);
+    }
+
+    #[test]
+    fn a_file_beyond_its_window_gets_no_more_than_the_pace_of_a_person() {
+        let begin = Instant::now();
+        let mut window = Window::new(begin);
+        window.note(0..1 << 20, MAX_AHEAD);
+        let (mut now, mut said) = (begin, 0);
+        while now < begin + Duration::from_secs(60) {
+            let room = window.room(0, MAX_AHEAD, now);
+            said += room;
+            window.spend(room, MAX_AHEAD);
+            let next = window.resume_at(now);
+            assert!(next > now, "it would be looked at again and again");
+            now = next;
+        }
+        assert!((60 * 256 - 2 * PORTION..=60 * 256 + BURST).contains(&said), "{said} bytes");
+    }
+}
