@@ -12,7 +12,7 @@ fn people_type_at_once_and_nobodys_line_is_torn() {
     let server = Server::start(&["--chat"]);
     let mut ann = Person::join(&server, "ann");
     let mut bob = Person::join(&server, "بهار");
-    ann.wait_for("* user2 is now بهار");
+    ann.wait_for("* بهار joined");
 
     ann.type_in("नमस्ते 👍🏽, I am");
     ann.wait_for("<ann> नमस्ते 👍🏽, I am");
@@ -23,10 +23,8 @@ fn people_type_at_once_and_nobodys_line_is_torn() {
     ann.wait_for_lines(&[
         "* welcome, user1; nobody else is here",
         "* user1 is now ann",
-        "* user2 joined",
-        "* user2 is now بهار",
-        "* user3 joined",
-        "* user3 is now 花子",
+        "* بهار joined",
+        "* 花子 joined",
         "<花子> 日本語 e\u{301}",
         "<ann> नमस्ते 👍🏽, I am",
     ]);
@@ -39,8 +37,7 @@ fn people_type_at_once_and_nobodys_line_is_torn() {
     bob.wait_for_lines(&[
         "* welcome, user2; here: ann",
         "* user2 is now بهار",
-        "* user3 joined",
-        "* user3 is now 花子",
+        "* 花子 joined",
         "<花子> 日本語 e\u{301}",
         "<بهار> سلام 👨‍👩‍👧 دنیا",
         "<ann> नमस्ते 👍🏽, I am here",
@@ -69,7 +66,7 @@ fn a_line_longer_than_the_terminal_stays_whole_below_what_arrives() {
     let rows = typed.trim_end().split_at(60);
     ann.wait_for(rows.1);
     bob.type_in("one\rtwo\r");
-    let join = ["* welcome, user1; nobody else is here", "* user1 is now ann", "* user2 joined", "* user2 is now bob"];
+    let join = ["* welcome, user1; nobody else is here", "* user1 is now ann", "* bob joined"];
     ann.wait_for_lines(&[&join[..], &["<bob> one", "<bob> two", rows.0.trim_end(), rows.1]].concat());
     ann.wait_until("the cursor after the X", |screen| {
         lines_of(screen).len() > 6 && cursor(screen).is_some_and(|(_, column)| column == 7)
@@ -186,7 +183,7 @@ fn commands_and_names_are_completed() {
     let server = Server::start(&["--chat"]);
     let mut ann = Person::join(&server, "ann");
     let bob = Person::join(&server, "bob");
-    ann.wait_for("is now bob");
+    ann.wait_for("* bob joined");
     ann.type_in("/ms\tB\thello\t\r");
     bob.wait_for("<ann -> bob> hello\n");
     server.stop();
@@ -267,7 +264,7 @@ fn names_have_their_colours_unless_none_are_wanted() {
     assert_ne!(ann.colour_of("bob> hello"), vt100::Color::Default);
     assert_eq!(ann.colour_of("bob -> ann> psst"), ann.colour_of("bob> hello"));
     assert_eq!(unset.colour_of("bob> hello"), ann.colour_of("bob> hello"));
-    assert_ne!(bob.colour_of("user2 joined"), vt100::Color::Default);
+    assert_ne!(bob.colour_of("ann joined"), vt100::Color::Default);
     assert_eq!(ann.colour_of("hello"), vt100::Color::Default);
     assert_eq!(plain.colour_of("bob> hello"), vt100::Color::Default);
     assert!(!String::from_utf8_lossy(&plain.bytes()).contains("\x1b[2m"), "nothing is dimmed either");
