@@ -161,6 +161,12 @@ pub(super) struct ClientArgs {
     /// In a session, each line begins with the time, and a line tells when a day begins.
     #[arg(long, env = "ECHO_TIME", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
     time: bool,
+
+    /// Connect again when the server goes
+    ///
+    /// In a session, keep what is being typed, try until the server is back, and take the name again.
+    #[arg(long, env = "ECHO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    reconnect: bool,
 }
 
 impl From<ClientArgs> for Options {
@@ -174,6 +180,7 @@ impl From<ClientArgs> for Options {
             raw: args.raw,
             bell: !args.no_bell,
             time: args.time,
+            reconnect: args.reconnect,
             timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout, total: args.deadline },
         }
     }

@@ -21,6 +21,8 @@ pub struct Options {
     pub bell: bool,
     /// Show the time of each line in a session.
     pub time: bool,
+    /// Connect again when the server of a session goes.
+    pub reconnect: bool,
     /// How long to wait for the peer.
     pub timeouts: Timeouts,
 }
@@ -48,6 +50,7 @@ impl Default for Options {
             raw: false,
             bell: true,
             time: false,
+            reconnect: false,
             timeouts: Timeouts::default(),
         }
     }

@@ -14,11 +14,12 @@
 //! | `screen` | keeps the input below what is printed |
 //! | `incoming` | turns bytes from the server into safe lines in colour |
 //! | `names`, `clock` | who is in the room, and what time it is |
-//! | `link` | the connection and what it still has to send |
+//! | `link`, `reconnect` | the connection and what it still has to send, and how to get another |
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -32,10 +33,12 @@ use signal_hook::low_level::emulate_default_handler;
 
 use super::{End, Error, Options, Peer};
 use crate::config::FOREVER;
+use crate::escape::{self, escape};
 use editor::{Action, Editor};
 use incoming::{Appearance, Incoming, Look};
 use keys::{Decoder, Key};
 use link::Link;
+use reconnect::Reconnect;
 use screen::{Input, Prompt, Screen};
 use terminal::Terminal;
 
@@ -46,6 +49,7 @@ mod incoming;
 mod keys;
 mod link;
 mod names;
+mod reconnect;
 mod screen;
 mod terminal;
 mod undo;
@@ -89,6 +93,8 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
         part_is_due: None,
         greeting_is_due: Some(Instant::now() + GREETING),
         name: options.name.clone(),
+        options: options.clone(),
+        away: None,
         ending: None,
         has_quit: false,
         frame: Vec::new(),
@@ -131,6 +137,9 @@ struct Session {
     greeting_is_due: Option<Instant>,
     /// The name to ask for as soon as the server turns out to be a room.
     name: Option<String>,
+    options: Options,
+    /// While there is no connection: how the session gets another.
+    away: Option<Reconnect>,
     /// Ctrl-D was pressed: since when the server has neither accepted nor sent anything.
     ending: Option<Instant>,
     /// `/quit` was sent: a room that closes after it does as told.
@@ -180,13 +189,18 @@ impl Session {
             {
                 return Ok(close);
             }
-            if self.may_send() && self.link.flush() {
+            if self.away.is_none() && self.may_send() && self.link.flush() {
                 self.note_progress();
             }
-            if ready.server
+            if self.away.is_some() {
+                self.come_back(ready.server)?;
+            } else if ready.server
                 && let Some(close) = self.receive()
             {
-                return Ok(close);
+                match close {
+                    Close::Gone(reason) if self.options.reconnect && self.ending.is_none() => self.go_away(reason),
+                    close => return Ok(close),
+                }
             }
             if let Some(close) = self.expire(timeout) {
                 return Ok(close);
@@ -197,32 +211,44 @@ impl Session {
     /// Waits until there is something to do.
     fn wait(&mut self, timeout: Duration) -> io::Result<Ready> {
         let give_up = self.ending.map(|since| since + timeout);
-        let deadline = [self.part_is_due, self.greeting_is_due, give_up].into_iter().flatten().min();
+        let reconnect = self.away.as_ref().and_then(Reconnect::deadline);
+        let deadline = [self.part_is_due, self.greeting_is_due, reconnect, give_up].into_iter().flatten().min();
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let mut of_link = if self.may_send() { self.link.interest() } else { PollFlags::empty() };
-        of_link.set(PollFlags::IN, !self.is_stalled);
 
-        let input = self.terminal.input();
         let output = self.terminal.output();
-        let mut waits =
-            vec![PollFd::new(self.signals.get_read(), PollFlags::IN), PollFd::from_borrowed_fd(input, PollFlags::IN)];
-        // Whatever is not waited for is left out, because an error or a hang-up would be reported all the same.
+        let mut waits = vec![
+            PollFd::new(self.signals.get_read(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.terminal.input(), PollFlags::IN),
+        ];
         if self.is_stalled {
             waits.push(PollFd::from_borrowed_fd(output, PollFlags::OUT));
         }
-        if !of_link.is_empty() {
-            waits.push(PollFd::new(&self.link, of_link));
+        let of_server = self.awaited_of_server();
+        if let Some((server, flags)) = of_server {
+            waits.push(PollFd::from_borrowed_fd(server, flags));
         }
         match poll(&mut waits, patience.as_ref()) {
             // An error or a hang-up is for the read to find.
             Ok(_) => Ok(Ready {
                 keys: !waits[1].revents().is_empty(),
-                server: !self.is_stalled && waits[2].revents().intersects(!PollFlags::OUT),
+                server: of_server.is_some_and(|(_, flags)| flags.contains(PollFlags::IN))
+                    && waits.last().is_some_and(|server| server.revents().intersects(!PollFlags::OUT)),
             }),
             Err(Errno::INTR) => Ok(Ready { keys: false, server: false }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What to wait for on the server's side. `None` if for nothing: an error or a hang-up would be reported all the
+    /// same.
+    fn awaited_of_server(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        if let Some(away) = &self.away {
+            return Some((away.done()?, PollFlags::IN));
+        }
+        let mut flags = if self.may_send() { self.link.interest() } else { PollFlags::empty() };
+        flags.set(PollFlags::IN, !self.is_stalled);
+        (!flags.is_empty()).then(|| (self.link.as_fd(), flags))
     }
 
     /// Does what signals ask for; returns the one that ends the session.
@@ -274,14 +300,17 @@ impl Session {
 
     fn press(&mut self, key: Key) -> io::Result<Option<Close>> {
         self.wipe();
-        if key == Key::Enter && self.link.is_full() {
-            self.incoming.tell(&mut self.frame, "* not sent: the server does not read what was sent before");
+        if key == Key::Enter
+            && let Some(obstacle) = self.obstacle()
+        {
+            self.incoming.tell(&mut self.frame, &format!("* not sent: {obstacle}"));
             return Ok(None);
         }
         match self.editor.press(key, self.incoming.names()) {
             Action::Edit => {}
             Action::Submit(text) => self.submit(&text),
             Action::Tell(notice) => self.incoming.tell(&mut self.frame, &notice),
+            Action::End if self.away.is_some() => return Ok(Some(Close::Gone(None))),
             Action::End => {
                 self.link.close();
                 self.ending = Some(Instant::now());
@@ -295,6 +324,14 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    /// Why nothing can be sent now.
+    fn obstacle(&self) -> Option<&'static str> {
+        match self.away {
+            Some(_) => Some("there is no connection"),
+            None => self.link.is_full().then_some("the server does not read what was sent before"),
+        }
     }
 
     fn submit(&mut self, text: &str) {
@@ -334,6 +371,34 @@ impl Session {
                 Some(Close::Gone(Some(error)))
             }
         }
+    }
+
+    /// The connection is gone, but the session goes on.
+    fn go_away(&mut self, reason: Option<io::Error>) {
+        let reason =
+            reason.map_or_else(|| "the server closed it".to_owned(), |error| crate::error::reason(&error).to_string());
+        self.incoming.tell(&mut self.frame, &format!("* the connection is gone ({reason}), connecting again"));
+        for line in self.link.doubtful() {
+            let mut shown = String::new();
+            escape(&mut shown, line.as_bytes(), escape::Style::Log);
+            self.incoming.tell(&mut self.frame, &format!("* may not have arrived: {shown}"));
+        }
+        self.name = self.incoming.names().chosen().map(str::to_owned).or_else(|| self.options.name.clone());
+        (self.part_is_due, self.greeting_is_due) = (None, None);
+        self.away = Some(Reconnect::new(self.options.clone()));
+    }
+
+    /// Goes on with a new connection as soon as there is one.
+    fn come_back(&mut self, is_done: bool) -> io::Result<()> {
+        let Some(away) = &mut self.away else { return Ok(()) };
+        away.begin()?;
+        if is_done && let Some(stream) = away.take() {
+            self.link = Link::new(stream)?;
+            self.away = None;
+            self.incoming.restart();
+            self.greeting_is_due = Some(Instant::now() + GREETING);
+        }
+        Ok(())
     }
 
     /// Whether lines may be sent: not before the name, nor before it is known whether one is to be asked for.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 
-use crate::harness::{Process, Pty, Server, accept_in_time, client, feed, listener, reset, wait_for_input};
+use crate::harness::{
+    Process, Pty, Server, accept_in_time, client, feed, listener, reset, server_command, wait_for_input,
+};
 use crate::session_person::{Person, spawn_on};
 
 #[test]
@@ -78,6 +80,30 @@ fn it_says_so_when_the_server_goes() {
     ann.wait_for("* server is stopping\n<ann> half a line");
     let sentence = format!("echo-client: 127.0.0.1 port {port} has ended the session\n");
     assert_eq!(ann.expect_end(), (Some(1), sentence));
+}
+
+#[test]
+fn it_goes_on_over_a_restart_of_the_server_if_wanted() {
+    let server = Server::start(&["--chat"]);
+    let port = server.port;
+    let mut ann = Person::connect(port, &["--name", "ann", "--reconnect"]);
+    ann.wait_for("is now ann");
+    ann.type_in("/name anna\rbefore\rhalf a line");
+    ann.wait_for("<anna> half a line");
+    server.stop();
+    ann.wait_for("* the connection is gone (the server closed it), connecting again\n");
+    ann.wait_for("* may not have arrived: before\n<anna> half a line");
+    ann.type_in("\r");
+    ann.wait_for("* not sent: there is no connection\n<anna> half a line");
+
+    let server = Server::launch(server_command(&["--chat", "--port", &port.to_string()]));
+    let bob = Person::join(&server, "bob");
+    ann.wait_until("the name taken again", |screen| screen.contents().matches(" is now anna\n").count() == 2);
+    ann.type_in(" is sent\r");
+    bob.wait_for("<anna> half a line is sent");
+    ann.type_in("/quit\r");
+    assert_eq!(ann.expect_end(), (Some(0), String::new()));
+    server.stop();
 }
 
 #[test]

@@ -128,6 +128,12 @@ impl Incoming {
         }
     }
 
+    /// Expects the greeting of a new connection. Who is in the room is known until it comes.
+    pub(super) fn restart(&mut self) {
+        self.line.clear();
+        (self.is_continued, self.is_room, self.is_introduced) = (false, None, false);
+    }
+
     /// Appends a notice of the client itself.
     pub(super) fn tell(&mut self, out: &mut Vec<u8>, notice: &str) {
         self.push_stamp(out);
@@ -179,7 +185,11 @@ impl Incoming {
         if self.is_room.is_none() {
             self.settle(out, self.line.starts_with(GREETING));
         }
-        if self.line.starts_with(GREETING) && self.names.own().is_none() {
+        if self.line.starts_with(GREETING)
+            && !self.is_continued
+            && self.is_room == Some(false)
+            && self.names.own().is_none()
+        {
             // The room may have been slow to greet.
             self.is_room = Some(true);
         }

@@ -26,6 +26,14 @@ impl Names {
         self.own.as_deref()
     }
 
+    /// The person's name, unless the room gave it: `user7` and the like cannot be asked for.
+    pub(super) fn chosen(&self) -> Option<&str> {
+        let is_given = |name: &str| {
+            name.strip_prefix("user").is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+        };
+        self.own().filter(|own| !is_given(own))
+    }
+
     /// Learns from a line of the room.
     pub(super) fn note(&mut self, line: &str) {
         let Some(notice) = line.strip_prefix("* ") else {
@@ -117,7 +125,7 @@ mod tests {
     #[test]
     fn names_are_learned_from_what_the_room_says() {
         let mut names = names(&["* welcome, user3; here: ann, bob and 7 more", "<Anton> hi", "<eve -> user3> psst"]);
-        assert_eq!(names.own(), Some("user3"));
+        assert_eq!((names.own(), names.chosen()), (Some("user3"), None));
         assert_eq!(names.starting_with("a"), ["Anton", "ann"]);
         for line in ["* Anton left (too slow)", "* user4 joined", "* user4 is now alma", "* user3 is now me", "<me> x"]
         {
@@ -125,6 +133,7 @@ mod tests {
         }
         assert_eq!((names.own(), names.starting_with("A")), (Some("me"), vec!["alma", "ann"]));
         assert_eq!(names.starting_with(""), ["alma", "ann", "bob", "eve"]);
+        assert_eq!(names.chosen(), Some("me"));
         names.note("* here: me, zoe");
         assert_eq!(names.starting_with("z"), ["zoe"]);
         names.note("* welcome, user1; nobody else is here");
