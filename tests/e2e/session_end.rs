@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 
-use crate::harness::{
-    Process, Pty, Server, accept_in_time, client, feed, listener, reset, server_command, wait_for_input,
-};
+use crate::harness::{Process, Pty, Server, accept_in_time, client, feed, listener, reset, wait_for_input};
 use crate::session_person::{Person, spawn_on};
 
 #[test]
@@ -82,28 +80,43 @@ fn it_says_so_when_the_server_goes() {
     assert_eq!(ann.expect_end(), (Some(1), sentence));
 }
 
+/// Reads one line, byte by byte so that nothing after it is lost.
+fn read_line(peer: &mut TcpStream) -> String {
+    let bytes = std::iter::from_fn(|| {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).expect("a byte");
+        (byte != *b"\n").then_some(byte[0])
+    });
+    String::from_utf8(bytes.collect()).expect("text")
+}
+
 #[test]
 fn it_goes_on_over_a_restart_of_the_server_if_wanted() {
-    let server = Server::start(&["--chat"]);
-    let port = server.port;
+    let (listener, port) = listener();
     let mut ann = Person::connect(port, &["--name", "ann", "--reconnect"]);
-    ann.wait_for("is now ann");
-    ann.type_in("/name anna\rbefore\rhalf a line");
+    let mut peer = accept_in_time(&listener);
+    peer.write_all(b"* welcome, user1; nobody else is here\n").expect("sent");
+    assert_eq!(read_line(&mut peer), "/name ann");
+    peer.write_all(b"* user1 is now ann\n").expect("sent");
+    ann.type_in("/name anna\r");
+    assert_eq!(read_line(&mut peer), "/name anna");
+    peer.write_all(b"* ann is now anna\n").expect("sent");
+    ann.type_in("last words\rhalf a line");
+    assert_eq!(read_line(&mut peer), "last words");
     ann.wait_for("<anna> half a line");
-    server.stop();
+    drop(peer);
     ann.wait_for("* the connection is gone (the server closed it), connecting again\n");
-    ann.wait_for("* may not have arrived: before\n<anna> half a line");
-    ann.type_in("\r");
-    ann.wait_for("* not sent: there is no connection\n<anna> half a line");
+    ann.wait_for("* may not have arrived: last words\n");
 
-    let server = Server::launch(server_command(&["--chat", "--port", &port.to_string()]));
-    let bob = Person::join(&server, "bob");
-    ann.wait_until("the name taken again", |screen| screen.contents().matches(" is now anna\n").count() == 2);
-    ann.type_in(" is sent\r");
-    bob.wait_for("<anna> half a line is sent");
-    ann.type_in("/quit\r");
+    let mut peer = accept_in_time(&listener);
+    peer.write_all(b"* welcome, user7; nobody else is here\n").expect("sent");
+    assert_eq!(read_line(&mut peer), "/name anna");
+    peer.write_all(b"* user7 is now anna\n").expect("sent");
+    ann.wait_for("* user7 is now anna\n<anna> half a line");
+    ann.type_in(" is sent\r/quit\r");
+    assert_eq!([read_line(&mut peer), read_line(&mut peer)], ["half a line is sent", "/quit"]);
+    drop(peer);
     assert_eq!(ann.expect_end(), (Some(0), String::new()));
-    server.stop();
 }
 
 #[test]
