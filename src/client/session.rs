@@ -11,7 +11,7 @@
 //! | `terminal` | the mode of the terminal, its size, and writing that does not block |
 //! | `keys` | turns bytes from the terminal into keys |
 //! | `editor` | changes the input by keys; `undo` and `complete` are parts of it |
-//! | `screen` | keeps the input below what is printed |
+//! | `display`, `screen` | what the person sees; keeps the input below what is printed |
 //! | `incoming` | turns bytes from the server into safe lines in colour |
 //! | `names`, `clock` | who is in the room, and what time it is |
 //! | `link`, `reconnect` | the connection and what it still has to send, and how to get another |
@@ -34,16 +34,17 @@ use signal_hook::low_level::emulate_default_handler;
 use super::{End, Error, Options, Peer};
 use crate::config::FOREVER;
 use crate::escape::{self, escape};
+use display::Display;
 use editor::{Action, Editor};
 use incoming::{Appearance, Incoming, Look};
 use keys::{Decoder, Key};
 use link::Link;
 use reconnect::Reconnect;
-use screen::{Input, Prompt, Screen};
-use terminal::Terminal;
+use screen::{Input, Prompt};
 
 mod clock;
 mod complete;
+mod display;
 mod editor;
 mod incoming;
 mod keys;
@@ -83,12 +84,11 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
     ends_at_once.store(false, Relaxed);
     let appearance = Appearance { look: look(options), has_bell: options.bell, has_time: options.time };
     let mut session = Session {
-        terminal: Terminal::open().map_err(Error::Input)?,
+        display: Display::open().map_err(Error::Input)?,
         signals,
         link: Link::new(peer.reader).map_err(Error::Input)?,
         decoder: Decoder::default(),
         editor: Editor::new(),
-        screen: Screen::default(),
         incoming: Incoming::new(peer.name.clone(), appearance),
         part_is_due: None,
         greeting_is_due: Some(Instant::now() + GREETING),
@@ -97,8 +97,6 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
         away: None,
         ending: None,
         has_quit: false,
-        frame: Vec::new(),
-        is_stalled: false,
     };
     let close = session.run(peer.timeout.min(FOREVER));
     drop(session);
@@ -124,12 +122,11 @@ fn look(options: &Options) -> Look {
 }
 
 struct Session {
-    terminal: Terminal,
+    display: Display,
     signals: Signals,
     link: Link,
     decoder: Decoder,
     editor: Editor,
-    screen: Screen,
     incoming: Incoming,
     /// When the beginning of a line is to be shown without its end.
     part_is_due: Option<Instant>,
@@ -144,10 +141,6 @@ struct Session {
     ending: Option<Instant>,
     /// `/quit` was sent: a room that closes after it does as told.
     has_quit: bool,
-    /// What is to be written to the terminal.
-    frame: Vec<u8>,
-    /// The terminal did not accept the last frame in whole. Until it has, nothing more is read from the server.
-    is_stalled: bool,
 }
 
 /// How a session ends.
@@ -168,9 +161,7 @@ impl Session {
     /// Runs until the session ends and all is shown. After Ctrl-D the server may do nothing for as long as `timeout`;
     /// before, people may be silent for hours. An error is one of the terminal.
     fn run(&mut self, timeout: Duration) -> io::Result<Close> {
-        let close = self.terminal.enter(&mut self.frame).and_then(|()| self.talk(timeout));
-        let close = close.and_then(|close| self.finish(close));
-        match close {
+        match self.talk(timeout).and_then(|close| self.finish(close)) {
             // The terminal is gone, and with it the person: as if the shell had sent the signal.
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(Close::Signal(SIGHUP)),
             close => close,
@@ -193,7 +184,7 @@ impl Session {
                 self.note_progress();
             }
             if self.away.is_some() {
-                self.come_back(ready.server)?;
+                self.come_back(ready.server);
             } else if ready.server
                 && let Some(close) = self.receive()
             {
@@ -216,13 +207,12 @@ impl Session {
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
 
-        let output = self.terminal.output();
         let mut waits = vec![
             PollFd::new(self.signals.get_read(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.terminal.input(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.display.input(), PollFlags::IN),
         ];
-        if self.is_stalled {
-            waits.push(PollFd::from_borrowed_fd(output, PollFlags::OUT));
+        if self.display.is_stalled() {
+            waits.push(PollFd::from_borrowed_fd(self.display.output(), PollFlags::OUT));
         }
         let of_server = self.awaited_of_server();
         if let Some((server, flags)) = of_server {
@@ -247,7 +237,8 @@ impl Session {
             return Some((away.done()?, PollFlags::IN));
         }
         let mut flags = if self.may_send() { self.link.interest() } else { PollFlags::empty() };
-        flags.set(PollFlags::IN, !self.is_stalled);
+        // While the terminal is stalled the server has to wait.
+        flags.set(PollFlags::IN, !self.display.is_stalled());
         (!flags.is_empty()).then(|| (self.link.as_fd(), flags))
     }
 
@@ -256,12 +247,8 @@ impl Session {
         let mut ending = None;
         for signal in self.signals.pending() {
             match signal {
-                SIGWINCH => self.screen.wipe(&mut self.frame),
-                SIGCONT => {
-                    // A shell may have used the terminal: what it printed stays.
-                    self.screen.abandon(&mut self.frame);
-                    self.terminal.enter(&mut self.frame)?;
-                }
+                SIGWINCH => _ = self.display.above(),
+                SIGCONT => self.display.resume()?,
                 signal => ending = Some(signal),
             }
         }
@@ -287,7 +274,7 @@ impl Session {
     /// Reads what was typed.
     fn pressed(&mut self) -> io::Result<Vec<Key>> {
         let mut buffer = [0; 4096];
-        let length = match self.terminal.read(&mut buffer) {
+        let length = match self.display.read(&mut buffer) {
             Ok(0) => return Err(Errno::IO.into()),
             Ok(length) => length,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => 0,
@@ -299,28 +286,28 @@ impl Session {
     }
 
     fn press(&mut self, key: Key) -> io::Result<Option<Close>> {
-        self.wipe();
-        if key == Key::Enter
+        // Painted again with what the key changes.
+        self.display.above();
+        if self.editor.submits(&key)
             && let Some(obstacle) = self.obstacle()
         {
-            self.incoming.tell(&mut self.frame, &format!("* not sent: {obstacle}"));
+            self.incoming.tell(self.display.above(), &format!("* not sent: {obstacle}"));
             return Ok(None);
         }
         match self.editor.press(key, self.incoming.names()) {
             Action::Edit => {}
             Action::Submit(text) => self.submit(&text),
-            Action::Tell(notice) => self.incoming.tell(&mut self.frame, &notice),
+            Action::Tell(notice) => self.incoming.tell(self.display.above(), &notice),
             Action::End if self.away.is_some() => return Ok(Some(Close::Gone(None))),
             Action::End => {
                 self.link.close();
                 self.ending = Some(Instant::now());
             }
             Action::Interrupt => return Ok(Some(Close::Signal(SIGINT))),
-            Action::Clear => self.frame.extend_from_slice(b"\x1b[H\x1b[2J"),
+            Action::Clear => self.display.clear(),
             Action::Suspend => {
                 self.drain(Some(Instant::now() + GRACE))?;
-                self.terminal.suspend()?;
-                self.terminal.enter(&mut self.frame)?;
+                self.display.suspend()?;
             }
         }
         Ok(None)
@@ -335,9 +322,9 @@ impl Session {
     }
 
     fn submit(&mut self, text: &str) {
-        self.incoming.introduce(&mut self.frame);
-        self.incoming.push_stamp(&mut self.frame);
-        self.screen.commit(&mut self.frame, &self.incoming.prompt(), text);
+        self.incoming.introduce(self.display.above());
+        self.incoming.push_stamp(self.display.above());
+        self.display.commit(&self.incoming.prompt(), text);
         self.link.push_line(text);
         self.has_quit |= text.lines().any(is_quit);
     }
@@ -350,15 +337,13 @@ impl Session {
             Ok(None) => None,
             Ok(Some(length @ 1..)) => {
                 self.note_progress();
-                self.wipe();
-                self.incoming.push(&mut self.frame, &buffer[..length]);
+                self.incoming.push(self.display.above(), &buffer[..length]);
                 self.part_is_due = self.incoming.has_part().then(|| Instant::now() + PAUSE);
                 self.note_kind();
                 None
             }
             Ok(Some(0)) => {
-                self.wipe();
-                self.incoming.finish(&mut self.frame);
+                self.incoming.finish(self.display.above());
                 let is_expected = match self.ending {
                     Some(_) => self.link.is_flushed(),
                     None => self.has_quit && self.incoming.is_room() == Some(true),
@@ -366,8 +351,7 @@ impl Session {
                 Some(if is_expected { Close::Done } else { Close::Gone(self.link.take_failure()) })
             }
             Err(error) => {
-                self.wipe();
-                self.incoming.finish(&mut self.frame);
+                self.incoming.finish(self.display.above());
                 Some(Close::Gone(Some(error)))
             }
         }
@@ -377,11 +361,11 @@ impl Session {
     fn go_away(&mut self, reason: Option<io::Error>) {
         let reason =
             reason.map_or_else(|| "the server closed it".to_owned(), |error| crate::error::reason(&error).to_string());
-        self.incoming.tell(&mut self.frame, &format!("* the connection is gone ({reason}), connecting again"));
+        self.incoming.tell(self.display.above(), &format!("* the connection is gone ({reason}), connecting again"));
         for line in self.link.doubtful() {
             let mut shown = String::new();
             escape(&mut shown, line.as_bytes(), escape::Style::Log);
-            self.incoming.tell(&mut self.frame, &format!("* may not have arrived: {shown}"));
+            self.incoming.tell(self.display.above(), &format!("* may not have arrived: {shown}"));
         }
         self.name = self.incoming.names().chosen().map(str::to_owned).or_else(|| self.options.name.clone());
         (self.part_is_due, self.greeting_is_due) = (None, None);
@@ -389,16 +373,14 @@ impl Session {
     }
 
     /// Goes on with a new connection as soon as there is one.
-    fn come_back(&mut self, is_done: bool) -> io::Result<()> {
-        let Some(away) = &mut self.away else { return Ok(()) };
-        away.begin()?;
-        if is_done && let Some(stream) = away.take() {
-            self.link = Link::new(stream)?;
-            self.away = None;
+    fn come_back(&mut self, is_done: bool) {
+        let Some(away) = &mut self.away else { return };
+        away.begin();
+        if is_done && let Some(link) = away.take().and_then(|stream| Link::new(stream).ok()) {
+            (self.link, self.away) = (link, None);
             self.incoming.restart();
             self.greeting_is_due = Some(Instant::now() + GREETING);
         }
-        Ok(())
     }
 
     /// Whether lines may be sent: not before the name, nor before it is known whether one is to be asked for.
@@ -421,18 +403,16 @@ impl Session {
     /// Does what is due.
     fn expire(&mut self, timeout: Duration) -> Option<Close> {
         let now = Instant::now();
-        if self.is_stalled {
+        if self.display.is_stalled() {
             // The server waits for the terminal.
             self.note_progress();
         }
         if self.part_is_due.take_if(|due| *due <= now).is_some() {
-            self.wipe();
-            self.incoming.push_part(&mut self.frame);
+            self.incoming.push_part(self.display.above());
             self.note_kind();
         }
         if self.greeting_is_due.take_if(|due| *due <= now).is_some() {
-            self.wipe();
-            self.incoming.settle(&mut self.frame, false);
+            self.incoming.settle(self.display.above(), false);
         }
         let is_over = self.ending.is_some_and(|since| now.saturating_duration_since(since) >= timeout);
         is_over.then(|| {
@@ -447,40 +427,23 @@ impl Session {
         }
     }
 
-    /// Takes the input off the screen, so that the frame goes on where it began.
-    fn wipe(&mut self) {
-        self.screen.wipe(&mut self.frame);
-    }
-
-    /// Writes what the turn has composed, and below it the input, if it is to be seen.
+    /// Shows what the turn has brought, and below it the input as long as there is one.
     fn show(&mut self) -> io::Result<()> {
-        loop {
-            if !self.is_stalled && self.ending.is_none() {
-                self.paint();
-            }
-            self.terminal.write(&mut self.frame)?;
-            let was_stalled = std::mem::replace(&mut self.is_stalled, !self.frame.is_empty());
-            if self.is_stalled || !was_stalled {
-                return Ok(());
-            }
-        }
-    }
-
-    fn paint(&mut self) {
         let (mut prompt, mut text, mut cursor) = (self.incoming.prompt(), self.editor.text(), self.editor.cursor());
         if let Some(question) = self.editor.question() {
             (prompt, text, cursor) = (Prompt::plain(question), "", 0);
         } else if let Some(search) = self.editor.search_prompt() {
             prompt = Prompt::plain(search);
         }
-        self.screen.paint(&mut self.frame, self.terminal.size(), Input { prompt: &prompt, text, cursor });
+        let input = Input { prompt: &prompt, text, cursor };
+        self.display.show(self.ending.is_none().then_some(input))
     }
 
     /// Shows all that came, for the last time: input that was not sent stays there. A signal or Ctrl-C ends also this.
     fn finish(&mut self, close: Close) -> io::Result<Close> {
         match self.editor.text() {
-            "" => self.wipe(),
-            text => self.screen.commit(&mut self.frame, &self.incoming.prompt(), text),
+            "" => _ = self.display.above(),
+            text => self.display.commit(&self.incoming.prompt(), text),
         }
         let deadline = matches!(close, Close::Signal(_)).then(|| Instant::now() + GRACE);
         Ok(self.drain(deadline)?.map_or(close, Close::Signal))
@@ -490,16 +453,15 @@ impl Session {
     /// this before, if one did.
     fn drain(&mut self, deadline: Option<Instant>) -> io::Result<Option<i32>> {
         loop {
-            self.terminal.write(&mut self.frame)?;
-            if self.frame.is_empty() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if self.display.flush()? || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(None);
             }
             let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             let mut waits = [
                 PollFd::new(self.signals.get_read(), PollFlags::IN),
-                PollFd::from_borrowed_fd(self.terminal.input(), PollFlags::IN),
-                PollFd::from_borrowed_fd(self.terminal.output(), PollFlags::OUT),
+                PollFd::from_borrowed_fd(self.display.input(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.display.output(), PollFlags::OUT),
             ];
             match poll(&mut waits, patience.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}

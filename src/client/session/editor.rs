@@ -108,6 +108,14 @@ impl Editor {
         }
     }
 
+    /// Whether a key would have the input sent.
+    pub(super) fn submits(&self, key: &Key) -> bool {
+        match self.mode {
+            Mode::Confirm(_) => matches!(key, Key::Character('y' | 'Y')),
+            Mode::Edit | Mode::Search(_) => *key == Key::Enter,
+        }
+    }
+
     pub(super) fn press(&mut self, key: Key, names: &Names) -> Action {
         match self.mode {
             Mode::Confirm(_) => self.answer(&key),

@@ -52,10 +52,9 @@ impl Reconnect {
     }
 
     /// Begins an attempt if one is due.
-    pub(super) fn begin(&mut self) -> io::Result<()> {
-        match self.attempt {
-            Attempt::Due(when) if when <= Instant::now() => self.start(),
-            _ => Ok(()),
+    pub(super) fn begin(&mut self) {
+        if self.deadline().is_some_and(|when| when <= Instant::now()) {
+            self.attempt = self.start().unwrap_or_else(|_| Attempt::Due(Instant::now() + self.pause));
         }
     }
 
@@ -68,7 +67,7 @@ impl Reconnect {
         }
     }
 
-    fn start(&mut self) -> io::Result<()> {
+    fn start(&self) -> io::Result<Attempt> {
         let (done, finished) = UnixStream::pair()?;
         let options = self.options.clone();
         let thread = thread::Builder::new().spawn(move || {
@@ -76,7 +75,6 @@ impl Reconnect {
             drop(finished);
             outcome
         })?;
-        self.attempt = Attempt::Running { done, thread };
-        Ok(())
+        Ok(Attempt::Running { done, thread })
     }
 }
