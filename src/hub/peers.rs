@@ -283,7 +283,7 @@ impl<S: Stream> Peers<S> {
     /// Checks, in debug builds, what has to be true at the end of each turn; of many peers only now and then, because this
     /// looks at all of them.
     pub(super) fn check(&self) {
-        if cfg!(debug_assertions) && (self.slab.len() <= CHECKED || self.last_serial % CHECKED as u64 == 0) {
+        if cfg!(debug_assertions) && (self.slab.len() <= CHECKED || self.last_serial.is_multiple_of(CHECKED as u64)) {
             let mut places = [0; 6];
             let (mut held, mut excess) = (0, 0);
             for (_, peer) in &self.slab {
