@@ -91,9 +91,13 @@ impl Room {
     /// members do keeps it from talking.
     fn may_say<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
         let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
-        let Some((peer, ..)) = peers.borrow(id).filter(|(peer, ..)| may_go_on(peer)) else { return 0 };
-        let own = peer.held();
+        let Some((peer, ..)) = peers.borrow(id) else { return 0 };
+        let (own, may_go_on) = (peer.held(), may_go_on(peer));
         let State::Member(member) = &mut peer.state else { return 0 };
+        if !may_go_on {
+            member.resume_at = None;
+            return 0;
+        }
         let room = match self.stop {
             Stop::No => member.window.room(floor, self.max_ahead, now),
             // A room that ends does not wait for slow members, and there is little to wait for: nothing that comes

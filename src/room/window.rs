@@ -17,7 +17,8 @@ const PORTION: usize = 128;
 /// How many marks a window has, about: that many parts of it open one by one.
 const MARKS: usize = 16;
 
-/// The shortest part, in bytes, so that a small window does not need a mark for each line.
+/// The shortest part, in bytes, so that a small window does not need a mark for each line; also the least that is read
+/// from a member that is not too far ahead.
 const SHORTEST: usize = 1024;
 
 /// A member's own lines that the slowest member has not taken yet.
@@ -46,16 +47,18 @@ impl Window {
     }
 
     /// How many bytes the member may say now. It may be up to `max_ahead` bytes of its own lines ahead of the slowest
-    /// member, which has taken everything before `floor`; beyond that it may still talk at the pace of a person.
+    /// member, which has taken everything before `floor`, and a little more where less than that is left; beyond that it
+    /// may still talk at the pace of a person.
     pub(super) fn room(&mut self, floor: u64, max_ahead: usize, now: Instant) -> usize {
         while let Some(first) = self.said.front().filter(|first| first.end <= floor) {
             self.ahead -= first.len;
             self.said.pop_front();
         }
-        match max_ahead.saturating_sub(self.ahead) {
-            0 => self.allowance(now),
-            room => room,
+        if self.ahead > 0 && self.ahead >= max_ahead {
+            return self.allowance(now);
         }
+        // Not byte by byte at the edge: a long line would take a turn for each.
+        (max_ahead - self.ahead.min(max_ahead)).max(SHORTEST)
     }
 
     /// The member said a line, which is at `range` of the feed.
@@ -107,13 +110,24 @@ mod tests {
         let now = Instant::now();
         let mut window = Window::new(now);
         for line in 0..100 {
-            assert_eq!(window.room(0, MAX_AHEAD, now), MAX_AHEAD - line * 100);
+            assert_eq!(window.room(0, MAX_AHEAD, now), (MAX_AHEAD - line * 100).max(SHORTEST));
             window.note(line as u64 * 100..(line as u64 + 1) * 100, MAX_AHEAD);
         }
         window.spend(BURST, now);
         assert_eq!(window.room(0, MAX_AHEAD, now), 0);
         assert!(window.room(5_000, MAX_AHEAD, now) >= 5_000 - 2 * SHORTEST);
         assert_eq!(window.room(10_000, MAX_AHEAD, now), MAX_AHEAD);
+    }
+
+    #[test]
+    fn a_member_that_is_not_ahead_may_say_something_however_small_the_window() {
+        let now = Instant::now();
+        let mut window = Window::new(now);
+        assert_eq!(window.room(0, 0, now), SHORTEST);
+        window.note(0..10, 0);
+        window.spend(BURST, 0);
+        assert_eq!(window.room(0, 0, now), 0);
+        assert_eq!(window.room(10, 0, now), SHORTEST);
     }
 
     #[test]

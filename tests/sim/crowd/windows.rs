@@ -55,7 +55,6 @@ impl Windows {
     pub(crate) fn may_be_too_far(&self, member: usize) -> bool {
         let mark = (self.max_ahead / 16).max(1024) + self.longest.0;
         self.has_unknown
-            || self.max_ahead == 0
             || (self.floor.is_some() && self.ahead[member].1 + mark >= self.max_ahead)
     }
 
