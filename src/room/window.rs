@@ -125,7 +125,7 @@ mod tests {
         let mut window = Window::new(now);
         assert_eq!(window.room(0, 0, now), SHORTEST);
         window.note(0..10, 0);
-        window.spend(BURST, 0);
+        window.spend(BURST, now);
         assert_eq!(window.room(0, 0, now), 0);
         assert_eq!(window.room(10, 0, now), SHORTEST);
     }
