@@ -119,6 +119,8 @@ impl Plan {
             _ => random.usize(5000..200_000),
         };
         let (receive_buffer, send_buffer) = (size(), size());
+        // Those who do not read at first have much to read in the end.
+        let send_buffer = if self.is_attacked { send_buffer.max(2000) } else { send_buffer };
         Nature {
             receive_buffer,
             send_buffer,
