@@ -73,8 +73,10 @@ pub enum Received {
     Bytes(usize),
     /// Nothing for now.
     Nothing,
-    /// The end of the input: the connection has left [`Phase::Open`].
+    /// The end of the input: the peer has ended its side, and all that it sent has been read.
     End,
+    /// The end of the input: the connection broke.
+    Failure,
 }
 
 /// The state machine of one peer. Readiness events only set flags; [`receive`](Self::receive) and
@@ -244,7 +246,7 @@ impl<S: Stream> Connection<S> {
             Received::Bytes(count) if self.read_closed && self.phase == Phase::Open && count < buffer.len() => {
                 match self.receive(&mut buffer[count..]) {
                     Received::Bytes(more) => Received::Bytes(count + more),
-                    Received::Nothing | Received::End => Received::Bytes(count),
+                    Received::Nothing | Received::End | Received::Failure => Received::Bytes(count),
                 }
             }
             received => received,
@@ -253,12 +255,13 @@ impl<S: Stream> Connection<S> {
 
     fn end_of_input(&mut self) -> Received {
         self.readable = false;
+        // After a write that failed nobody knows whether the peer had ended its side.
+        if let Some(kind) = self.write_error {
+            return self.fail(kind);
+        }
         self.phase = match self.phase {
             Phase::Lingering(close) => Phase::Closed(close),
-            _ => match self.write_error {
-                Some(kind) => Phase::Closed(Close::Broken(kind)),
-                None => Phase::Draining(Close::Finished),
-            },
+            _ => Phase::Draining(Close::Finished),
         };
         Received::End
     }
@@ -268,7 +271,7 @@ impl<S: Stream> Connection<S> {
             Phase::Lingering(close) => Phase::Closed(close),
             _ => Phase::Closed(Close::Broken(self.write_error.unwrap_or(kind))),
         };
-        Received::End
+        Received::Failure
     }
 
     /// Sends as many of `bytes` as the stream takes now, if nothing is queued before them. Returns how many.
@@ -318,7 +321,7 @@ impl<S: Stream> Connection<S> {
         let mut written = 0;
         while self.can_flush() && written < budget {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let (count, _) = self.outbox.fill(&mut slices, feed);
+            let count = self.outbox.fill(&mut slices, feed);
             let outcome = self.stream.send(&slices[..count]);
             match self.wrote(outcome) {
                 0 => break,

@@ -57,9 +57,8 @@ impl Echo {
         if room == 0 {
             return;
         }
-        let took_input = peer.connection.takes_input();
         match peer.connection.receive_to_end(&mut turn.buffer[..room]) {
-            Received::Bytes(count) if took_input => {
+            Received::Bytes(count) => {
                 let sent = peer.connection.send_now(&turn.buffer[..count]);
                 queue(&turn.buffer[sent..count], peer, feed, memory);
                 self.note_message(count, peer, memory, turn);
@@ -71,7 +70,7 @@ impl Echo {
                     self.end_message(peer, turn);
                 }
             }
-            Received::Bytes(_) | Received::Nothing | Received::End => {}
+            Received::Nothing | Received::End | Received::Failure => {}
         }
     }
 
@@ -205,7 +204,7 @@ impl Service for Echo {
 /// the echo cannot be whole: the peer sees a reset.
 fn queue<S: Stream>(bytes: &[u8], peer: &mut Peer<S>, feed: &mut Feed, memory: &mut Memory) {
     if peer.connection.queue(bytes).is_err() {
-        memory.refused();
+        memory.refused(feed.held());
         if peer.connection.queue(bytes).is_err() {
             peer.connection.abort(Close::Broken(ErrorKind::OutOfMemory), feed);
         }

@@ -160,11 +160,12 @@ impl<S: Stream> Hub<S> {
         }
         let mut moved = 0;
         for _ in 0..bulky {
+            let Some(key) = peers.queues.bulky.pop_front() else { break };
+            moved += serve(peers, service, key, &mut turn);
+            // At least one of them has its turn, so that the others do not stop them.
             if moved >= READ_BUFFER as u64 || service.is_full(peers) {
                 break;
             }
-            let Some(key) = peers.queues.bulky.pop_front() else { break };
-            moved += serve(peers, service, key, &mut turn);
         }
         self.is_congested = service.is_full(peers);
         service.after_turn(peers, &mut turn);
@@ -220,7 +221,7 @@ impl<S: Stream> Hub<S> {
         }
         // Not before: connections that are dropped give memory back too.
         self.peers.feed.trim();
-        self.peers.feed_starved();
+        self.peers.wake_starved();
         self.peers.check();
         has_dropped
     }
@@ -237,8 +238,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Gives up the peers that are still there, and tells of them.
-    pub fn abandon(&mut self, mut on_event: impl FnMut(Event<'_>)) -> Abandoned<S> {
-        let now = Instant::now();
+    pub fn abandon(&mut self, now: Instant, mut on_event: impl FnMut(Event<'_>)) -> Abandoned<S> {
         let mut turn = Turn { now, noted: now, buffer: self.buffer.bytes(), on_event: &mut on_event };
         let ids: Vec<Id> = self.peers.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -288,14 +288,14 @@ fn serve<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, key: usize, turn
         State::Ended { .. } => wind_up(peers, id, turn),
         _ => service.serve(peers, id, turn),
     };
-    end_if_inactive(peers, id, served.next, turn);
+    let has_written = end_if_inactive(peers, id, served.next, turn);
     if peers.find(id).is_some_and(|peer| !peer.connection.takes_input()) {
         leave(peers, service, id, turn);
     }
     let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
     (peer.place, peer.is_bulky) = (Place::Idle, served.is_bulky);
     let has_settled = peer.connection.settle(feed);
-    let is_ready = served.next == Next::Turn || peer.connection.can_flush();
+    let is_ready = served.next == Next::Turn || has_written || peer.connection.can_flush();
     if has_settled {
         if let Phase::Closed(close) = peer.connection.phase() {
             (turn.on_event)(peer.closed(close));
@@ -305,7 +305,7 @@ fn serve<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, key: usize, turn
     } else if is_ready {
         peers.schedule(id);
     } else if served.next == Next::Memory {
-        peers.starve(id);
+        peers.wait_for_memory(id);
     }
     peers.recount(key);
     peers.arm(key);
@@ -334,27 +334,23 @@ fn wind_up<S: Stream>(peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Serv
     Served { next, moved, is_bulky: moved >= BULK }
 }
 
-/// Ends a connection on which nothing has moved for too long.
-fn end_if_inactive<S: Stream>(peers: &mut Peers<S>, id: Id, next: Next, turn: &Turn<'_>) {
+/// Ends a connection on which nothing has moved for too long. Returns whether it could be written to after all.
+fn end_if_inactive<S: Stream>(peers: &mut Peers<S>, id: Id, next: Next, turn: &Turn<'_>) -> bool {
     let timeouts = peers.timeouts;
-    let Some((peer, feed, _)) = peers.borrow(id) else { return };
-    let Some(activity) = &mut peer.activity else { return };
+    let Some((peer, feed, _)) = peers.borrow(id) else { return false };
     if let Phase::Lingering(_) | Phase::Closed(_) = peer.connection.phase() {
-        return;
+        return false;
     }
-    activity.note(&peer.connection, timeouts, next != Next::Event, turn.now);
-    let is_overdue = |activity: &activity::Activity| activity.deadline(timeouts).filter(|(at, _)| *at <= turn.noted);
-    if is_overdue(activity).is_some() {
-        peer.connection.assume_writable();
-        peer.connection.flush(feed, turn.buffer.len());
-        activity.note(&peer.connection, timeouts, next != Next::Event, turn.now);
-        if let Some((_, close)) = is_overdue(activity) {
-            match peer.connection.pending() {
-                0 => peer.connection.end(close),
-                _ => peer.connection.abort(close, feed),
-            }
+    peer.note_activity(next != Next::Event, turn.now);
+    let overdue = |peer: &Peer<S>| peer.inactive_at(timeouts).filter(|(at, _)| *at <= turn.noted);
+    let has_written = overdue(peer).is_some() && peer.try_write(feed, turn.buffer.len(), turn.now);
+    if let Some((_, close)) = overdue(peer) {
+        match peer.connection.pending() {
+            0 => peer.connection.end(close),
+            _ => peer.connection.abort(close, feed),
         }
     }
+    has_written
 }
 
 /// Tells the service that a peer takes no more part, unless it knows.

@@ -30,7 +30,7 @@ pub(crate) enum Message {
     /// Between two messages.
     #[default]
     Between,
-    /// Inside a message of which nothing is remembered, because nobody wants to know.
+    /// Inside a message of which nothing is remembered, because messages are not reported.
     Inside,
     /// Inside a message whose text is wanted.
     Kept(Box<Unfinished>),
@@ -131,7 +131,7 @@ pub struct Lines {
 pub enum Line<'a> {
     /// A line, without its ending.
     Text(&'a [u8]),
-    /// A line that is longer than the limit, reported once, as soon as that is certain.
+    /// A line that is longer than the limit, or for which there is no memory, reported once, as soon as that is certain.
     TooLong,
 }
 
@@ -148,12 +148,11 @@ impl Lines {
                 if self.is_skipping {
                     return None;
                 }
-                if self.partial.len() + rest.len() > longest {
+                if self.partial.len() + rest.len() > longest || !self.append(rest, longest) {
                     self.partial = Vec::new();
                     self.is_skipping = true;
                     return Some(Line::TooLong);
                 }
-                self.append(rest, longest);
                 return None;
             };
             let piece = &input[..end];
@@ -165,10 +164,9 @@ impl Lines {
                 return Some(line(piece, limit));
             }
             self.is_spent = true;
-            if self.partial.len() + piece.len() > longest {
+            if self.partial.len() + piece.len() > longest || !self.append(piece, longest) {
                 return Some(Line::TooLong);
             }
-            self.append(piece, longest);
             return Some(line(&self.partial, limit));
         }
     }
@@ -186,13 +184,17 @@ impl Lines {
     }
 
     /// Adds to the line whose end has not come yet. Its memory grows by a quarter, so that a trickle of single bytes
-    /// is not copied with each of them, and never beyond what the longest line takes.
-    fn append(&mut self, bytes: &[u8], longest: usize) {
+    /// is not copied with each of them, and never beyond what the longest line takes. Returns whether the system gave the
+    /// memory; otherwise nothing is added.
+    fn append(&mut self, bytes: &[u8], longest: usize) -> bool {
         if self.partial.capacity() - self.partial.len() < bytes.len() {
             let growth = (self.partial.len() / 4).min(longest.saturating_sub(self.partial.len()));
-            self.partial.reserve_exact(bytes.len().max(growth));
+            if self.partial.try_reserve_exact(bytes.len().max(growth)).is_err() {
+                return false;
+            }
         }
         self.partial.extend_from_slice(bytes);
+        true
     }
 
     /// Gives back the memory of the last line that was taken.

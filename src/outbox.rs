@@ -16,9 +16,9 @@ pub const SLACK: usize = 16 << 10;
 /// The most slices given to one vectored write: 1 MiB of full pieces.
 pub const SLICES: usize = 16;
 
-/// What a shared piece costs, in bytes: itself and the own piece that separates it from the next, in a queue that
-/// may be half empty. Where shared and private lines alternate, this is more than the lines.
-pub const SHARED_COST: usize = 2 * 2 * size_of::<Piece>();
+/// What the entry of a piece in the queue takes, in bytes. Where shared and private lines alternate, the entries take
+/// more than the lines.
+pub const PIECE_COST: usize = size_of::<Piece>();
 
 /// A queue of bytes for one peer, in the order in which they are to be sent.
 ///
@@ -67,7 +67,7 @@ impl Outbox {
 
     /// Bytes of memory that the queue takes, the feed not counted: the capacity of its pieces, not their length.
     pub fn held(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.capacity + queue.shared * SHARED_COST)
+        self.queue.as_ref().map_or(0, |queue| queue.capacity + queue.pieces.capacity() * PIECE_COST)
     }
 
     /// Whether nothing is queued.
@@ -109,10 +109,9 @@ impl Outbox {
         queue.pin_first(feed);
     }
 
-    /// Fills `slices` from the front of the queue for one vectored write; returns how many slices, and of how many
-    /// bytes.
-    pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], feed: &'a Feed) -> (usize, usize) {
-        self.queue.as_ref().map_or((0, 0), |queue| queue.fill(slices, feed))
+    /// Fills `slices` from the front of the queue for one vectored write; returns how many slices.
+    pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES], feed: &'a Feed) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.fill(slices, feed))
     }
 
     /// Removes the first `written` bytes, which have been sent.
@@ -162,14 +161,13 @@ impl Queue {
         Ok(())
     }
 
-    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>], feed: &'a Feed) -> (usize, usize) {
-        let (mut count, mut offered) = (0, 0);
+    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>], feed: &'a Feed) -> usize {
+        let mut count = 0;
         let mut add = |bytes: &'a [u8]| {
             let is_taken = count < slices.len() && !bytes.is_empty();
             if is_taken {
                 slices[count] = IoSlice::new(bytes);
                 count += 1;
-                offered += bytes.len();
             }
             is_taken
         };
@@ -193,7 +191,7 @@ impl Queue {
             }
             skip = 0;
         }
-        (count, offered)
+        count
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -223,10 +221,16 @@ impl Queue {
                 Some(Piece::Shared(_)) => self.shared -= 1,
                 None => {}
             }
+            if self.pieces.len() < self.pieces.capacity() / 4 {
+                self.pieces.shrink_to(2 * self.pieces.len());
+            }
         }
     }
 
     fn pin_first(&mut self, feed: &mut Feed) {
+        if self.shared == 0 && self.pinned.is_none() {
+            return;
+        }
         let first = self.pieces.iter().find_map(|piece| match piece {
             Piece::Own(_) => None,
             Piece::Shared(range) => Some(range.start),
@@ -266,7 +270,7 @@ mod tests {
         /// Writes once, and returns how many bytes were written.
         fn write_to(&mut self, out: &mut Narrow, feed: &mut Feed) -> usize {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let (count, _) = self.fill(&mut slices, feed);
+            let count = self.fill(&mut slices, feed);
             let written = out.write(&slices[..count]);
             self.advance(written, feed);
             written
@@ -350,10 +354,24 @@ mod tests {
         let own = queue.pieces.iter().map(|piece| if let Piece::Own(bytes) = piece { bytes.capacity() } else { 0 });
         let taken = own.sum::<usize>() + queue.pieces.capacity() * size_of::<Piece>();
         assert!(taken <= outbox.held(), "{taken} bytes taken, {} counted", outbox.held());
-        assert!(outbox.held() <= 2 * outbox.own_len() + 10_000 * SHARED_COST);
+        assert!(outbox.held() <= 2 * outbox.own_len() + 4 * 10_000 * PIECE_COST);
         outbox.clear(&mut feed);
         feed.trim();
         assert_eq!(feed.held(), PIECE);
+    }
+
+    #[test]
+    fn a_queue_that_has_drained_gives_its_entries_back() {
+        let (mut outbox, mut feed) = (Outbox::default(), Feed::default());
+        for _ in 0..10_000 {
+            outbox.push(b"x").unwrap();
+            let range = feed.push(b"y");
+            outbox.push_shared(range, &mut feed);
+        }
+        let full = outbox.held();
+        outbox.advance(outbox.len() - 20, &mut feed);
+        assert!(outbox.held() < full / 100, "{} of {full} bytes are held", outbox.held());
+        outbox.clear(&mut feed);
     }
 
     #[test]
@@ -364,7 +382,8 @@ mod tests {
             outbox.push_shared(range, &mut feed);
         }
         assert_eq!(outbox.len(), 7000);
-        assert_eq!((outbox.own_len(), outbox.held()), (0, SHARED_COST));
+        assert_eq!(outbox.own_len(), 0);
+        assert!(outbox.held() <= 4 * PIECE_COST, "{} bytes are held", outbox.held());
         assert_eq!(outbox.queue.as_ref().unwrap().pieces.len(), 1);
         outbox.clear(&mut feed);
         feed.trim();

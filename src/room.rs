@@ -10,10 +10,11 @@
 //! | `names` | which names are well-formed, and which count as the same |
 //! | `notice` | the lines that all members hear |
 //! | `delivery` | how lines reach the members |
-//! | `window` | how far a talker may be ahead of the slowest member |
+//! | `window`, `marks` | how far a talker may be ahead of the slowest member |
 //! | `waiting`, `quota` | talkers that wait, and how long one address may make them wait |
 
 mod delivery;
+mod marks;
 pub(crate) mod member;
 pub(crate) mod names;
 pub(crate) mod notice;
@@ -120,13 +121,11 @@ impl Room {
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
         let State::Member(member) = &mut peer.state else { return 0 };
         let (mut lines, backlog) = (mem::take(&mut member.lines), mem::take(&mut member.backlog));
-        let mut input = &backlog[..];
-        if backlog.is_empty()
-            && let Received::Bytes(count) = peer.connection.receive(&mut turn.buffer[..room])
-        {
-            input = &turn.buffer[..count];
-        }
-        let has_finished = peer.connection.phase() == Phase::Draining(Close::Finished);
+        let received = match backlog.is_empty() {
+            true => peer.connection.receive(&mut turn.buffer[..room]),
+            false => Received::Nothing,
+        };
+        let input = if let Received::Bytes(count) = received { &turn.buffer[..count] } else { &backlog[..] };
         let (mut rest, later) = input.split_at(room.min(input.len()));
         let before = rest.len();
         let mut reaction = Reaction::Stay;
@@ -136,7 +135,9 @@ impl Room {
         {
             reaction = self.hear(peers, id, line, max_line, turn.on_event);
         }
-        if has_finished && let Some(line) = lines.last(max_line) {
+        if received == Received::End
+            && let Some(line) = lines.last(max_line)
+        {
             reaction = self.hear(peers, id, line, max_line, turn.on_event);
         }
         lines.forget_spent();
@@ -170,6 +171,13 @@ impl Room {
         }
     }
 
+    /// Whether a newcomer has stayed long enough to be announced.
+    fn is_to_be_announced<S: Stream>(&self, peers: &Peers<S>, id: Id, noted: Instant) -> bool {
+        let Some(peer) = peers.find(id).filter(|peer| peer.connection.takes_input()) else { return false };
+        let State::Member(member) = &peer.state else { return false };
+        self.stop != Stop::Over && member.announce_at.is_some_and(|at| at <= noted)
+    }
+
     fn is_short<S: Stream>(&self, peers: &Peers<S>) -> bool {
         let headroom = self.max_line.max(BATCH).saturating_mul(HEADROOM).min(peers.memory.max() / 2);
         peers.feed.held() + peers.memory.excess() + headroom > peers.memory.max()
@@ -201,21 +209,23 @@ impl Service for Room {
             peer.is_bulky = true;
         }
         self.roster.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
+        self.batch.forget_private();
     }
 
     fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
         let Some((peer, feed, _)) = peers.borrow(id) else { return Served::NOTHING };
+        let was_waited_for = self.waiting.is_waited_for(peer, feed);
         peer.connection.flush(feed, BATCH);
-        if let State::Member(member) = &peer.state
-            && member.announce_at.is_some_and(|at| at <= turn.noted)
-            && self.stop != Stop::Over
-        {
-            self.roster.announce(id, &mut Sender { batch: &mut self.batch, peers, on_event: turn.on_event });
+        if was_waited_for && peer.connection.write_error().is_some() {
+            self.waiting.charge(peer, turn.now);
         }
         let used = match self.may_say(peers, id, turn.now) {
             0 => 0,
             room => self.talk(peers, id, room, turn),
         };
+        if self.is_to_be_announced(peers, id, turn.noted) {
+            self.roster.announce(id, &mut Sender { batch: &mut self.batch, peers, on_event: turn.on_event });
+        }
         let Some((peer, feed, _)) = peers.borrow(id) else { return Served::NOTHING };
         peer.connection.flush(feed, BATCH);
         let is_waiting = matches!(&peer.state, State::Member(member) if member.resume_at.is_some());
@@ -230,8 +240,10 @@ impl Service for Room {
     }
 
     fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
-        self.waiting.charge(peers, id, turn.now);
         let Some((peer, feed, _)) = peers.borrow(id) else { return };
+        if matches!(peer.connection.phase(), Phase::Closed(_)) && self.waiting.is_waited_for(peer, feed) {
+            self.waiting.charge(peer, turn.now);
+        }
         let reason = match peer.connection.phase() {
             Phase::Closed(Close::TooSlow) => Some("too slow"),
             Phase::Closed(Close::Idle) | Phase::Draining(Close::Idle) => Some("idle"),

@@ -235,7 +235,7 @@ impl Server {
 
     /// Ends the connections that are left. A client for which something was pending sees that by a reset.
     fn give_up(&mut self) {
-        let abandoned = self.hub.abandon(|event| tell(&event, &mut self.console, &mut self.on_event));
+        let abandoned = self.hub.abandon(self.now, |event| tell(&event, &mut self.console, &mut self.on_event));
         self.console.flush(self.now, true);
         drop(abandoned);
     }

@@ -33,6 +33,8 @@ pub(crate) struct Activity {
     took_at: Instant,
     taken: u64,
     is_pending: bool,
+    /// What progress is, in bytes, unless it is everything that is pending.
+    step: u64,
 }
 
 impl Timeouts {
@@ -49,20 +51,15 @@ impl Timeouts {
     /// What a new peer needs; nothing while no timeout is set.
     pub(super) fn watch(&self, now: Instant) -> Option<Box<Activity>> {
         let is_set = self.is_room || self.idle.is_some() || self.stall.is_some();
-        is_set.then(|| Box::new(Activity { moved_at: now, moved: 0, took_at: now, taken: 0, is_pending: false }))
+        let step = self.step;
+        is_set.then(|| Box::new(Activity { moved_at: now, moved: 0, took_at: now, taken: 0, is_pending: false, step }))
     }
 }
 
 impl Activity {
-    /// Notes what has moved. A peer `is_held_back` if it has sent something that the server does not read for the
-    /// sake of others.
-    pub(crate) fn note<S: Stream>(
-        &mut self,
-        connection: &Connection<S>,
-        timeouts: Timeouts,
-        is_held_back: bool,
-        now: Instant,
-    ) {
+    /// Notes what has moved. A peer `is_held_back` if it has sent something that the server does not read
+    /// because a limit shared with other peers is reached.
+    pub(super) fn note<S: Stream>(&mut self, connection: &Connection<S>, is_held_back: bool, now: Instant) {
         let moved = connection.received() + connection.sent();
         let is_pending = connection.pending() > 0;
         // A peer that takes nothing of what is queued for it is not read from because of that.
@@ -70,7 +67,7 @@ impl Activity {
             (self.moved, self.moved_at) = (moved, now);
         }
         // While something is queued, only taking counts: what is queued grows with what the peer sends.
-        if connection.sent() - self.taken >= timeouts.step || !is_pending || !self.is_pending {
+        if connection.sent() - self.taken >= self.step || !is_pending || !self.is_pending {
             (self.taken, self.took_at) = (connection.sent(), now);
         }
         self.is_pending = is_pending;

@@ -6,7 +6,7 @@ use crate::config::{Config, RESERVE};
 /// It is never touched, so it takes no memory.
 const EMERGENCY: usize = 4 << 20;
 
-/// The books of the memory that is held for peers, in bytes.
+/// The accounting of the memory that is held for peers, in bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
     /// Held for all peers, each for one alone.
@@ -15,15 +15,17 @@ pub(crate) struct Memory {
     excess: usize,
     /// The most that may be held for all peers, [`RESERVE`] for each of them not counted.
     max: usize,
+    /// The same by the settings.
+    configured: usize,
     emergency: Vec<u8>,
 }
 
 impl Memory {
     pub(super) fn new(config: &Config) -> Self {
         let mut emergency = Vec::new();
-        // If even this is refused, there is no emergency to prepare for: it is here.
+        // If this is refused, the server starts without an emergency reserve.
         _ = emergency.try_reserve_exact(EMERGENCY);
-        Self { held: 0, excess: 0, max: config.max_memory, emergency }
+        Self { held: 0, excess: 0, max: config.max_memory, configured: config.max_memory, emergency }
     }
 
     /// What is held for one peer changed from `before` to `after`.
@@ -52,11 +54,21 @@ impl Memory {
         self.max.saturating_sub(self.held - counted + now)
     }
 
-    /// The system refused memory for a peer. Gives back what was kept for this emergency, so that the attempt can be
-    /// repeated once, and from now on holds no more than is held already: peers beyond their [`RESERVE`] are not read
-    /// from until others have taken what is queued for them.
-    pub(crate) fn refused(&mut self) {
+    /// The system refused memory for a peer, while `shared` bytes are held for many of them. Gives back what was kept for
+    /// this emergency, so that the attempt can be repeated once, and holds no more than is held already until half of it
+    /// has been given back.
+    pub(crate) fn refused(&mut self, shared: usize) {
         self.emergency = Vec::new();
-        self.max = self.max.min(self.held);
+        self.max = self.max.min(self.held + shared);
+    }
+
+    /// Goes back to the limit of the settings once an emergency is over.
+    pub(super) fn recover(&mut self, shared: usize) {
+        if self.max < self.configured
+            && self.held + shared <= self.max / 2
+            && self.emergency.try_reserve_exact(EMERGENCY).is_ok()
+        {
+            self.max = self.configured;
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::memory::Memory;
 use crate::config::RESERVE;
 use crate::connection::{Close, Connection, Phase};
 use crate::event::Event;
+use crate::feed::Feed;
 use crate::message::{Message, PAUSE};
 use crate::outbox::SLACK;
 use crate::room::member::Member;
@@ -28,12 +29,14 @@ pub(crate) struct Peer<S> {
     pub(crate) address: SocketAddr,
     pub(crate) state: State,
     pub(super) serial: u64,
-    pub(crate) activity: Option<Box<Activity>>,
+    pub(super) activity: Option<Box<Activity>>,
     /// When its timer is due, if it has one. Entries of the heap that are not this one are ignored.
     pub(super) timer: Option<Due>,
-    /// Bytes of memory that the books say are held for it.
+    /// Bytes of memory that are counted as held for it.
     pub(super) counted: usize,
     pub(super) place: Place,
+    /// Whether it has an entry among the starved peers, though it may have left that place.
+    pub(super) has_starved: bool,
     /// Whether the others go first, because it moved a lot in its last turn.
     pub(crate) is_bulky: bool,
 }
@@ -100,6 +103,34 @@ impl<S: Stream> Peer<S> {
         matches!(self.state, State::Ended { is_refused: true })
     }
 
+    /// Notes what has moved. It `is_held_back` if it has sent something that the server does not read because a limit
+    /// shared with other peers is reached.
+    pub(crate) fn note_activity(&mut self, is_held_back: bool, now: Instant) {
+        if let Some(activity) = &mut self.activity {
+            activity.note(&self.connection, is_held_back, now);
+        }
+    }
+
+    /// Writes up to `budget` bytes of what is pending although no event said that there is room, because the progress of a
+    /// slow reader shows only when a write is tried. Returns whether something was written.
+    pub(crate) fn try_write(&mut self, feed: &mut Feed, budget: usize, now: Instant) -> bool {
+        let before = self.connection.sent();
+        self.connection.assume_writable();
+        self.connection.flush(feed, budget);
+        self.note_activity(false, now);
+        self.connection.sent() > before
+    }
+
+    /// Since when it has made no progress in taking what is pending for it, where that is noted.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.activity.as_ref().map(|activity| activity.stalled_since())
+    }
+
+    /// When it will have been inactive for too long, and why its connection ends then.
+    pub(super) fn inactive_at(&self, timeouts: Timeouts) -> Option<(Instant, Close)> {
+        self.activity.as_ref().and_then(|activity| activity.deadline(timeouts))
+    }
+
     /// How much more may be queued for it, if at most `limit` may be held for it alone. Every peer may hold its
     /// [`RESERVE`], whatever the others hold.
     pub(crate) fn room(&self, memory: &Memory, limit: usize) -> usize {
@@ -117,7 +148,7 @@ impl<S: Stream> Peer<S> {
             State::Member(member) => member.deadline(),
             State::Ended { .. } => None,
         };
-        let inactive = self.activity.as_ref().and_then(|activity| activity.deadline(timeouts));
+        let inactive = self.inactive_at(timeouts);
         // A connection that is over only waits to be dropped, and while it lingers it has a deadline of its own.
         let inactive = inactive.filter(|_| !matches!(self.connection.phase(), Phase::Closed(_) | Phase::Lingering(_)));
         service.into_iter().chain(inactive.map(|(at, _)| at)).min()

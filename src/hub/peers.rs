@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::mem;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -101,6 +102,7 @@ impl<S: Stream> Peers<S> {
             timer: None,
             counted: 0,
             place: Place::Idle,
+            has_starved: false,
             is_bulky: false,
         };
         self.refused += usize::from(peer.is_refused());
@@ -128,7 +130,7 @@ impl<S: Stream> Peers<S> {
         slab
     }
 
-    /// The peer, if it is still there, with the feed and the books of the memory.
+    /// The peer, if it is still there, with the feed and the accounting of the memory.
     pub(crate) fn borrow(&mut self, id: Id) -> Option<(&mut Peer<S>, &mut Feed, &mut Memory)> {
         let peer = self.slab.get_mut(id.key).filter(|peer| peer.serial == id.serial)?;
         Some((peer, &mut self.feed, &mut self.memory))
@@ -189,18 +191,24 @@ impl<S: Stream> Peers<S> {
     }
 
     /// Queues a peer that could be read from if others gave memory back.
-    pub(super) fn starve(&mut self, id: Id) {
-        self.slab[id.key].place = Place::Starved;
-        self.queues.starved.push_back(id);
+    pub(super) fn wait_for_memory(&mut self, id: Id) {
+        let peer = &mut self.slab[id.key];
+        peer.place = Place::Starved;
+        if !mem::replace(&mut peer.has_starved, true) {
+            self.queues.starved.push_back(id);
+        }
     }
 
     /// Gives turns to as many starved peers as there is memory for.
-    pub(super) fn feed_starved(&mut self) {
+    pub(super) fn wake_starved(&mut self) {
+        self.memory.recover(self.feed.held());
         let mut free = self.memory.max().saturating_sub(self.memory.held() + self.feed.held());
         while free >= RESERVE
             && let Some(id) = self.queues.starved.pop_front()
         {
-            if self.find(id).is_some_and(|peer| peer.place == Place::Starved) {
+            let Some(peer) = self.find_mut(id) else { continue };
+            peer.has_starved = false;
+            if peer.place == Place::Starved {
                 self.schedule(id);
                 free -= RESERVE;
             }
@@ -224,6 +232,9 @@ impl<S: Stream> Peers<S> {
         let peer = &mut self.slab[key];
         peer.timer = Some(due);
         self.timers.push(Reverse((due, peer.id(key))));
+        if self.timers.len() > KEPT_ENTRIES + 2 * self.slab.len() {
+            self.forget_timers();
+        }
     }
 
     /// Gives turns to the peers whose timers are due. Whether a deadline has really passed is seen in that turn, after
@@ -241,6 +252,15 @@ impl<S: Stream> Peers<S> {
         }
     }
 
+    /// Forgets timers that peers do not have any more.
+    fn forget_timers(&mut self) {
+        let slab = &self.slab;
+        let is_set =
+            |due: Due, id: Id| slab.get(id.key).is_some_and(|peer| peer.serial == id.serial && peer.timer == Some(due));
+        self.timers.retain(|Reverse((due, id))| is_set(*due, *id));
+        self.timers.shrink_to(KEPT_ENTRIES);
+    }
+
     fn due(&self, at: Instant) -> Due {
         let nanoseconds = at.saturating_duration_since(self.epoch).as_nanos();
         Due(NonZeroU64::MIN.saturating_add(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
@@ -255,12 +275,11 @@ impl<S: Stream> Peers<S> {
     /// costs grows with what is there, but so much must have changed since the last time that each peer pays
     /// for a small part of it.
     pub(super) fn shrink(&mut self) {
-        let Self { slab, timers, queues, .. } = self;
-        let is_there = |id: Id| slab.get(id.key).is_some_and(|peer| peer.serial == id.serial);
-        if timers.len() > KEPT_ENTRIES + 2 * slab.len() {
-            timers.retain(|Reverse((at, id))| is_there(*id) && slab[id.key].timer == Some(*at));
-            timers.shrink_to(KEPT_ENTRIES);
+        if self.timers.len() > KEPT_ENTRIES + 2 * self.slab.len() {
+            self.forget_timers();
         }
+        let Self { slab, queues, .. } = self;
+        let is_there = |id: Id| slab.get(id.key).is_some_and(|peer| peer.serial == id.serial);
         if queues.starved.len() > KEPT_ENTRIES + 2 * slab.len() {
             queues.starved.retain(|id| is_there(*id));
             queues.starved.shrink_to(KEPT_ENTRIES);
@@ -290,7 +309,11 @@ impl<S: Stream> Peers<S> {
                 held += peer.counted;
                 excess += peer.counted.saturating_sub(RESERVE);
             }
-            assert_eq!((held, excess), (self.memory.held(), self.memory.excess()), "the books of the memory are wrong");
+            assert_eq!(
+                (held, excess),
+                (self.memory.held(), self.memory.excess()),
+                "the accounting of the memory is wrong"
+            );
             let [_, served, swift, bulky, starved, settled] = places;
             assert_eq!(
                 (0, swift, bulky, settled),

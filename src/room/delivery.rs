@@ -51,8 +51,13 @@ impl Batch {
         (peers.feed.end() - self.delivered) as usize + self.private >= BATCH
     }
 
+    /// Between two turns newcomers are welcomed: that is not a part of the next one.
+    pub(super) fn forget_private(&mut self) {
+        self.private = 0;
+    }
+
     /// Brings the lines of this turn to the members, and writes as much of what they have pending as their sockets take.
-    /// Members that `can_go_on` with their own input then get a turn.
+    /// Members that [may go on](may_go_on) with their own input get a turn.
     pub(super) fn deliver<S: Stream>(&mut self, peers: &mut Peers<S>, now: Instant) {
         self.private = 0;
         let end = peers.feed.end();
@@ -60,16 +65,14 @@ impl Batch {
             return;
         }
         self.delivered = end;
-        let timeouts = peers.timeouts;
         peers.for_each(|_, peer, feed| {
             let State::Member(member) = &mut peer.state else { return false };
             let new = mem::replace(&mut member.cursor, end)..end;
             peer.connection.send_shared(new, feed);
             peer.connection.flush(feed, BATCH);
-            if let Some(activity) = &mut peer.activity {
-                activity.note(&peer.connection, timeouts, false, now);
-            }
-            peer.connection.can_flush() || may_go_on(peer)
+            let is_waiting = member.resume_at.is_some();
+            peer.note_activity(false, now);
+            peer.connection.can_flush() || (!is_waiting && may_go_on(peer))
         });
         peers.feed.trim();
     }
@@ -103,12 +106,34 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
     }
 
     fn answer(&mut self, member: Id, line: &str) {
+        self.send(member, line);
+        if let Some((peer, ..)) = self.peers.borrow(member)
+            && let State::Member(state) = &mut peer.state
+        {
+            let sent = peer.connection.sent();
+            state.answers.take(sent);
+            state.answers.add(sent + peer.connection.pending() as u64, line.len(), MAX_ANSWERS);
+        }
+    }
+
+    fn whisper(&mut self, member: Id, line: &str) -> bool {
+        let has_room = self.peers.find(member).is_some_and(|peer| peer.connection.private_pending() < MAX_PRIVATE);
+        if has_room {
+            self.send(member, line);
+        }
+        has_room
+    }
+}
+
+impl<S: Stream> Sender<'_, S> {
+    /// Queues a line for one member alone.
+    fn send(&mut self, member: Id, line: &str) {
         let Some((peer, feed, memory)) = self.peers.borrow(member) else { return };
         let State::Member(state) = &mut peer.state else { return };
         // What was said before comes first.
         peer.connection.queue_shared(mem::replace(&mut state.cursor, feed.end())..feed.end(), feed);
         if peer.connection.queue(line.as_bytes()).is_err() {
-            memory.refused();
+            memory.refused(feed.held());
             // Without memory for it the line is lost, and the member that does not read has to go.
             if peer.connection.queue(line.as_bytes()).is_err() {
                 peer.connection.abort(Close::TooSlow, feed);
@@ -118,19 +143,11 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
         self.peers.recount(member.key());
         self.peers.schedule(member);
     }
-
-    fn whisper(&mut self, member: Id, line: &str) -> bool {
-        let has_room = self.peers.find(member).is_some_and(|peer| peer.connection.private_pending() < MAX_PRIVATE);
-        if has_room {
-            self.answer(member, line);
-        }
-        has_room
-    }
 }
 
 /// Whether a member has input that can be taken, as far as only it is concerned.
 pub(super) fn may_go_on<S: Stream>(peer: &Peer<S>) -> bool {
     let State::Member(member) = &peer.state else { return false };
     let has_input = peer.connection.can_receive() || !member.backlog.is_empty();
-    has_input && peer.connection.takes_input() && peer.connection.private_pending() < MAX_ANSWERS
+    has_input && peer.connection.takes_input() && member.answers.total_from(peer.connection.sent()) < MAX_ANSWERS
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::marks::Marks;
 use super::window::Window;
 use crate::message::Lines;
 
@@ -18,6 +19,8 @@ pub(crate) struct Member {
     pub(super) lines: Lines,
     /// Input that was read and must wait.
     pub(super) backlog: Vec<u8>,
+    /// Answers to its own commands that it has not taken yet, by their positions in what is sent to it.
+    pub(super) answers: Marks,
     /// How far it is ahead of the slowest member.
     pub(super) window: Window,
     /// Whether it has just talked faster than a person.
@@ -36,6 +39,7 @@ impl Member {
             cursor: 0,
             lines: Lines::default(),
             backlog: Vec::new(),
+            answers: Marks::default(),
             window: Window::new(now),
             is_fast: false,
             announce_at: Some(now + ANNOUNCEMENT_DELAY),

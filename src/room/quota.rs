@@ -31,12 +31,9 @@ impl Quotas {
 
     /// How long a member with this address may make no progress before it counts as stalled.
     pub(super) fn timeout(&self, address: IpAddr, now: Instant) -> Duration {
-        match self.spent.get(&address) {
-            Some(spent) if spent.time >= self.stall_timeout && now < spent.since + PERIOD => {
-                SHORT_TIMEOUT.min(self.stall_timeout)
-            }
-            _ => self.stall_timeout,
-        }
+        let spent = self.spent.get(&address).filter(|spent| now < spent.since + PERIOD);
+        let left = self.stall_timeout.saturating_sub(spent.map_or(Duration::ZERO, |spent| spent.time));
+        left.max(SHORT_TIMEOUT.min(self.stall_timeout))
     }
 
     /// A member with this address made talkers wait for `time`, and is gone.
@@ -57,8 +54,10 @@ mod tests {
         let (one, other) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
         let (timeout, now) = (Duration::from_secs(10), Instant::now());
         let mut quotas = Quotas::new(timeout);
-        quotas.charge(one, Duration::from_secs(9), now);
-        assert_eq!(quotas.timeout(one, now), timeout);
+        quotas.charge(one, Duration::from_secs(4), now);
+        assert_eq!(quotas.timeout(one, now), Duration::from_secs(6));
+        quotas.charge(one, Duration::from_secs(5), now);
+        assert_eq!(quotas.timeout(one, now), SHORT_TIMEOUT);
         quotas.charge(one, Duration::from_secs(1), now + Duration::from_secs(30));
         assert_eq!(quotas.timeout(one, now + Duration::from_secs(59)), SHORT_TIMEOUT);
         assert_eq!(quotas.timeout(other, now), timeout);

@@ -181,12 +181,10 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// Whether `name` is neither another member's nor the server's. A member may write its own name in another
     /// way, also the one that the server gave it.
     fn may_take(&self, id: Id, name: &str) -> bool {
-        let forms = forms(name);
-        let mut holders = forms.iter().filter_map(|form| self.taken.get(form)).peekable();
-        match holders.peek() {
-            Some(_) => holders.all(|holder| *holder == id),
-            None => !forms.iter().any(|form| is_reserved(form)),
-        }
+        forms(name).iter().all(|form| match self.taken.get(form) {
+            Some(holder) => *holder == id,
+            None => !is_reserved(form),
+        })
     }
 
     fn take(&mut self, id: Id, name: &str) {

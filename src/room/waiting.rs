@@ -7,7 +7,7 @@ use super::quota::Quotas;
 use crate::address::quota_key;
 use crate::config::RESERVE;
 use crate::connection::Close;
-use crate::feed::BLOCK;
+use crate::feed::{BLOCK, Feed};
 use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::Peers;
 use crate::transport::Stream;
@@ -75,43 +75,42 @@ impl Waiting {
         if self.talkers.is_empty() {
             return;
         }
-        let (floor_end, timeouts) = (peers.feed.floor_end(), peers.timeouts);
+        let floor_end = peers.feed.floor_end();
         let mut stalled = Vec::new();
         peers.for_each(|id, peer, feed| {
             if peer.connection.first_shared().is_none_or(|at| at >= floor_end) {
                 return false;
             }
-            let Some(activity) = &mut peer.activity else { return false };
             let timeout = self.quotas.timeout(quota_key(peer.address), now);
-            if activity.stalled_since() + timeout <= noted {
-                // Its progress shows only when a write is tried.
-                peer.connection.assume_writable();
-                peer.connection.flush(feed, BATCH);
-                activity.note(&peer.connection, timeouts, false, now);
+            let due = |peer: &Peer<S>| peer.stalled_since().map(|since| since + timeout);
+            let has_written = due(peer).is_some_and(|at| at <= noted) && peer.try_write(feed, BATCH, now);
+            match due(peer) {
+                Some(at) if at <= noted && peer.connection.write_error().is_none() => stalled.push(id),
+                Some(at) if self.stall_check.is_none_or(|check| at < check) => self.stall_check = Some(at),
+                _ => {}
             }
-            let due = activity.stalled_since() + timeout;
-            if due <= noted {
-                stalled.push(id);
-            } else if self.stall_check.is_none_or(|at| due < at) {
-                self.stall_check = Some(due);
-            }
-            peer.connection.can_flush() || peer.connection.write_error().is_some()
+            has_written || peer.connection.write_error().is_some()
         });
         for id in stalled {
-            self.charge(peers, id, now);
+            if let Some(peer) = peers.find(id) {
+                self.charge(peer, now);
+            }
             reset(peers, id);
         }
         peers.feed.trim();
     }
 
-    /// Charges the address of a member that is about to go for the time in which it made no progress, if talkers wait for
-    /// it.
-    pub(super) fn charge<S: Stream>(&mut self, peers: &Peers<S>, id: Id, now: Instant) {
-        let Some(peer) = peers.find(id).filter(|_| !self.talkers.is_empty()) else { return };
-        let is_slowest = peer.connection.first_shared().is_some_and(|at| at < peers.feed.floor_end());
-        if let Some(activity) = peer.activity.as_ref().filter(|_| is_slowest) {
-            let time = now.saturating_duration_since(activity.stalled_since());
-            self.quotas.charge(quota_key(peer.address), time, now);
+    /// Whether talkers wait for this peer.
+    pub(super) fn is_waited_for<S: Stream>(&self, peer: &Peer<S>, feed: &Feed) -> bool {
+        let is_slowest = peer.connection.first_shared().is_some_and(|at| at < feed.floor_end());
+        is_slowest && !self.talkers.is_empty()
+    }
+
+    /// Charges the address of a peer that talkers wait for, and that is about to go, for the time in which it made no
+    /// progress.
+    pub(super) fn charge<S: Stream>(&mut self, peer: &Peer<S>, now: Instant) {
+        if let Some(since) = peer.stalled_since() {
+            self.quotas.charge(quota_key(peer.address), now.saturating_duration_since(since), now);
         }
     }
 }

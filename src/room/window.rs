@@ -1,8 +1,9 @@
 //! Who may talk: how far a member may be ahead of the slowest one.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
+
+use super::marks::{Marks, SHORTEST};
 
 /// How fast a member may talk, as the time for a byte, however far it is ahead: 256 bytes a second, faster than anyone
 /// types. So a person is never silenced, whatever the other members do.
@@ -14,64 +15,36 @@ const BURST: usize = 1024;
 /// How much has to be saved up, in bytes, before a member that waits is looked at again.
 const PORTION: usize = 128;
 
-/// How many marks a window has, about: that many parts of it open one by one.
-const MARKS: usize = 16;
-
-/// The shortest part, in bytes, so that a small window does not need a mark for each line; also the least that is read
-/// from a member that is not too far ahead.
-const SHORTEST: usize = 1024;
-
 /// A member's own lines that the slowest member has not taken yet.
 #[derive(Debug)]
 pub(super) struct Window {
-    said: VecDeque<Mark>,
-    /// Bytes of its own lines that are ahead of the slowest member.
-    ahead: usize,
+    said: Marks,
     /// Bytes that it may say at the pace of a person, as of `counted_at`.
     allowance: usize,
     counted_at: Instant,
 }
 
-/// Some lines that were said one after the other.
-#[derive(Debug)]
-struct Mark {
-    /// The position in the feed behind the last of them.
-    end: u64,
-    /// Their length in bytes.
-    len: usize,
-}
-
 impl Window {
     pub(super) fn new(now: Instant) -> Self {
-        Self { said: VecDeque::new(), ahead: 0, allowance: BURST, counted_at: now }
+        Self { said: Marks::default(), allowance: BURST, counted_at: now }
     }
 
     /// How many bytes the member may say now. It may be up to `max_ahead` bytes of its own lines ahead of the slowest
     /// member, which has taken everything before `floor`, and a little more where less than that is left; beyond that it
     /// may still talk at the pace of a person.
     pub(super) fn room(&mut self, floor: u64, max_ahead: usize, now: Instant) -> usize {
-        while let Some(first) = self.said.front().filter(|first| first.end <= floor) {
-            self.ahead -= first.len;
-            self.said.pop_front();
-        }
-        if self.ahead > 0 && self.ahead >= max_ahead {
+        self.said.take(floor);
+        let ahead = self.said.total();
+        if ahead > 0 && ahead >= max_ahead {
             return self.allowance(now);
         }
         // Not byte by byte at the edge: a long line would take a turn for each.
-        (max_ahead - self.ahead.min(max_ahead)).max(SHORTEST)
+        max_ahead.saturating_sub(ahead).max(SHORTEST)
     }
 
     /// The member said a line, which is at `range` of the feed.
     pub(super) fn note(&mut self, range: Range<u64>, max_ahead: usize) {
-        let len = (range.end - range.start) as usize;
-        self.ahead += len;
-        match self.said.back_mut() {
-            Some(last) if last.len < (max_ahead / MARKS).max(SHORTEST) => {
-                last.end = range.end;
-                last.len += len;
-            }
-            _ => self.said.push_back(Mark { end: range.end, len }),
-        }
+        self.said.add(range.end, (range.end - range.start) as usize, max_ahead);
     }
 
     /// The member used up `bytes` of its input. Returns whether it talks faster than a person.
@@ -128,15 +101,6 @@ mod tests {
         window.spend(BURST, now);
         assert_eq!(window.room(0, 0, now), 0);
         assert_eq!(window.room(10, 0, now), SHORTEST);
-    }
-
-    #[test]
-    fn many_short_lines_need_few_marks() {
-        let mut window = Window::new(Instant::now());
-        for line in 0..100_000 {
-            window.note(line * 3..line * 3 + 3, 256 << 10);
-        }
-        assert!(window.said.len() <= 2 * MARKS, "{} marks", window.said.len());
     }
 
     #[test]

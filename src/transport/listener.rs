@@ -24,7 +24,7 @@ pub(crate) const ROOM_NOTSENT_LOWAT: u32 = 128 << 10;
 /// How often a port that the system picked is looked for anew, when it is not free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
-/// One wish of the user: an address, or a name with several.
+/// One `--bind` argument: an address, or a name with several.
 struct Target {
     addresses: Vec<SocketAddr>,
     /// Whether addresses that this machine does not have are left out, as long as one is left.
@@ -42,7 +42,7 @@ struct Target {
 ///
 /// # Errors
 ///
-/// The first address that cannot be had, with the system's reason and kind.
+/// The first address that cannot be bound, with the system's reason and kind.
 pub(crate) fn listen(hosts: &[String], port: u16, notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
     let targets = targets(hosts, port)?;
     for _ in 1..PORT_ATTEMPTS {
@@ -77,25 +77,27 @@ fn listen_on_all(targets: &[Target], notsent_lowat: Option<u32>) -> io::Result<V
     let mut taken: Vec<SocketAddr> = Vec::new();
     for target in targets {
         let mut missing = None;
-        let listening_before = listeners.len();
+        let mut is_there = false;
         for &(mut address) in &target.addresses {
             if let Some(first) = taken.first() {
                 address.set_port(first.port());
             }
             if taken.contains(&address) {
+                is_there = true;
                 continue;
             }
             match listen_on(address, has_ipv4, notsent_lowat) {
                 Ok(listener) => {
                     taken.push(listener.local_addr()?);
                     listeners.push(listener);
+                    is_there = true;
                 }
                 Err(error) if target.is_partial && is_missing(&error) => missing = Some((address, error)),
                 Err(error) => return Err(cannot_listen(address, &error)),
             }
         }
         if let Some((address, error)) = missing
-            && listeners.len() == listening_before
+            && !is_there
         {
             return Err(cannot_listen(address, &error));
         }
@@ -125,7 +127,7 @@ fn listen_on(address: SocketAddr, is_ipv6_only: bool, notsent_lowat: Option<u32>
     Ok(socket.into())
 }
 
-/// Whether an address cannot be had because this machine does not have it, or its kind.
+/// Whether an address cannot be bound because this machine does not have it, or its kind.
 fn is_missing(error: &io::Error) -> bool {
     let family_not_supported = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
     error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(family_not_supported)

@@ -152,7 +152,7 @@ impl World {
 
     /// The hub gives up the peers that are left.
     pub(crate) fn abandon(&mut self, on_event: impl FnMut(Event<'_>)) {
-        drop(self.hub.abandon(on_event));
+        drop(self.hub.abandon(self.now, on_event));
         assert!(self.hub.is_empty(), "somebody was not given up");
         self.clients.clear();
     }
