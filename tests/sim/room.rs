@@ -219,6 +219,25 @@ fn a_talker_that_waits_is_heard_at_the_pace_of_a_person() {
     assert!(ann.hears().contains("<user3> something"));
 }
 
+/// It could go on at the pace of a person, but now it has to read first.
+#[test]
+fn a_talker_that_waits_and_gets_many_private_lines_is_left_alone() {
+    let mut room = Room::open(Config { max_ahead: 1000, stall_timeout: Some(Duration::MAX), ..Config::default() });
+    let (_bob, eve, mut dan) = (room.join(NARROW), room.join(NARROW), room.join(ROOMY));
+    room.announce();
+    eve.say(&"something\n".repeat(TALK));
+    room.settle();
+    dan.say(&format!("/msg user2 {}\n", "x".repeat(1000)).repeat(100));
+    room.settle();
+    let unread = eve.client.unread();
+    dan.hears();
+    for _ in 0..10 {
+        room.world.pass(SECOND);
+        room.settle();
+    }
+    assert_eq!((dan.hears().as_str(), eve.client.unread()), ("", unread));
+}
+
 #[test]
 fn an_address_that_has_made_talkers_wait_too_long_gets_a_second() {
     const TIMEOUT: Duration = Duration::from_secs(10);
