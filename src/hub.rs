@@ -29,9 +29,8 @@ use crate::room::Room;
 use crate::room::member::Member;
 use crate::transport::Stream;
 use buffer::{READ_BUFFER, ReadBuffer};
-use peer::{Id, Peer, State};
+use peer::{Id, Peer, Place, State};
 use peers::{Peers, Turn};
-use queues::Place;
 use service::{BULK, Next, Served, Service};
 
 /// How long a connection that the server ended waits for its peer to end it too.
@@ -48,6 +47,7 @@ pub struct Hub<S> {
     buffer: ReadBuffer,
     /// What has gone through connections that are over.
     past: Traffic,
+    is_congested: bool,
 }
 
 /// Peers that were given up. When this is dropped, after their log lines have been written, they see their end.
@@ -75,7 +75,13 @@ impl<S: Stream> Hub<S> {
             true => Chosen::Room(Box::new(Room::new(config))),
             false => Chosen::Echo(Echo::new(config)),
         };
-        Self { peers: Peers::new(config), service, buffer: ReadBuffer::new(), past: Traffic::default() }
+        Self {
+            peers: Peers::new(config),
+            service,
+            buffer: ReadBuffer::new(),
+            past: Traffic::default(),
+            is_congested: false,
+        }
     }
 
     /// Makes an event of each message even if [`Config::log`] does not show them.
@@ -116,7 +122,7 @@ impl<S: Stream> Hub<S> {
 
     /// Accepts a peer only to tell it `notice` and end the connection.
     pub fn refuse(&mut self, stream: S, address: SocketAddr, notice: &str, now: Instant) {
-        let state = State::Ended { linger_until: None, is_refused: true };
+        let state = State::Ended { is_refused: true };
         let id = self.peers.insert(stream, address, state, now);
         if let Some((peer, ..)) = self.peers.borrow(id) {
             // Without memory for the notice, the end of the connection has to say it.
@@ -160,6 +166,7 @@ impl<S: Stream> Hub<S> {
             let Some(key) = peers.queues.bulky.pop_front() else { break };
             moved += serve(peers, service, key, &mut turn);
         }
+        self.is_congested = service.is_full(peers);
         service.after_turn(peers, &mut turn);
     }
 
@@ -171,6 +178,11 @@ impl<S: Stream> Hub<S> {
     /// When [`turn`](Self::turn) has to be called again, though no event comes.
     pub fn deadline(&self) -> Option<Instant> {
         self.peers.deadline().into_iter().chain(self.service.deadline()).min()
+    }
+
+    /// Whether the last turn left peers unserved because it had brought enough: then new ones should wait.
+    pub fn is_congested(&self) -> bool {
+        self.is_congested
     }
 
     /// Whether a [`reap`](Self::reap) will end or half-close connections, which their clients will see.
@@ -195,13 +207,11 @@ impl<S: Stream> Hub<S> {
                 has_dropped = true;
                 continue;
             }
-            if let State::Ended { linger_until, is_refused } = &mut peer.state
-                // While stopping it is the grace that ends the waiting.
-                && phase != Phase::Draining(Close::Stopping)
-            {
-                *linger_until = Some(now + if *is_refused { LINGER_REFUSED } else { LINGER });
+            let (id, linger) = (peer.id(key), if peer.is_refused() { LINGER_REFUSED } else { LINGER });
+            // While stopping it is the grace that ends the waiting.
+            if phase != Phase::Draining(Close::Stopping) {
+                self.peers.arm_at(key, now + linger);
             }
-            let id = peer.id(key);
             self.peers.schedule(id);
         }
         self.peers.queues.settled = settled;
@@ -315,9 +325,8 @@ fn wind_up<S: Stream>(peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Serv
         {
             moved += count as u64;
         }
-        if let State::Ended { linger_until: Some(at), .. } = peer.state
-            && at <= turn.noted
-        {
+        // Its timer is due, or was, if it has none.
+        if peer.timer.is_none() && close != Close::Stopping {
             peer.connection.abort(close, feed);
         }
     }
@@ -356,7 +365,7 @@ fn leave<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, id: Id, turn: &m
     }
     service.leave(peers, id, turn);
     if let Some((peer, ..)) = peers.borrow(id) {
-        peer.state = State::Ended { linger_until: None, is_refused: false };
+        peer.state = State::Ended { is_refused: false };
     }
     peers.recount(id.key());
 }

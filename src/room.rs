@@ -16,7 +16,7 @@
 mod delivery;
 pub(crate) mod member;
 pub(crate) mod names;
-mod notice;
+pub(crate) mod notice;
 mod quota;
 pub mod roster;
 mod waiting;
@@ -28,12 +28,12 @@ use std::time::Instant;
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
 use crate::feed::BLOCK;
-use crate::hub::peer::{Id, Peer, State};
+use crate::hub::peer::{Id, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
 use crate::transport::Stream;
-use delivery::{BATCH, Batch, MAX_ANSWERS, Sender};
+use delivery::{BATCH, Batch, Sender, may_go_on};
 pub use names::MAX_NAME;
 pub use notice::Notice;
 use roster::{Reaction, Roster};
@@ -44,9 +44,6 @@ const HEADROOM: usize = 8;
 
 /// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
 const LEAST_READ: usize = BLOCK / 16;
-
-/// A member that uses up this many bytes of its input in one turn is talking in bulk: the others go first.
-const BULK: usize = 4 << 10;
 
 /// The room service.
 #[derive(Debug)]
@@ -146,7 +143,7 @@ impl Room {
         let used = before - rest.len();
         let Some((peer, ..)) = peers.borrow(id) else { return used };
         if let State::Member(member) = &mut peer.state {
-            member.window.spend(used, self.max_ahead);
+            member.is_fast = member.window.spend(used, turn.now);
             (member.lines, member.backlog) = (lines, [rest, later].concat());
         }
         if reaction == Reaction::Leave {
@@ -196,9 +193,12 @@ impl Room {
 impl Service for Room {
     fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, _: Instant) {
         let end = peers.feed.end();
-        if let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(id) {
+        if let Some((peer, ..)) = peers.borrow(id)
+            && let State::Member(member) = &mut peer.state
+        {
             // What was said before is not for it.
             member.cursor = end;
+            peer.is_bulky = true;
         }
         self.roster.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
     }
@@ -224,7 +224,9 @@ impl Service for Room {
             () if may_go_on(peer) => Next::Turn,
             () => Next::Event,
         };
-        Served { next, moved: used as u64, is_bulky: used >= BULK }
+        // Members that talk like people go first. Whether a newcomer does is not known yet.
+        let is_bulky = matches!(&peer.state, State::Member(member) if member.is_fast || member.announce_at.is_some());
+        Served { next, moved: used as u64, is_bulky }
     }
 
     fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
@@ -267,11 +269,4 @@ impl Service for Room {
     fn stop<S: Stream>(&mut self, _: &mut Peers<S>) {
         self.stop = Stop::Ending;
     }
-}
-
-/// Whether a member has input that can be taken, as far as only it is concerned.
-fn may_go_on<S: Stream>(peer: &Peer<S>) -> bool {
-    let State::Member(member) = &peer.state else { return false };
-    let has_input = peer.connection.can_receive() || !member.backlog.is_empty();
-    has_input && peer.connection.takes_input() && peer.connection.private_pending() < MAX_ANSWERS
 }

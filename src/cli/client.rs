@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use super::positive_duration;
 use crate::client::{Input, Options, Timeouts};
@@ -26,10 +26,12 @@ Examples:
   tail -f build.log | echo-client --name builder  post to a room
 
 In a session, on a terminal without a message:
-  Enter         send the line               Ctrl-D        end after the last answers
-  Up, Down      earlier lines               Ctrl-C        end at once
-  Ctrl-A, -E    start, end of the line      Ctrl-L        clear the screen
-  Ctrl-W, -U    delete a word, the line     Ctrl-Z        suspend
+  Enter         send the input              Ctrl-D        end after the last answers
+  Alt-Enter     begin another line          Ctrl-C        clear the input, or end
+  Up, Down      earlier input               Ctrl-L        clear the screen
+  Ctrl-R        search earlier input        Ctrl-Z        suspend
+  Ctrl-W, -U    delete a word, the line     Ctrl-_        undo
+  Ctrl-A, -E    start, end of the line      Tab           complete a command or name
 
 In a room:
   /name NEW     take another name           /msg NAME TEXT  say it to one member
@@ -51,7 +53,10 @@ complete; 2 wrong usage; 130 after Ctrl-C.";
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
 pub fn client_options(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-    let mut command = ClientArgs::command().mut_args(|argument| argument.hide_env(true));
+    parse(ClientArgs::command().mut_args(|argument| argument.hide_env(true)), arguments)
+}
+
+fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
     let mut args = ClientArgs::from_arg_matches(&matches)?;
     let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
@@ -144,6 +149,24 @@ pub(super) struct ClientArgs {
     /// On a terminal, the control characters of the reply are escaped without this.
     #[arg(long, env = "ECHO_RAW", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
     raw: bool,
+
+    /// Do not ring when your name is said
+    ///
+    /// In a session, the terminal's bell rings when somebody says your name or tells you something in private.
+    #[arg(long, env = "ECHO_NO_BELL", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    no_bell: bool,
+
+    /// Show the time of each line
+    ///
+    /// In a session, each line begins with the time, and a line tells when a day begins.
+    #[arg(long, env = "ECHO_TIME", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    time: bool,
+
+    /// Connect again when the server goes
+    ///
+    /// In a session, keep what is being typed, try until the server is back, and take the name again.
+    #[arg(long, env = "ECHO_RECONNECT", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    reconnect: bool,
 }
 
 impl From<ClientArgs> for Options {
@@ -155,6 +178,9 @@ impl From<ClientArgs> for Options {
             name: args.name,
             check: args.check,
             raw: args.raw,
+            bell: !args.no_bell,
+            time: args.time,
+            reconnect: args.reconnect,
             timeouts: Timeouts { connect: args.connect_timeout, progress: args.timeout, total: args.deadline },
         }
     }
@@ -222,12 +248,14 @@ fn name(text: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Options, clap::Error> {
-        client_options([&["echo-client"], words].concat().into_iter().map(OsString::from))
+    /// Parses a command line, whatever the environment says.
+    fn parsed(words: &[&str]) -> Result<Options, clap::Error> {
+        let command = ClientArgs::command().mut_args(|argument| argument.env(None));
+        parse(command, [&["echo-client"], words].concat().into_iter().map(OsString::from))
     }
 
     fn options(words: &[&str]) -> Options {
-        parse(words).unwrap()
+        parsed(words).unwrap()
     }
 
     #[test]
@@ -254,7 +282,7 @@ mod tests {
     fn only_what_a_room_could_accept_is_a_name() {
         assert_eq!(options(&["-n", "نام"]).name.as_deref(), Some("نام"));
         for name in ["", "a\n/quit", "\u{85}", "two words", &"x".repeat(33)] {
-            assert!(parse(&["--name", name]).is_err(), "{name:?}");
+            assert!(parsed(&["--name", name]).is_err(), "{name:?}");
         }
     }
 
@@ -278,7 +306,7 @@ mod tests {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }
         assert_eq!(options(&["-H", "example.org:7"]).port, 7);
-        let error = parse(&["-H", "example.org:7", "-p", "7"]).unwrap_err();
+        let error = parsed(&["-H", "example.org:7", "-p", "7"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
     }
 

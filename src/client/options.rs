@@ -17,6 +17,12 @@ pub struct Options {
     pub check: bool,
     /// Print control characters to a terminal unescaped.
     pub raw: bool,
+    /// Ring the bell of a session's terminal when the person's name is said. Default: `true`.
+    pub bell: bool,
+    /// Show the time of each line in a session.
+    pub time: bool,
+    /// Connect again when the server of a session goes.
+    pub reconnect: bool,
     /// How long to wait for the peer.
     pub timeouts: Timeouts,
 }
@@ -42,6 +48,9 @@ impl Default for Options {
             name: None,
             check: false,
             raw: false,
+            bell: true,
+            time: false,
+            reconnect: false,
             timeouts: Timeouts::default(),
         }
     }

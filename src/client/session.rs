@@ -1,89 +1,104 @@
-//! The interactive session: what is typed goes to the peer line by line, what comes appears above.
+//! The interactive session: what is typed goes to the server line by line, what comes appears above the input.
 //!
-//! One thread, one poll over the terminal, the connection and the signals, as in the server: so what comes is printed
-//! in its order, nothing blocks the end, and the terminal is always put back. (The reading loop of rustyline, which
-//! lends the editing of the line and the history, cannot be waited for together with a connection. With its external
-//! printer a second thread has to write, and lines then overtake each other or get into the line just typed
-//! whenever they come between two calls of `readline`; type-ahead is lost or echoed there, and a change of width
-//! erases what others wrote.)
+//! One thread polls the terminal, the connection and the signals, as the server does. So what comes is printed in its
+//! order, nothing blocks the end, and the terminal is always restored. (The reading loop of rustyline, whose line
+//! buffer edits the input, cannot be waited for together with a connection. With its external printer a second thread
+//! has to write, and lines then overtake each other or get into the input whenever they come between two calls of
+//! `readline`; type-ahead is lost or echoed there.)
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `terminal` | the mode of the terminal, and its size |
-//! | `keys` | bytes from the terminal become keys |
-//! | `editor` | keys change the line being typed |
-//! | `screen` | the line being typed stays below what is printed |
-//! | `incoming` | bytes from the peer become safe lines with names in colour |
-//! | `signals` | Ctrl-C, the terminal's size, and the end |
+//! | `terminal` | the mode of the terminal, its size, and writing that does not block |
+//! | `keys` | turns bytes from the terminal into keys |
+//! | `editor` | changes the input by keys; `undo` and `complete` are parts of it |
+//! | `display`, `screen` | what the person sees; keeps the input below what is printed |
+//! | `incoming` | turns bytes from the server into safe lines in colour |
+//! | `names`, `clock` | who is in the room, and what time it is |
+//! | `link`, `reconnect` | the connection and what it still has to send, and how to get another |
 
 use std::env;
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind, IsTerminal};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustyline::GraphemeClusterMode;
-use signal_hook::consts::SIGINT;
+use rustix::io::Errno;
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGWINCH};
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
 use super::{End, Error, Options, Peer};
 use crate::config::FOREVER;
+use crate::escape::{self, escape};
+use display::Display;
 use editor::{Action, Editor};
-use incoming::{Incoming, Look};
-use keys::Decoder;
-use screen::Screen;
-use signals::Signals;
-use terminal::Terminal;
+use incoming::{Appearance, Incoming, Look};
+use keys::{Decoder, Key};
+use link::Link;
+use reconnect::Reconnect;
+use screen::{Input, Prompt};
 
+mod clock;
+mod complete;
+mod display;
 mod editor;
 mod incoming;
 mod keys;
+mod link;
+mod names;
+mod reconnect;
 mod screen;
-mod signals;
 mod terminal;
+mod undo;
 
-/// What is read at once, in bytes: small enough that keys do not wait for it.
+/// How much is read at once, in bytes: so little that keys do not wait for it.
 const BUFFER: usize = 64 << 10;
 
-/// How long the end of a line may be missing until what there is of it is shown.
+/// How long the end of a line may be missing until its beginning is shown.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a room may take to greet. A server that says nothing by then is an echo server.
+const GREETING: Duration = Duration::from_secs(1);
+
+/// How long a terminal that accepts nothing may delay the end by a signal.
+const GRACE: Duration = Duration::from_millis(200);
+
+type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
 /// Whether a person sits at both ends: types standard input and reads standard output.
 pub(super) fn is_wanted() -> bool {
-    // A dumb terminal can show no line again, so it gets what a pipe gets.
+    // A dumb terminal cannot show the input again, so it gets what a pipe gets.
     io::stdin().is_terminal() && io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Talks to `peer` until one of the two ends it. From here on signals are seen to here: `ends_at_once`, which has the
-/// program end without further ado, is unset.
+/// Runs a session with `peer` until one of the two ends it. The session handles signals itself: it clears
+/// `ends_at_once`, which makes the program end at once on Ctrl-C.
 pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
-    let signals = Signals::register().map_err(Error::Input)?;
+    let (reader, writer) = UnixStream::pair().map_err(Error::Input)?;
+    let handled = [SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT];
+    let signals = Signals::with_pipe(reader, writer, SignalOnly, handled).map_err(Error::Input)?;
     ends_at_once.store(false, Relaxed);
-    peer.reader.set_nonblocking(true).map_err(Error::Input)?;
-    let look = match env::var_os("NO_COLOR") {
-        _ if options.raw => Look::Raw,
-        Some(value) if !value.is_empty() => Look::Plain,
-        _ => Look::Coloured,
-    };
+    let appearance = Appearance { look: look(options), has_bell: options.bell, has_time: options.time };
     let mut session = Session {
-        terminal: Terminal::open().map_err(Error::Input)?,
+        display: Display::open().map_err(Error::Input)?,
         signals,
-        stream: peer.reader,
+        link: Link::new(peer.reader).map_err(Error::Input)?,
         decoder: Decoder::default(),
         editor: Editor::new(),
-        screen: Screen::new(GraphemeClusterMode::from_env()),
-        incoming: Incoming::new(look),
+        incoming: Incoming::new(peer.name.clone(), appearance),
         part_is_due: None,
+        greeting_is_due: Some(Instant::now() + GREETING),
         name: options.name.clone(),
-        outgoing: Vec::new(),
-        broken: None,
-        input: Input::Open,
-        has_said_goodbye: false,
-        frame: Vec::new(),
+        options: options.clone(),
+        away: None,
+        ending: None,
+        has_quit: false,
     };
     let close = session.run(peer.timeout.min(FOREVER));
-    session.leave_screen();
     drop(session);
 
     match close.map_err(Error::Output)? {
@@ -98,263 +113,372 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
     }
 }
 
+fn look(options: &Options) -> Look {
+    match env::var_os("NO_COLOR") {
+        _ if options.raw => Look::Raw,
+        Some(value) if !value.is_empty() => Look::Plain,
+        _ => Look::Coloured,
+    }
+}
+
 struct Session {
-    terminal: Terminal,
+    display: Display,
     signals: Signals,
-    /// Does not block.
-    stream: TcpStream,
+    link: Link,
     decoder: Decoder,
     editor: Editor,
-    screen: Screen,
     incoming: Incoming,
     /// When the beginning of a line is to be shown without its end.
     part_is_due: Option<Instant>,
-    /// The name to ask for as soon as the peer turns out to be a room.
+    /// When a server that has said nothing counts as an echo server.
+    greeting_is_due: Option<Instant>,
+    /// The name to ask for as soon as the server turns out to be a room.
     name: Option<String>,
-    /// What the peer has not taken yet.
-    outgoing: Vec<u8>,
-    /// Why nothing more can be sent, where that is so.
-    broken: Option<io::Error>,
-    input: Input,
-    /// The last line was `/quit`: a room that closes after it does as told.
-    has_said_goodbye: bool,
-    /// What is written to the terminal at the end of the turn.
-    frame: Vec<u8>,
-}
-
-/// How far the person's side is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
-    Open,
-    /// Ctrl-D was pressed: what is left is sent, then the half-close.
-    Ending(Ending),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Ending {
-    has_half_closed: bool,
-    /// When the peer last took or sent anything.
-    last_progress: Instant,
+    options: Options,
+    /// While there is no connection: how the session gets another.
+    away: Option<Reconnect>,
+    /// Ctrl-D was pressed: since when the server has neither accepted nor sent anything.
+    ending: Option<Instant>,
+    /// `/quit` was sent: a room that closes after it does as told.
+    has_quit: bool,
 }
 
 /// How a session ends.
 enum Close {
     Done,
     Signal(i32),
-    /// The peer has ended it, or the connection broke for a reason.
+    /// The server ended it, or the connection broke for a reason.
     Gone(Option<io::Error>),
 }
 
+/// What there is to read.
+struct Ready {
+    keys: bool,
+    server: bool,
+}
+
 impl Session {
-    /// One turn after the other until the session ends. After Ctrl-D the peer may do nothing for as long as `timeout`;
+    /// Runs until the session ends and all is shown. After Ctrl-D the server may do nothing for as long as `timeout`;
     /// before, people may be silent for hours. An error is one of the terminal.
     fn run(&mut self, timeout: Duration) -> io::Result<Close> {
+        match self.talk(timeout).and_then(|close| self.finish(close)) {
+            // The terminal is gone, and with it the person: as if the shell had sent the signal.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(Close::Signal(SIGHUP)),
+            close => close,
+        }
+    }
+
+    fn talk(&mut self, timeout: Duration) -> io::Result<Close> {
         loop {
-            self.show_frame()?;
-            let [terminal, stream] = self.wait(timeout)?;
-            if let Some(signal) = self.note_signals()? {
+            if let Some(signal) = self.take_signals()? {
                 return Ok(Close::Signal(signal));
             }
-            if terminal && let Some(close) = self.read_keys()? {
-                return Ok(close);
-            }
-            self.send();
-            if stream && let Some(close) = self.receive() {
-                return Ok(close);
-            }
-            let now = Instant::now();
-            if self.part_is_due.take_if(|due| *due <= now).is_some() {
-                self.wipe();
-                self.incoming.push_part(&mut self.frame);
-            }
-            if let Input::Ending(ending) = self.input
-                && now - ending.last_progress >= timeout
+            self.show()?;
+            let ready = self.wait(timeout)?;
+            if ready.keys
+                && let Some(close) = self.read_keys()?
             {
-                let reason = format!("nothing came for {}", humantime::format_duration(timeout));
-                return Ok(Close::Gone(Some(io::Error::new(ErrorKind::TimedOut, reason))));
+                return Ok(close);
+            }
+            if self.away.is_none() && self.may_send() && self.link.flush() {
+                self.note_progress();
+            }
+            if self.away.is_some() {
+                self.come_back(ready.server);
+            } else if ready.server
+                && let Some(close) = self.receive()
+            {
+                match close {
+                    Close::Gone(reason) if self.options.reconnect && self.ending.is_none() => self.go_away(reason),
+                    close => return Ok(close),
+                }
+            }
+            if let Some(close) = self.expire(timeout) {
+                return Ok(close);
             }
         }
     }
 
-    /// Waits until there is something to do. Returns whether to read from the terminal and from the connection.
-    fn wait(&mut self, timeout: Duration) -> io::Result<[bool; 2]> {
-        let give_up = match self.input {
-            Input::Ending(ending) => Some(ending.last_progress + timeout),
-            Input::Open => None,
-        };
-        let deadline = [self.part_is_due, give_up].into_iter().flatten().min();
+    /// Waits until there is something to do.
+    fn wait(&mut self, timeout: Duration) -> io::Result<Ready> {
+        let give_up = self.ending.map(|since| since + timeout);
+        let reconnect = self.away.as_ref().and_then(Reconnect::deadline);
+        let deadline = [self.part_is_due, self.greeting_is_due, reconnect, give_up].into_iter().flatten().min();
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        let wants = match self.outgoing.is_empty() || self.broken.is_some() {
-            true => PollFlags::IN,
-            false => PollFlags::IN | PollFlags::OUT,
-        };
-        let mut waits = [
-            PollFd::new(&self.terminal, PollFlags::IN),
-            PollFd::new(&self.stream, wants),
-            PollFd::new(&self.signals, PollFlags::IN),
+
+        let mut waits = vec![
+            PollFd::new(self.signals.get_read(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.display.input(), PollFlags::IN),
         ];
+        if self.display.is_stalled() {
+            waits.push(PollFd::from_borrowed_fd(self.display.output(), PollFlags::OUT));
+        }
+        let of_server = self.awaited_of_server();
+        if let Some((server, flags)) = of_server {
+            waits.push(PollFd::from_borrowed_fd(server, flags));
+        }
         match poll(&mut waits, patience.as_ref()) {
-            Ok(_) => {
-                // An error or a hang-up is for the read to find.
-                let is_ready = |wait: &PollFd<'_>| wait.revents().intersects(!PollFlags::OUT);
-                Ok([is_ready(&waits[0]), is_ready(&waits[1])])
-            }
-            Err(rustix::io::Errno::INTR) => Ok([false; 2]),
+            // An error or a hang-up is for the read to find.
+            Ok(_) => Ok(Ready {
+                keys: !waits[1].revents().is_empty(),
+                server: of_server.is_some_and(|(_, flags)| flags.contains(PollFlags::IN))
+                    && waits.last().is_some_and(|server| server.revents().intersects(!PollFlags::OUT)),
+            }),
+            Err(Errno::INTR) => Ok(Ready { keys: false, server: false }),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// What to wait for on the server's side. `None` if for nothing: an error or a hang-up would be reported all the
+    /// same.
+    fn awaited_of_server(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        if let Some(away) = &self.away {
+            return Some((away.done()?, PollFlags::IN));
+        }
+        let mut flags = if self.may_send() { self.link.interest() } else { PollFlags::empty() };
+        // While the terminal is stalled the server has to wait.
+        flags.set(PollFlags::IN, !self.display.is_stalled());
+        (!flags.is_empty()).then(|| (self.link.as_fd(), flags))
+    }
+
     /// Does what signals ask for; returns the one that ends the session.
-    fn note_signals(&mut self) -> io::Result<Option<i32>> {
-        self.signals.drain();
-        if self.signals.take_continued() {
-            self.terminal.enter()?;
-            self.wipe();
+    fn take_signals(&mut self) -> io::Result<Option<i32>> {
+        let mut ending = None;
+        for signal in self.signals.pending() {
+            match signal {
+                SIGWINCH => _ = self.display.above(),
+                SIGCONT => self.display.resume()?,
+                signal => ending = Some(signal),
+            }
         }
-        if self.signals.take_resized() {
-            self.wipe();
-        }
-        Ok(self.signals.ending())
+        Ok(ending)
     }
 
     fn read_keys(&mut self) -> io::Result<Option<Close>> {
-        let mut buffer = [0; 4096];
-        let length = match self.terminal.read(&mut buffer) {
-            Ok(length) => length,
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if length == 0 {
-            // Nobody is there any more.
-            return Ok(Some(Close::Signal(signal_hook::consts::SIGHUP)));
-        }
-        let mut pressed = Vec::new();
-        self.decoder.push(&buffer[..length], |key| pressed.push(key));
-        for key in pressed {
-            if self.input != Input::Open {
-                // Whoever has said the last word may still lose patience.
-                if key == keys::Key::Interrupt {
+        for key in self.pressed()? {
+            if self.ending.is_some() {
+                // Whoever has pressed Ctrl-D may still lose patience.
+                if key == Key::Interrupt {
                     return Ok(Some(Close::Signal(SIGINT)));
                 }
                 continue;
             }
-            self.wipe();
-            match self.editor.press(key) {
-                Action::Edit => {}
-                Action::Submit(line) => self.submit(&line),
-                Action::End => {
-                    self.input = Input::Ending(Ending { has_half_closed: false, last_progress: Instant::now() });
-                }
-                Action::Interrupt => return Ok(Some(Close::Signal(SIGINT))),
-                Action::Clear => self.frame.extend_from_slice(b"\x1b[H\x1b[2J"),
-                Action::Suspend => {
-                    self.show(false)?;
-                    self.terminal.suspend()?;
-                }
+            if let Some(close) = self.press(key)? {
+                return Ok(Some(close));
             }
         }
         Ok(None)
     }
 
-    fn submit(&mut self, line: &str) {
-        self.screen.commit(&mut self.frame, self.terminal.size(), line);
-        self.outgoing.extend_from_slice(line.as_bytes());
-        self.outgoing.push(b'\n');
-        self.has_said_goodbye = line.split_ascii_whitespace().next() == Some("/quit");
+    /// Reads what was typed.
+    fn pressed(&mut self) -> io::Result<Vec<Key>> {
+        let mut buffer = [0; 4096];
+        let length = match self.display.read(&mut buffer) {
+            Ok(0) => return Err(Errno::IO.into()),
+            Ok(length) => length,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => 0,
+            Err(error) => return Err(error),
+        };
+        let mut pressed = Vec::new();
+        self.decoder.push(&buffer[..length], Instant::now(), |key| pressed.push(key));
+        Ok(pressed)
     }
 
-    /// Sends what the peer takes, and after the last byte the half-close.
-    fn send(&mut self) {
-        while self.broken.is_none() && !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing) {
-                Ok(length) => {
-                    self.outgoing.drain(..length);
-                    self.note_progress();
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // What the peer sent before it went can still be read, and so can how it went.
-                Err(error) => self.broken = Some(error),
+    fn press(&mut self, key: Key) -> io::Result<Option<Close>> {
+        // Painted again with what the key changes.
+        self.display.above();
+        if self.editor.submits(&key)
+            && let Some(obstacle) = self.obstacle()
+        {
+            self.incoming.tell(self.display.above(), &format!("* not sent: {obstacle}"));
+            return Ok(None);
+        }
+        match self.editor.press(key, self.incoming.names()) {
+            Action::Edit => {}
+            Action::Submit(text) => self.submit(&text),
+            Action::Tell(notice) => self.incoming.tell(self.display.above(), &notice),
+            Action::End if self.away.is_some() => return Ok(Some(Close::Gone(None))),
+            Action::End => {
+                self.link.close();
+                self.ending = Some(Instant::now());
+            }
+            Action::Interrupt => return Ok(Some(Close::Signal(SIGINT))),
+            Action::Clear => self.display.clear(),
+            Action::Suspend => {
+                self.drain(Some(Instant::now() + GRACE))?;
+                self.display.suspend()?;
             }
         }
-        if let Input::Ending(ending) = &mut self.input
-            && !ending.has_half_closed
-        {
-            // Where this fails the connection is gone, and reading tells how.
-            _ = self.stream.shutdown(Shutdown::Write);
-            ending.has_half_closed = true;
+        Ok(None)
+    }
+
+    /// Why nothing can be sent now.
+    fn obstacle(&self) -> Option<&'static str> {
+        match self.away {
+            Some(_) => Some("there is no connection"),
+            None => self.link.is_full().then_some("the server does not read what was sent before"),
         }
+    }
+
+    fn submit(&mut self, text: &str) {
+        self.incoming.introduce(self.display.above());
+        self.incoming.push_stamp(self.display.above());
+        self.display.commit(&self.incoming.prompt(), text);
+        self.link.push_line(text);
+        self.has_quit |= text.lines().any(is_quit);
     }
 
     /// Takes in what has come.
     fn receive(&mut self) -> Option<Close> {
         let mut buffer = vec![0; BUFFER];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => {
-                self.wipe();
-                self.incoming.finish(&mut self.frame);
-                let is_expected = match self.input {
-                    Input::Ending(_) => self.outgoing.is_empty(),
-                    Input::Open => self.has_said_goodbye && self.incoming.is_room(),
-                };
-                Some(if is_expected { Close::Done } else { Close::Gone(self.broken.take()) })
-            }
-            Ok(length) => {
+        let received = self.link.receive(&mut buffer);
+        match received {
+            Ok(None) => None,
+            Ok(Some(length @ 1..)) => {
                 self.note_progress();
-                self.wipe();
-                self.incoming.push(&mut self.frame, &buffer[..length]);
-                if self.incoming.is_room()
-                    && let Some(name) = self.name.take()
-                {
-                    self.outgoing.extend_from_slice(format!("/name {name}\n").as_bytes());
-                }
+                self.incoming.push(self.display.above(), &buffer[..length]);
                 self.part_is_due = self.incoming.has_part().then(|| Instant::now() + PAUSE);
+                self.note_kind();
                 None
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => None,
+            Ok(Some(0)) => {
+                self.incoming.finish(self.display.above());
+                let is_expected = match self.ending {
+                    Some(_) => self.link.is_flushed(),
+                    None => self.has_quit && self.incoming.is_room() == Some(true),
+                };
+                Some(if is_expected { Close::Done } else { Close::Gone(self.link.take_failure()) })
+            }
             Err(error) => {
-                self.wipe();
-                self.incoming.finish(&mut self.frame);
-                Some(Close::Gone(Some(self.broken.take().unwrap_or(error))))
+                self.incoming.finish(self.display.above());
+                Some(Close::Gone(Some(error)))
             }
         }
+    }
+
+    /// The connection is gone, but the session goes on.
+    fn go_away(&mut self, reason: Option<io::Error>) {
+        let reason =
+            reason.map_or_else(|| "the server closed it".to_owned(), |error| crate::error::reason(&error).to_string());
+        self.incoming.tell(self.display.above(), &format!("* the connection is gone ({reason}), connecting again"));
+        for line in self.link.doubtful() {
+            let mut shown = String::new();
+            escape(&mut shown, line.as_bytes(), escape::Style::Log);
+            self.incoming.tell(self.display.above(), &format!("* may not have arrived: {shown}"));
+        }
+        self.name = self.incoming.names().chosen().map(str::to_owned).or_else(|| self.options.name.clone());
+        (self.part_is_due, self.greeting_is_due) = (None, None);
+        self.away = Some(Reconnect::new(self.options.clone()));
+    }
+
+    /// Goes on with a new connection as soon as there is one.
+    fn come_back(&mut self, is_done: bool) {
+        let Some(away) = &mut self.away else { return };
+        away.begin();
+        if is_done && let Some(link) = away.take().and_then(|stream| Link::new(stream).ok()) {
+            (self.link, self.away) = (link, None);
+            self.incoming.restart();
+            self.greeting_is_due = Some(Instant::now() + GREETING);
+        }
+    }
+
+    /// Whether lines may be sent: not before the name, nor before it is known whether one is to be asked for.
+    fn may_send(&self) -> bool {
+        self.name.is_none() || self.incoming.is_room().is_some()
+    }
+
+    /// Asks for the name once the server is known to be a room.
+    fn note_kind(&mut self) {
+        if self.incoming.is_room().is_some() {
+            self.greeting_is_due = None;
+        }
+        if self.incoming.is_room() == Some(true)
+            && let Some(name) = self.name.take()
+        {
+            self.link.push_first(&format!("/name {name}"));
+        }
+    }
+
+    /// Does what is due.
+    fn expire(&mut self, timeout: Duration) -> Option<Close> {
+        let now = Instant::now();
+        if self.display.is_stalled() {
+            // The server waits for the terminal.
+            self.note_progress();
+        }
+        if self.part_is_due.take_if(|due| *due <= now).is_some() {
+            self.incoming.push_part(self.display.above());
+            self.note_kind();
+        }
+        if self.greeting_is_due.take_if(|due| *due <= now).is_some() {
+            self.incoming.settle(self.display.above(), false);
+        }
+        let is_over = self.ending.is_some_and(|since| now.saturating_duration_since(since) >= timeout);
+        is_over.then(|| {
+            let reason = format!("nothing came for {}", humantime::format_duration(timeout));
+            Close::Gone(Some(io::Error::new(ErrorKind::TimedOut, reason)))
+        })
     }
 
     fn note_progress(&mut self) {
-        if let Input::Ending(ending) = &mut self.input {
-            ending.last_progress = Instant::now();
+        if let Some(since) = &mut self.ending {
+            *since = Instant::now();
         }
     }
 
-    /// Takes the line being typed off the screen, so that the frame can go on where it was.
-    fn wipe(&mut self) {
-        self.screen.wipe(&mut self.frame, self.terminal.size());
+    /// Shows what the turn has brought, and below it the input as long as there is one.
+    fn show(&mut self) -> io::Result<()> {
+        let (mut prompt, mut text, mut cursor) = (self.incoming.prompt(), self.editor.text(), self.editor.cursor());
+        if let Some(question) = self.editor.question() {
+            (prompt, text, cursor) = (Prompt::plain(question), "", 0);
+        } else if let Some(search) = self.editor.search_prompt() {
+            prompt = Prompt::plain(search);
+        }
+        let input = Input { prompt: &prompt, text, cursor };
+        self.display.show(self.ending.is_none().then_some(input))
     }
 
-    fn show_frame(&mut self) -> io::Result<()> {
-        self.show(self.input == Input::Open)
+    /// Shows all that came, for the last time: input that was not sent stays there. A signal or Ctrl-C ends also this.
+    fn finish(&mut self, close: Close) -> io::Result<Close> {
+        match self.editor.text() {
+            "" => _ = self.display.above(),
+            text => self.display.commit(&self.incoming.prompt(), text),
+        }
+        let deadline = matches!(close, Close::Signal(_)).then(|| Instant::now() + GRACE);
+        Ok(self.drain(deadline)?.map_or(close, Close::Signal))
     }
 
-    /// Writes what the turn has composed, and below it the line being typed, if it is to be seen.
-    fn show(&mut self, with_line: bool) -> io::Result<()> {
-        if with_line {
-            self.screen.paint(&mut self.frame, self.terminal.size(), self.editor.line(), self.editor.cursor());
+    /// Writes the frame until the terminal has accepted it or the deadline has passed. Returns the signal that ended
+    /// this before, if one did.
+    fn drain(&mut self, deadline: Option<Instant>) -> io::Result<Option<i32>> {
+        loop {
+            if self.display.flush()? || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(None);
+            }
+            let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            let mut waits = [
+                PollFd::new(self.signals.get_read(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.display.input(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.display.output(), PollFlags::OUT),
+            ];
+            match poll(&mut waits, patience.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let has_keys = !waits[1].revents().is_empty();
+            if let Some(signal) = self.take_signals()? {
+                return Ok(Some(signal));
+            }
+            if has_keys && self.pressed()?.contains(&Key::Interrupt) {
+                return Ok(Some(SIGINT));
+            }
         }
-        if !self.frame.is_empty() {
-            self.terminal.write(&self.frame)?;
-            self.frame.clear();
-        }
-        Ok(())
     }
+}
 
-    /// Shows all that came, for the last time: a line being typed stays there, an empty one goes.
-    fn leave_screen(&mut self) {
-        match self.editor.line() {
-            "" => self.wipe(),
-            line => self.screen.commit(&mut self.frame, self.terminal.size(), line),
-        }
-        // A terminal that is gone shows nothing.
-        _ = self.show(false);
-    }
+/// Whether a room takes a line as the command to leave.
+fn is_quit(line: &str) -> bool {
+    line.strip_prefix("/quit").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }

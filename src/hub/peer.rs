@@ -1,13 +1,16 @@
 //! What the hub knows of one peer.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use super::activity::{Activity, Timeouts};
-use super::queues::Place;
-use crate::connection::{Connection, Phase};
+use super::memory::Memory;
+use crate::config::RESERVE;
+use crate::connection::{Close, Connection, Phase};
 use crate::event::Event;
 use crate::message::{Message, PAUSE};
+use crate::outbox::SLACK;
 use crate::room::member::Member;
 use crate::transport::Stream;
 
@@ -26,14 +29,13 @@ pub(crate) struct Peer<S> {
     pub(crate) state: State,
     pub(super) serial: u64,
     pub(crate) activity: Option<Box<Activity>>,
-    /// When its timer is due: the earliest entry of the heap that is its own. Other entries do not match and are
-    /// ignored.
-    pub(super) timer: Option<Instant>,
+    /// When its timer is due, if it has one. Entries of the heap that are not this one are ignored.
+    pub(super) timer: Option<Due>,
     /// Bytes of memory that the books say are held for it.
     pub(super) counted: usize,
     pub(super) place: Place,
-    /// Whether it moved a lot in its last turn.
-    pub(super) is_bulky: bool,
+    /// Whether the others go first, because it moved a lot in its last turn.
+    pub(crate) is_bulky: bool,
 }
 
 /// What is known of a peer beyond its connection.
@@ -45,12 +47,32 @@ pub(crate) enum State {
     Member(Box<Member>),
     /// Its service has nothing to do with it any more.
     Ended {
-        /// Until when its end of the connection is waited for, once the server has ended its own.
-        linger_until: Option<Instant>,
         /// Whether it was only accepted to be told that the server is full.
         is_refused: bool,
     },
 }
+
+/// Where a peer is in the queues: in exactly one of them, or in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In no queue: it waits for an event or a deadline.
+    #[default]
+    Idle,
+    /// In no queue: it has its turn right now.
+    Served,
+    /// Its turn comes soon: it moved little in its last turn.
+    Swift,
+    /// Its turn comes after those of all swift peers: it moved a lot in its last turn.
+    Bulky,
+    /// It could be read from if others gave memory back.
+    Starved,
+    /// Its connection ends with the next reap; it gets no more turns before.
+    Settled,
+}
+
+/// A time at which a timer is due, in nanoseconds since the table was made: half as large as an [`Instant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due(pub(super) NonZeroU64);
 
 impl Id {
     /// Where the peer is in the table, if it is still there.
@@ -75,7 +97,15 @@ impl<S: Stream> Peer<S> {
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        matches!(self.state, State::Ended { is_refused: true, .. })
+        matches!(self.state, State::Ended { is_refused: true })
+    }
+
+    /// How much more may be queued for it, if at most `limit` may be held for it alone. Every peer may hold its
+    /// [`RESERVE`], whatever the others hold.
+    pub(crate) fn room(&self, memory: &Memory, limit: usize) -> usize {
+        let own = self.held();
+        let free = memory.free(self.counted, own);
+        free.min(limit.saturating_sub(own)).max(RESERVE.saturating_sub(own)).saturating_sub(SLACK)
     }
 
     /// When it has to be served, though no event comes.
@@ -85,7 +115,7 @@ impl<S: Stream> Peer<S> {
             State::Echo(message) if !self.connection.can_receive() => message.last_arrival().map(|at| at + PAUSE),
             State::Echo(_) => None,
             State::Member(member) => member.deadline(),
-            State::Ended { linger_until, .. } => *linger_until,
+            State::Ended { .. } => None,
         };
         let inactive = self.activity.as_ref().and_then(|activity| activity.deadline(timeouts));
         // A connection that is over only waits to be dropped, and while it lingers it has a deadline of its own.
@@ -93,8 +123,23 @@ impl<S: Stream> Peer<S> {
         service.into_iter().chain(inactive.map(|(at, _)| at)).min()
     }
 
-    pub(super) fn closed(&self, close: crate::connection::Close) -> Event<'static> {
+    pub(super) fn closed(&self, close: Close) -> Event<'static> {
         let (received, sent) = (self.connection.received(), self.connection.sent());
         Event::Closed { peer: self.address, close, received, sent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_peer_is_small() {
+        let size = size_of::<Peer<TcpStream>>();
+        // In debug builds mio keeps more for each socket.
+        let most = if cfg!(debug_assertions) { 144 } else { 136 };
+        assert!(size <= most, "{size} bytes");
     }
 }

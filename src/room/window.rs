@@ -27,7 +27,7 @@ pub(super) struct Window {
     said: VecDeque<Mark>,
     /// Bytes of its own lines that are ahead of the slowest member.
     ahead: usize,
-    /// Bytes that it may say though it is too far ahead, as of `counted_at`.
+    /// Bytes that it may say at the pace of a person, as of `counted_at`.
     allowance: usize,
     counted_at: Instant,
 }
@@ -74,11 +74,11 @@ impl Window {
         }
     }
 
-    /// The member used up `bytes` of its input.
-    pub(super) fn spend(&mut self, bytes: usize, max_ahead: usize) {
-        if self.ahead >= max_ahead {
-            self.allowance = self.allowance.saturating_sub(bytes);
-        }
+    /// The member used up `bytes` of its input. Returns whether it talks faster than a person.
+    pub(super) fn spend(&mut self, bytes: usize, now: Instant) -> bool {
+        self.allowance(now);
+        self.allowance = self.allowance.saturating_sub(bytes);
+        self.allowance < PORTION
     }
 
     /// When enough is saved up for the member to say something though it is too far ahead.
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!(window.room(0, MAX_AHEAD, now), (MAX_AHEAD - line * 100).max(SHORTEST));
             window.note(line as u64 * 100..(line as u64 + 1) * 100, MAX_AHEAD);
         }
-        window.spend(BURST, MAX_AHEAD);
+        window.spend(BURST, now);
         assert_eq!(window.room(0, MAX_AHEAD, now), 0);
         assert!(window.room(5_000, MAX_AHEAD, now) >= 5_000 - 2 * SHORTEST);
         assert_eq!(window.room(10_000, MAX_AHEAD, now), MAX_AHEAD);
@@ -125,7 +125,7 @@ mod tests {
         let mut window = Window::new(now);
         assert_eq!(window.room(0, 0, now), SHORTEST);
         window.note(0..10, 0);
-        window.spend(BURST, 0);
+        window.spend(BURST, now);
         assert_eq!(window.room(0, 0, now), 0);
         assert_eq!(window.room(10, 0, now), SHORTEST);
     }
@@ -149,7 +149,7 @@ mod tests {
             let now = begin + Duration::from_millis(100) * tenth;
             // Twenty bytes every tenth of a second.
             assert!(window.room(0, MAX_AHEAD, now) >= 20, "after {tenth} tenths of a second");
-            window.spend(20, MAX_AHEAD);
+            assert!(!window.spend(20, now));
             said += 20;
         }
         assert_eq!(said, 12_000);
@@ -162,7 +162,7 @@ mod tests {
         window.note(0..1 << 20, MAX_AHEAD);
         let now = begin + Duration::from_secs(1 << 30);
         assert_eq!(window.room(0, MAX_AHEAD, now), BURST);
-        window.spend(BURST, MAX_AHEAD);
+        window.spend(BURST, now);
         assert_eq!(window.room(0, MAX_AHEAD, now), 0);
         assert!(window.resume_at(now) > now, "it would be looked at again and again");
     }
@@ -176,7 +176,7 @@ mod tests {
         while now < begin + Duration::from_secs(60) {
             let room = window.room(0, MAX_AHEAD, now);
             said += room;
-            window.spend(room, MAX_AHEAD);
+            window.spend(room, now);
             let next = window.resume_at(now);
             assert!(next > now, "it would be looked at again and again");
             now = next;

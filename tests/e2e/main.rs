@@ -27,6 +27,8 @@ mod log_boundaries;
 mod session;
 mod session_end;
 mod session_person;
+mod session_screen;
+mod session_tmux;
 mod stopping;
 mod syscalls;
 mod timeouts;

@@ -1,13 +1,16 @@
 //! How a session ends: with which status, with which words, and with the terminal as it was.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 
-use crate::harness::{Server, accept_in_time, client, feed, listener, reset};
-use crate::session_person::Person;
+use crate::harness::{Process, Pty, Server, accept_in_time, client, feed, listener, reset, wait_for_input};
+use crate::session_person::{Person, spawn_on};
 
 #[test]
 fn ctrl_d_ends_it_after_the_last_answers() {
@@ -25,14 +28,21 @@ fn ctrl_d_ends_it_after_the_last_answers() {
 }
 
 #[test]
-fn ctrl_c_ends_it_at_once_also_in_the_middle_of_a_line() {
+fn ctrl_c_clears_the_input_and_ends_only_without_one() {
     let server = Server::start(&[]);
     let mut ann = Person::connect(server.port, &[]);
     ann.type_in("half a line");
     ann.wait_for("> half a line");
     ann.type_in("\x03");
+    ann.wait_for_input(">", 2);
+    ann.type_in("\x03");
     assert_eq!(ann.expect_end(), (Some(130), String::new()));
+    server.stop();
+}
 
+#[test]
+fn a_signal_ends_it_at_once_also_in_the_middle_of_a_line() {
+    let server = Server::start(&[]);
     let mut ann = Person::connect(server.port, &[]);
     ann.type_in("half a line");
     ann.wait_for("> half a line");
@@ -65,9 +75,48 @@ fn it_says_so_when_the_server_goes() {
     ann.type_in("half a line");
     ann.wait_for("> half a line");
     server.stop();
-    ann.wait_for("* server is stopping\n> half a line");
+    ann.wait_for("* server is stopping\n<ann> half a line");
     let sentence = format!("echo-client: 127.0.0.1 port {port} has ended the session\n");
     assert_eq!(ann.expect_end(), (Some(1), sentence));
+}
+
+/// Reads one line, byte by byte so that nothing after it is lost.
+fn read_line(peer: &mut TcpStream) -> String {
+    let bytes = std::iter::from_fn(|| {
+        let mut byte = [0];
+        peer.read_exact(&mut byte).expect("a byte");
+        (byte != *b"\n").then_some(byte[0])
+    });
+    String::from_utf8(bytes.collect()).expect("text")
+}
+
+#[test]
+fn it_goes_on_over_a_restart_of_the_server_if_wanted() {
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &["--name", "ann", "--reconnect"]);
+    let mut peer = accept_in_time(&listener);
+    peer.write_all(b"* welcome, user1; nobody else is here\n").expect("sent");
+    assert_eq!(read_line(&mut peer), "/name ann");
+    peer.write_all(b"* user1 is now ann\n").expect("sent");
+    ann.type_in("/name anna\r");
+    assert_eq!(read_line(&mut peer), "/name anna");
+    peer.write_all(b"* ann is now anna\n").expect("sent");
+    ann.type_in("last words\rhalf a line");
+    assert_eq!(read_line(&mut peer), "last words");
+    ann.wait_for("<anna> half a line");
+    drop(peer);
+    ann.wait_for("* the connection is gone (the server closed it), connecting again\n");
+    ann.wait_for("* may not have arrived: last words\n");
+
+    let mut peer = accept_in_time(&listener);
+    peer.write_all(b"* welcome, user7; nobody else is here\n").expect("sent");
+    assert_eq!(read_line(&mut peer), "/name anna");
+    peer.write_all(b"* user7 is now anna\n").expect("sent");
+    ann.wait_for("* user7 is now anna\n<anna> half a line");
+    ann.type_in(" is sent\r/quit\r");
+    assert_eq!([read_line(&mut peer), read_line(&mut peer)], ["half a line is sent", "/quit"]);
+    drop(peer);
+    assert_eq!(ann.expect_end(), (Some(0), String::new()));
 }
 
 #[test]
@@ -107,6 +156,118 @@ fn leaving_the_room_is_a_good_end() {
     bob.wait_for("* here: bob");
     assert_eq!(bob.expect_end(), (Some(0), String::new()));
     server.stop();
+}
+
+#[test]
+fn the_end_may_be_the_last_of_several_lines() {
+    let server = Server::start(&["--chat"]);
+    let bob = Person::join(&server, "bob");
+    let mut ann = Person::join(&server, "ann");
+    ann.type_in("\x1b[200~hello\n/quit\x1b[201~\r");
+    assert_eq!(ann.expect_end(), (Some(0), String::new()));
+    bob.wait_for("<ann> hello\n* ann left");
+    server.stop();
+}
+
+#[test]
+fn what_only_looks_like_leaving_is_said() {
+    let server = Server::start(&["--chat"]);
+    let bob = Person::join(&server, "bob");
+    let mut ann = Person::join(&server, "ann");
+    ann.type_in(" /quit\r");
+    bob.wait_for("<ann>  /quit");
+    server.stop();
+    assert_eq!(ann.expect_end().0, Some(1));
+}
+
+/// A session whose terminal shows nothing, in the middle of a flood.
+fn stalled() -> (Pty, Process, TcpStream) {
+    let (listener, port) = listener();
+    let terminal = Pty::open();
+    let process = spawn_on(&terminal, &client(port, &[""; 0]));
+    let peer = accept_in_time(&listener);
+    let mut flood = peer.try_clone().expect("a duplicate");
+    let line = "a line\n".repeat(1000);
+    thread::spawn(move || while flood.write_all(line.as_bytes()).is_ok() {});
+    terminal.wait_until_held();
+    (terminal, process, peer)
+}
+
+#[test]
+fn signals_end_it_although_the_terminal_is_stalled() {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let (terminal, process, _peer) = stalled();
+        let begin = Instant::now();
+        process.signal(signal);
+        let (status, stderr) = process.wait();
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        let expected = if signal == Signal::INT { (Some(130), None) } else { (None, Some(signal.as_raw())) };
+        assert_eq!((status.code(), status.signal()), expected, "{stderr}");
+        drop(terminal);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_it_although_the_terminal_is_stalled() {
+    let (mut terminal, process, _peer) = stalled();
+    terminal.type_in(b"half\x03\x03");
+    assert_eq!(process.wait().0.code(), Some(130));
+}
+
+#[test]
+fn closing_the_terminal_ends_it_as_a_hangup_does() {
+    let (terminal, process, _peer) = stalled();
+    drop(terminal);
+    let (status, stderr) = process.wait();
+    assert_eq!((status.signal(), &*stderr), (Some(Signal::HUP.as_raw()), ""));
+
+    let (listener, port) = listener();
+    let terminal = Pty::open();
+    let process = spawn_on(&terminal, &client(port, &[""; 0]));
+    let _peer = accept_in_time(&listener);
+    // What a session shows first: from now on it handles signals.
+    wait_for_input(&terminal.screen());
+    drop(terminal);
+    let (status, stderr) = process.wait();
+    assert_eq!((status.signal(), &*stderr), (Some(Signal::HUP.as_raw()), ""));
+}
+
+#[test]
+fn a_flood_to_a_terminal_that_others_made_nonblocking_is_shown_whole() {
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &[]);
+    let mut peer = accept_in_time(&listener);
+    ann.wait_for(">");
+    let programs = &ann.terminal().programs;
+    fcntl_setfl(programs, fcntl_getfl(programs).expect("flags") | OFlags::NONBLOCK).expect("set");
+    for number in 0..20_000 {
+        writeln!(peer, "a line that makes the terminal full {number}").expect("sent");
+    }
+    ann.wait_for("the terminal full 19999");
+    ann.type_in("\x04");
+    peer.read_to_end(&mut Vec::new()).expect("the half-close");
+    drop(peer);
+    assert_eq!(ann.expect_end(), (Some(0), String::new()));
+}
+
+#[test]
+fn a_dead_server_is_noticed_by_keepalive() {
+    let (listener, port) = listener();
+    let _ann = Person::connect(port, &[]);
+    let peer = accept_in_time(&listener);
+    let local = peer.peer_addr().expect("the client's address").port();
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the sockets");
+    let of_client = format!("0100007F:{local:04X} 0100007F:{port:04X} 01 ");
+    let line = table.lines().find(|line| line.contains(&of_client)).expect("the client's socket");
+    // The kind of the timer that runs, and when it ends, in hundredths of a second.
+    let (kind, rest) = line
+        .split(' ')
+        .filter(|field| !field.is_empty())
+        .nth(5)
+        .and_then(|field| field.split_once(':'))
+        .expect("a timer");
+    let due = u64::from_str_radix(rest, 16).expect("a time");
+    assert!(kind == "02" && due <= 6000, "{line}");
 }
 
 #[test]

@@ -45,18 +45,9 @@ impl Person {
     /// Runs a session on a terminal of its own, which controls it.
     pub(crate) fn start(client: Command, rows: u16) -> Self {
         let terminal = Pty::open();
-        let size = |rows, columns| Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&terminal.programs, size(rows, COLUMNS)).expect("a size");
-        let mut command = clean_command("setsid");
-        command.arg("--ctty").arg(client.get_program()).args(client.get_args());
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("TERM_PROGRAM");
-        for (name, value) in client.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.stdin(terminal.stdio()).stdout(terminal.stdio());
+        set_size(&terminal, rows, COLUMNS);
+        let mode_before = modes(&terminal);
+        let process = spawn_on(&terminal, &client);
 
         let [height, width] = [rows, COLUMNS].map(|length| NonZeroU16::new(length).expect("not zero"));
         let emulator = vt100::Parser::new(height, width, 0);
@@ -74,8 +65,7 @@ impl Person {
                 changed.notify_all();
             }
         });
-        let mode_before = modes(&terminal);
-        Self { process: Process::spawn(command), terminal, shown, mode_before }
+        Self { process, terminal, shown, mode_before }
     }
 
     pub(crate) fn type_in(&mut self, keys: &str) {
@@ -84,12 +74,16 @@ impl Person {
 
     /// Gives the terminal another width.
     pub(crate) fn resize(&mut self, columns: u16) {
-        let size = Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let [height, width] = [ROWS, columns].map(|length| NonZeroU16::new(length).expect("not zero"));
         let (shown, _) = &*self.shown;
         let mut shown = shown.lock().expect("a screen");
-        shown.emulator.set_size(height, width);
-        tcsetwinsize(&self.terminal.programs, size).expect("a size");
+        let height = shown.emulator.screen().size().0;
+        shown.emulator.set_size(height, NonZeroU16::new(columns).expect("not zero"));
+        set_size(&self.terminal, height.get(), columns);
+    }
+
+    /// The terminal, for what other programs do to it.
+    pub(crate) fn terminal(&self) -> &Pty {
+        &self.terminal
     }
 
     /// The process, for sending it signals.
@@ -107,11 +101,11 @@ impl Person {
         self.wait_until(&format!("{lines:#?}"), |screen| lines_of(screen) == lines);
     }
 
-    /// Waits until the line being typed is this one, with the cursor at its end, which is in the given column.
+    /// Waits until the last row is this one, with the place where typing goes in the given column.
     pub(crate) fn wait_for_input(&self, line: &str, column: u16) {
         self.wait_until(&format!("{line:?} with the cursor in column {column}"), |screen| {
             let last = lines_of(screen).pop().unwrap_or_default();
-            last == line && screen.cursor_position().1 == column
+            last == line && cursor(screen).is_some_and(|cursor| cursor.1 == column)
         });
     }
 
@@ -122,7 +116,7 @@ impl Person {
             changed.wait_timeout_while(shown.lock().expect("a screen"), DEADLINE, wait).expect("shown");
         if result.timed_out() {
             let lines = lines_of(shown.emulator.screen());
-            let cursor = shown.emulator.screen().cursor_position();
+            let cursor = cursor(shown.emulator.screen());
             drop(shown);
             panic!("waited in vain for {what}\nshown is {lines:#?} with the cursor at {cursor:?}");
         }
@@ -155,12 +149,42 @@ impl Person {
     }
 }
 
+/// Runs a session on a terminal, which controls it.
+pub(crate) fn spawn_on(terminal: &Pty, client: &Command) -> Process {
+    let mut command = clean_command("setsid");
+    command.arg("--ctty").arg(client.get_program()).args(client.get_args());
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("TERM_PROGRAM");
+    for (name, value) in client.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(terminal.stdio()).stdout(terminal.stdio());
+    Process::spawn(command)
+}
+
+fn set_size(terminal: &Pty, rows: u16, columns: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal.programs, size).expect("a size");
+}
+
 fn modes(terminal: &Pty) -> (InputModes, LocalModes) {
     let mode = tcgetattr(&terminal.programs).expect("a terminal");
     (mode.input_modes, mode.local_modes)
 }
 
-/// The lines shown, down to the last that is not empty, without the blanks at their ends.
-fn lines_of(screen: &vt100::Screen) -> Vec<String> {
-    screen.contents().trim_end().lines().map(|line| line.trim_end().to_owned()).collect()
+/// Row and column of the place where typing goes, which is shown as a reversed character.
+pub(crate) fn cursor(screen: &vt100::Screen) -> Option<(u16, u16)> {
+    let (rows, columns) = (screen.size().0.get(), screen.size().1.get());
+    let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+    cells.into_iter().find(|&(row, column)| screen.cell(row, column).is_some_and(vt100::Cell::inverse))
+}
+
+/// The lines shown, down to the last that is not empty, without the blanks at their ends and without the one that
+/// says where the session is.
+pub(crate) fn lines_of(screen: &vt100::Screen) -> Vec<String> {
+    let contents = screen.contents();
+    let lines = contents.trim_end().lines().filter(|line| !line.starts_with("connected to "));
+    lines.map(|line| line.trim_end().to_owned()).collect()
 }

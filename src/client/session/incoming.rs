@@ -1,16 +1,25 @@
-//! What comes from the peer, as a person reads it: line by line, safe, with names in colour.
+//! What comes from the server, as a person reads it: line by line, safe for the terminal, with names in colour.
+
+use std::mem;
+
+use anstyle::{AnsiColor, Style};
+use chrono::Local;
 
 use super::super::room::GREETING;
-use crate::escape::{Style, escape, incomplete_tail};
+use super::clock::Clock;
+use super::names::Names;
+use super::screen::Prompt;
+use crate::escape::{self, escape, incomplete_tail};
 
 /// The most bytes that wait for the end of their line.
 const MAX_HELD: usize = 256 << 10;
 
-/// Red, green, yellow, magenta, cyan and bright blue: the colours that can be read on a dark and on a light ground.
-const COLOURS: [u8; 6] = [31, 32, 33, 35, 36, 94];
+/// The colours that can be read on a dark and on a light background.
+const COLOURS: [AnsiColor; 6] =
+    [AnsiColor::Red, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Magenta, AnsiColor::Cyan, AnsiColor::BrightBlue];
 
-const DIM: &str = "\x1b[2m";
-const RESET: &str = "\x1b[0m";
+const DIM: Style = Style::new().dimmed();
+const MENTION: Style = Style::new().bold();
 
 /// How lines are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,30 +28,59 @@ pub(super) enum Look {
     Raw,
     /// Escaped.
     Plain,
-    /// Escaped, and coloured if the peer is a room.
+    /// Escaped, and coloured if the server is a room.
     Coloured,
 }
 
-/// Turns what is received into what is shown.
+/// How the lines of a session are to be shown.
+#[derive(Debug)]
+pub(super) struct Appearance {
+    pub(super) look: Look,
+    /// Ring the bell when the person is mentioned.
+    pub(super) has_bell: bool,
+    /// Show the time of each line.
+    pub(super) has_time: bool,
+}
+
+/// Turns what is received into what is shown. What it appends ends in a newline, always.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    look: Look,
+    /// As in `localhost port 8888`.
+    peer: String,
+    appearance: Appearance,
+    clock: Clock,
+    names: Names,
     /// A line whose end has not come yet.
     line: Vec<u8>,
     /// The beginning of that line has been shown already.
     is_continued: bool,
-    /// Known from the first line on.
+    /// `None` until the server has said something or was silent for too long.
     is_room: Option<bool>,
+    is_introduced: bool,
 }
 
 impl Incoming {
-    pub(super) fn new(look: Look) -> Self {
-        Self { look, line: Vec::new(), is_continued: false, is_room: None }
+    pub(super) fn new(peer: String, appearance: Appearance) -> Self {
+        let (clock, names) = (Clock::default(), Names::default());
+        Self {
+            peer,
+            appearance,
+            clock,
+            names,
+            line: Vec::new(),
+            is_continued: false,
+            is_room: None,
+            is_introduced: false,
+        }
     }
 
-    /// Whether the peer has greeted as a room does.
-    pub(super) fn is_room(&self) -> bool {
-        self.is_room == Some(true)
+    /// Whether the server has greeted as a room does; `None` as long as it may still do so.
+    pub(super) fn is_room(&self) -> Option<bool> {
+        self.is_room
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Whether the beginning of a line waits for the rest.
@@ -50,7 +88,18 @@ impl Incoming {
         !self.line.is_empty()
     }
 
-    /// Appends to `out` the lines that `bytes` complete. What is in `out` ends in a newline, always.
+    /// What stands before the input, and before the person's own lines.
+    pub(super) fn prompt(&self) -> Prompt {
+        match self.names.own() {
+            Some(own) => {
+                let style = self.style(colour(own));
+                Prompt { text: format!("<{own}> "), styled: 1..1 + own.len(), style }
+            }
+            None => Prompt::plain("> ".to_owned()),
+        }
+    }
+
+    /// Appends the lines that `bytes` complete.
     pub(super) fn push(&mut self, out: &mut Vec<u8>, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.line.extend_from_slice(piece);
@@ -79,12 +128,53 @@ impl Incoming {
         }
     }
 
+    /// Expects the greeting of a new connection. Who is in the room is known until it comes.
+    pub(super) fn restart(&mut self) {
+        self.line.clear();
+        (self.is_continued, self.is_room, self.is_introduced) = (false, None, false);
+    }
+
+    /// Appends a notice of the client itself.
+    pub(super) fn tell(&mut self, out: &mut Vec<u8>, notice: &str) {
+        self.push_stamp(out);
+        let dim = self.style(DIM);
+        out.extend_from_slice(format!("{dim}{notice}{dim:#}\n").as_bytes());
+    }
+
+    /// Decides whether the server is a room, and appends where the session is.
+    pub(super) fn settle(&mut self, out: &mut Vec<u8>, is_room: bool) {
+        self.is_room = Some(is_room);
+        self.introduce(out);
+    }
+
+    /// Appends where the session is and how to leave it, once, as far as that is known by now.
+    pub(super) fn introduce(&mut self, out: &mut Vec<u8>) {
+        if !mem::replace(&mut self.is_introduced, true) {
+            let is_room = self.is_room == Some(true);
+            let (kind, help) = if is_room { (", a room", ", /help lists commands") } else { ("", "") };
+            self.tell(out, &format!("connected to {}{kind}: Enter sends{help}, Ctrl-D ends", self.peer));
+        }
+    }
+
+    /// Appends the time, if it is to be shown.
+    pub(super) fn push_stamp(&mut self, out: &mut Vec<u8>) {
+        if !self.appearance.has_time {
+            return;
+        }
+        let dim = self.style(DIM);
+        let (new_day, time) = self.clock.stamp(Local::now());
+        if let Some(new_day) = new_day {
+            out.extend_from_slice(format!("{dim}{new_day}{dim:#}\n").as_bytes());
+        }
+        out.extend_from_slice(format!("{dim}{time}{dim:#}").as_bytes());
+    }
+
     fn finish_line(&mut self, out: &mut Vec<u8>) {
         self.line.pop();
-        if self.look != Look::Raw && self.line.last() == Some(&b'\r') {
+        if self.appearance.look != Look::Raw && self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
-        // A newline alone may be all that was missing of a line that is there already.
+        // A newline alone may be all that was missing of a line that is shown already.
         if !(self.line.is_empty() && self.is_continued) {
             self.show_line(out);
         }
@@ -92,38 +182,79 @@ impl Incoming {
     }
 
     fn show_line(&mut self, out: &mut Vec<u8>) {
-        let is_room = *self.is_room.get_or_insert_with(|| self.line.starts_with(GREETING));
-        if self.look == Look::Raw {
-            out.append(&mut self.line);
-        } else {
-            let mut text = String::new();
-            escape(&mut text, &self.line, Style::Text);
-            if self.look == Look::Coloured && is_room && !self.is_continued {
-                text = coloured(&text);
-            }
-            out.extend_from_slice(text.as_bytes());
-            self.line.clear();
+        if self.is_room.is_none() {
+            self.settle(out, self.line.starts_with(GREETING));
+        }
+        if self.line.starts_with(GREETING)
+            && !self.is_continued
+            && self.is_room == Some(false)
+            && self.names.own().is_none()
+        {
+            // The room may have been slow to greet.
+            self.is_room = Some(true);
+        }
+        let mut text = String::new();
+        escape(&mut text, &self.line, escape::Style::Text);
+        let is_line_of_room = self.is_room == Some(true) && !self.is_continued;
+        if is_line_of_room {
+            self.names.note(&text);
+        }
+        let rings = is_line_of_room && self.appearance.has_bell && self.is_mentioned(&text);
+        self.push_stamp(out);
+        match self.appearance.look {
+            Look::Raw => out.append(&mut self.line),
+            Look::Coloured if is_line_of_room => out.extend_from_slice(self.coloured(&text).as_bytes()),
+            _ => out.extend_from_slice(text.as_bytes()),
+        }
+        self.line.clear();
+        if rings {
+            out.push(0x07);
         }
         out.push(b'\n');
     }
+
+    /// Whether somebody says the person's name, or says something to the person alone.
+    fn is_mentioned(&self, line: &str) -> bool {
+        parse(line).is_some_and(|(author, recipient, text)| {
+            Some(author) != self.names.own() && (recipient.is_some() || !self.names.mentions(text).is_empty())
+        })
+    }
+
+    /// A line of the room with the names in their colours, the person's own name in bold, and what the room itself
+    /// says dimmed.
+    fn coloured(&self, line: &str) -> String {
+        if let Some(notice) = line.strip_prefix("* ") {
+            return coloured_notice(notice);
+        }
+        let Some((author, recipient, text)) = parse(line) else { return line.to_owned() };
+        let mut shown = format!("<{}", in_colour(author));
+        if let Some(recipient) = recipient {
+            shown += &format!(" -> {}", in_colour(recipient));
+        }
+        shown.push_str("> ");
+        let mut at = 0;
+        for mention in self.names.mentions(text) {
+            shown += &text[at..mention.start];
+            shown += &format!("{MENTION}{}{MENTION:#}", &text[mention.clone()]);
+            at = mention.end;
+        }
+        shown + &text[at..]
+    }
+
+    fn style(&self, style: Style) -> Style {
+        if self.appearance.look == Look::Plain { Style::new() } else { style }
+    }
 }
 
-/// A line of the room with the names in their colours, and what the room itself says dimmed.
-fn coloured(line: &str) -> String {
-    if let Some(notice) = line.strip_prefix("* ") {
-        return coloured_notice(notice);
+/// Author, recipient if there is one, and text of something said. Names have no blanks, but they may have hyphens.
+fn parse(line: &str) -> Option<(&str, Option<&str>, &str)> {
+    let inner = line.strip_prefix('<')?;
+    let (first, rest) = inner.split_once(' ')?;
+    if let Some(author) = first.strip_suffix('>') {
+        return Some((author, None, rest));
     }
-    let Some(inner) = line.strip_prefix('<') else { return line.to_owned() };
-    // Names have no blanks, but they may have hyphens.
-    let words: Vec<&str> = inner.splitn(4, ' ').collect();
-    let names = match words[..] {
-        [from, _, ..] if from.ends_with('>') => from,
-        [from, "->", to, _] if to.ends_with('>') => &inner[..from.len() + " -> ".len() + to.len()],
-        _ => return line.to_owned(),
-    };
-    let (names, text) = inner.split_at(names.len() - 1);
-    let names: Vec<String> = names.split(" -> ").map(|name| in_colour(name, "")).collect();
-    format!("<{}{text}", names.join(" -> "))
+    let (recipient, text) = rest.strip_prefix("-> ")?.split_once(' ')?;
+    Some((first, Some(recipient.strip_suffix('>')?), text))
 }
 
 /// What the room says: `ann joined`, `ann left (too slow)`, `ann is now bob`, or something without a name.
@@ -137,30 +268,44 @@ fn coloured_notice(notice: &str) -> String {
     let words: Vec<String> = words
         .iter()
         .enumerate()
-        .map(|(at, word)| if is_name(at) { in_colour(word, DIM) } else { (*word).to_owned() })
+        .map(|(at, word)| if is_name(at) { format!("{DIM:#}{}{DIM}", in_colour(word)) } else { (*word).to_owned() })
         .collect();
-    format!("{DIM}* {}{RESET}", words.join(" "))
+    format!("{DIM}* {}{DIM:#}", words.join(" "))
 }
 
-/// A name in its colour, and then back to `style`.
-fn in_colour(name: &str, style: &str) -> String {
-    format!("{RESET}\x1b[{}m{name}{RESET}{style}", colour(name))
+fn in_colour(name: &str) -> String {
+    let style = colour(name);
+    format!("{style}{name}{style:#}")
 }
 
 /// The colour of a name: the same in every session, on every machine. (The hash is FNV-1a.)
-fn colour(name: &str) -> u8 {
+fn colour(name: &str) -> Style {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    COLOURS[(hash % COLOURS.len() as u64) as usize]
+    Style::new().fg_color(Some(COLOURS[(hash % COLOURS.len() as u64) as usize].into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn incoming(look: Look) -> Incoming {
+        let appearance = Appearance { look, has_bell: true, has_time: false };
+        let mut incoming = Incoming::new("localhost port 1".to_owned(), appearance);
+        incoming.settle(&mut Vec::new(), false);
+        incoming
+    }
+
+    /// In a room, as `me`.
+    fn room() -> Incoming {
+        let mut incoming = incoming(Look::Coloured);
+        incoming.push(&mut Vec::new(), b"* welcome, me; nobody else is here\n");
+        incoming
+    }
+
     fn shown(look: Look, pieces: &[&[u8]]) -> String {
-        let mut incoming = Incoming::new(look);
+        let mut incoming = incoming(look);
         let mut out = Vec::new();
         for piece in pieces {
             incoming.push(&mut out, piece);
@@ -185,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_line_is_shown_in_whole_characters() {
-        let mut incoming = Incoming::new(Look::Plain);
+        let mut incoming = incoming(Look::Plain);
         let mut out = Vec::new();
         incoming.push(&mut out, b"name? \xe2\x82");
         assert!(out.is_empty() && incoming.has_part());
@@ -201,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_not_held_for_ever() {
-        let mut incoming = Incoming::new(Look::Plain);
+        let mut incoming = incoming(Look::Plain);
         let mut out = Vec::new();
         for _ in 0..100 {
             incoming.push(&mut out, &[b'x'; 10_000]);
@@ -213,40 +358,79 @@ mod tests {
 
     #[test]
     fn names_have_their_colours_in_a_room() {
-        let ann = format!("{RESET}\x1b[{}mann{RESET}", colour("ann"));
-        let bob = format!("{RESET}\x1b[{}mbob{RESET}", colour("bob"));
-        assert_eq!(coloured("<ann> hello <x> y"), format!("<{ann}> hello <x> y"));
-        assert_eq!(coloured("<ann -> bob> psst"), format!("<{ann} -> {bob}> psst"));
-        assert_eq!(coloured("<ann> -> bob> psst"), format!("<{ann}> -> bob> psst"));
-        for line in ["<ann>", "<ann -> bob>", "<ann -> bob psst", "<ann hello", "< >", ""] {
-            assert_eq!(coloured(line), line);
+        let (room, ann, bob) = (room(), in_colour("ann"), in_colour("bob"));
+        assert_eq!(room.coloured("<ann> hello <x> y"), format!("<{ann}> hello <x> y"));
+        assert_eq!(room.coloured("<ann -> bob> psst"), format!("<{ann} -> {bob}> psst"));
+        assert_eq!(room.coloured("<ann> -> bob> psst"), format!("<{ann}> -> bob> psst"));
+        for line in ["<ann>", "<ann -> bob>", "<ann -> bob psst", "<ann hello", "< ", ""] {
+            assert_eq!(room.coloured(line), line);
         }
-        assert_eq!(coloured("* ann joined"), format!("{DIM}* {ann}{DIM} joined{RESET}"));
-        assert_eq!(coloured("* ann left (too slow)"), format!("{DIM}* {ann}{DIM} left (too slow){RESET}"));
-        assert_eq!(coloured("* ann is now bob"), format!("{DIM}* {ann}{DIM} is now {bob}{DIM}{RESET}"));
-        assert_eq!(coloured("* ann is taken"), format!("{DIM}* ann is taken{RESET}"));
-        assert_eq!(coloured("no name"), "no name");
+        let dim = |text: &str| format!("{DIM}{text}{DIM:#}");
+        assert_eq!(room.coloured("* ann joined"), format!("{}{ann}{}", dim("* "), dim(" joined")));
+        assert_eq!(room.coloured("* ann left (too slow)"), format!("{}{ann}{}", dim("* "), dim(" left (too slow)")));
+        assert_eq!(room.coloured("* ann is now bob"), format!("{}{ann}{}{bob}{}", dim("* "), dim(" is now "), dim("")));
+        assert_eq!(room.coloured("* ann is taken"), dim("* ann is taken"));
+        assert_eq!(room.coloured("no name"), "no name");
     }
 
     #[test]
     fn only_a_room_is_coloured() {
         let line = "<ann> hello\n";
         assert_eq!(shown(Look::Coloured, &[line.as_bytes()]), line);
-        assert_eq!(
-            shown(Look::Coloured, &[b"hello\n", GREETING, b"x\n", line.as_bytes()]),
-            "hello\n* welcome, x\n".to_owned() + line
-        );
-        assert!(
-            shown(Look::Coloured, &[GREETING, b"x\n", line.as_bytes()]).ends_with(&(coloured("<ann> hello") + "\n"))
-        );
+        let in_room = shown(Look::Coloured, &[GREETING, b"x\n", line.as_bytes()]);
+        assert!(in_room.ends_with(&format!("<{}> hello\n", in_colour("ann"))), "{in_room:?}");
+    }
+
+    #[test]
+    fn the_first_line_says_where_the_session_is() {
+        for (line, first) in [
+            ("* welcome, x; nobody else is here\n", ", a room: Enter sends, /help lists commands, Ctrl-D ends\n"),
+            ("* welcome\n", ": Enter sends, Ctrl-D ends\n"),
+        ] {
+            let mut incoming = incoming(Look::Plain);
+            (incoming.is_room, incoming.is_introduced) = (None, false);
+            let mut out = Vec::new();
+            incoming.push(&mut out, line.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&out), format!("connected to localhost port 1{first}{line}"));
+        }
+    }
+
+    #[test]
+    fn a_mention_is_bold_and_rings_the_bell() {
+        let mut room = room();
+        let mut shown = |line: &str| {
+            let mut out = Vec::new();
+            room.push(&mut out, format!("{line}\n").as_bytes());
+            String::from_utf8_lossy(&out).into_owned()
+        };
+        let ann = in_colour("ann");
+        assert_eq!(shown("<ann> hello Me!"), format!("<{ann}> hello {MENTION}Me{MENTION:#}!\x07\n"));
+        assert!(shown("<ann -> me> psst").ends_with("psst\x07\n"));
+        for line in ["<ann> some", "* me joined", "<me> me", "me"] {
+            assert!(!shown(line).contains('\x07'), "{line:?}");
+        }
+        room.appearance.has_bell = false;
+        let mut out = Vec::new();
+        room.push(&mut out, b"<ann> me\n");
+        assert!(!out.contains(&0x07));
+    }
+
+    #[test]
+    fn the_prompt_shows_the_name_and_follows_it() {
+        let mut room = room();
+        assert_eq!(room.prompt().text, "<me> ");
+        room.push(&mut Vec::new(), b"* me is now ann\n");
+        let prompt = room.prompt();
+        assert_eq!((&*prompt.text, &prompt.text[prompt.styled.clone()]), ("<ann> ", "ann"));
+        assert_eq!(incoming(Look::Plain).prompt().text, "> ");
     }
 
     #[test]
     fn different_names_have_different_colours_mostly() {
         let names: Vec<String> = (0..600).map(|number| format!("user{number}")).collect();
         for wanted in COLOURS {
-            let count = names.iter().filter(|name| colour(name) == wanted).count();
-            assert!((60..140).contains(&count), "{wanted}: {count}");
+            let count = names.iter().filter(|name| colour(name).get_fg_color() == Some(wanted.into())).count();
+            assert!((60..140).contains(&count), "{wanted:?}: {count}");
         }
         assert_eq!(colour("ann"), colour("ann"));
     }

@@ -1,20 +1,31 @@
-//! What the terminal sends becomes keys.
+//! Turns the bytes that a terminal sends into keys.
 
 use std::mem;
+use std::time::{Duration, Instant};
 
-/// The most bytes of a paste that are kept; the rest is thrown away. More than any line may have.
-const MAX_PASTE: usize = 1 << 20;
+/// The most bytes of a paste. One more byte is kept, so that the editor can tell that a paste is too long.
+pub(super) const MAX_PASTE: usize = 1 << 20;
 
 /// What ends a paste in a terminal that brackets it.
 const PASTE_END: &[u8] = b"\x1b[201~";
 
-/// What a person can ask for, on the keys that shells have taught everybody.
+/// The longest escape sequence, in bytes, but for a terminal's replies, whose end is looked for.
+const MAX_SEQUENCE: usize = 32;
+
+/// A terminal sends the bytes of a key or of a reply without a pause. So a sequence that is not whole by then was a
+/// key of its own: Escape, or Alt with a letter that also begins sequences.
+const SEQUENCE_TIME: Duration = Duration::from_millis(100);
+
+/// A key of a line editor, by what it means in shells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Character(char),
-    /// Several lines, perhaps: none of them is sent before Enter.
+    /// One line or several.
     Paste(String),
     Enter,
+    /// Alt-Enter: a newline in the input.
+    Newline,
+    Tab,
     Backspace,
     Delete,
     /// Ctrl-D: the end on an empty line, otherwise Delete.
@@ -29,12 +40,17 @@ pub(super) enum Key {
     Down,
     KillToEnd,
     KillToStart,
+    /// Words are what stands between blanks.
     KillWordLeft,
-    /// As KillWordLeft, but words are letters and digits, not everything between blanks.
+    /// Words are letters and digits.
     KillPartLeft,
     KillWordRight,
     Yank,
     Transpose,
+    Undo,
+    Search,
+    /// Ctrl-G: leaves a search or a question.
+    Cancel,
     Clear,
     Suspend,
     Interrupt,
@@ -44,6 +60,8 @@ pub(super) enum Key {
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     state: State,
+    /// When bytes came last.
+    last: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +75,21 @@ enum State {
     Single,
     /// Escape and `[`, and what has come of the sequence since.
     Sequence(Vec<u8>),
+    /// The Linux console's Escape `[[`: the next byte is a function key.
+    Function,
+    /// The terminal's reply to a query, up to a control character.
+    Reply,
     Paste(Vec<u8>),
 }
 
 impl Decoder {
-    /// Calls `press` for each key that `bytes` complete.
-    pub(super) fn push(&mut self, bytes: &[u8], mut press: impl FnMut(Key)) {
+    /// Calls `press` for each key that `bytes` complete, which came at `now`.
+    pub(super) fn push(&mut self, bytes: &[u8], now: Instant, mut press: impl FnMut(Key)) {
+        let is_late = self.last.is_some_and(|last| now - last > SEQUENCE_TIME);
+        if is_late && !matches!(self.state, State::Paste(_) | State::Character(_)) {
+            self.state = State::Ground;
+        }
+        self.last = Some(now);
         for &byte in bytes {
             if let Some(key) = self.advance(byte) {
                 press(key);
@@ -72,63 +99,64 @@ impl Decoder {
 
     fn advance(&mut self, byte: u8) -> Option<Key> {
         match (mem::take(&mut self.state), byte) {
-            (State::Paste(mut text), _) => {
-                text.push(byte);
-                if text.ends_with(PASTE_END) {
-                    text.truncate(text.len() - PASTE_END.len());
-                    let text = String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n");
-                    return Some(Key::Paste(text));
-                }
-                if text.len() >= MAX_PASTE + PASTE_END.len() {
-                    // Room for the next byte, while an end that is under way stays recognizable.
-                    text.remove(MAX_PASTE);
-                }
-                self.state = State::Paste(text);
-                None
-            }
-            // Whatever was under way, an escape begins anew.
-            (_, 0x1b) => {
-                self.state = State::Escape;
-                None
-            }
-            (State::Escape, b'[') => {
-                self.state = State::Sequence(Vec::new());
-                None
-            }
-            (State::Escape, b'O') => {
-                self.state = State::Single;
-                None
-            }
-            (State::Escape, _) => match byte {
-                b'b' => Some(Key::WordLeft),
-                b'f' => Some(Key::WordRight),
-                b'd' => Some(Key::KillWordRight),
-                0x08 | 0x7f => Some(Key::KillPartLeft),
-                // An escape by itself means nothing here, so the next key is what it would be without.
-                _ => self.advance(byte),
-            },
-            (State::Single, _) => cursor_key(byte),
-            (State::Sequence(mut parameters), _) => {
-                if !(0x40..=0x7e).contains(&byte) {
-                    // No terminal sends longer ones.
-                    if parameters.len() < 32 {
-                        parameters.push(byte);
-                        self.state = State::Sequence(parameters);
-                    }
-                    return None;
-                }
-                if (&*parameters, byte) == (b"200", b'~') {
-                    self.state = State::Paste(Vec::new());
-                }
-                sequence(&parameters, byte)
+            (State::Paste(text), _) => return self.paste(text, byte),
+            // Whatever was under way, an escape begins anew. (That also ends a reply, whose last two bytes are an
+            // escape and a backslash.)
+            (_, 0x1b) => self.state = State::Escape,
+            (State::Escape, _) => return self.after_escape(byte),
+            (State::Single, _) => return single(byte),
+            (State::Function, _) => {}
+            (State::Reply, b' '..=0xff) => self.state = State::Reply,
+            (State::Reply, 0x07) => {}
+            (State::Reply, _) => return plain(byte),
+            (State::Sequence(parameters), b'[') if parameters.is_empty() => self.state = State::Function,
+            (State::Sequence(parameters), b'~') if parameters == b"200" => self.state = State::Paste(Vec::new()),
+            (State::Sequence(parameters), 0x40..=0x7e) => return sequence(&parameters, byte),
+            (State::Sequence(mut parameters), b' '..=b'?') if parameters.len() < MAX_SEQUENCE => {
+                parameters.push(byte);
+                self.state = State::Sequence(parameters);
             }
             (State::Character(mut bytes), 0x80..) => {
                 bytes.push(byte);
-                self.character(bytes)
+                return self.character(bytes);
             }
-            (State::Ground, 0x80..) => self.character(vec![byte]),
-            (State::Ground | State::Character(_), _) => plain(byte),
+            (State::Ground, 0x80..) => return self.character(vec![byte]),
+            (State::Ground | State::Character(_) | State::Sequence(_), _) => return plain(byte),
         }
+        None
+    }
+
+    fn after_escape(&mut self, byte: u8) -> Option<Key> {
+        match byte {
+            b'[' => self.state = State::Sequence(Vec::new()),
+            b'O' => self.state = State::Single,
+            // OSC, DCS, SOS, PM and APC.
+            b']' | b'P' | b'X' | b'^' | b'_' => self.state = State::Reply,
+            b'b' => return Some(Key::WordLeft),
+            b'f' => return Some(Key::WordRight),
+            b'd' => return Some(Key::KillWordRight),
+            0x08 | 0x7f => return Some(Key::KillPartLeft),
+            b'\r' | b'\n' => return Some(Key::Newline),
+            // Alt with a key that means nothing here.
+            b' '..=b'~' => {}
+            _ => return self.advance(byte),
+        }
+        None
+    }
+
+    fn paste(&mut self, mut text: Vec<u8>, byte: u8) -> Option<Key> {
+        text.push(byte);
+        if text.ends_with(PASTE_END) {
+            text.truncate(text.len() - PASTE_END.len());
+            let text = String::from_utf8_lossy(&text).replace("\r\n", "\n").replace('\r', "\n");
+            return Some(Key::Paste(text));
+        }
+        if text.len() > MAX_PASTE + PASTE_END.len() {
+            // Makes room for the next byte, while an end that is under way stays recognizable.
+            text.remove(MAX_PASTE + 1);
+        }
+        self.state = State::Paste(text);
+        None
     }
 
     fn character(&mut self, bytes: Vec<u8>) -> Option<Key> {
@@ -157,37 +185,56 @@ fn plain(byte: u8) -> Option<Key> {
     const D: u8 = ctrl(b'D');
     const E: u8 = ctrl(b'E');
     const F: u8 = ctrl(b'F');
+    const G: u8 = ctrl(b'G');
     const H: u8 = ctrl(b'H');
     const K: u8 = ctrl(b'K');
     const L: u8 = ctrl(b'L');
     const N: u8 = ctrl(b'N');
     const P: u8 = ctrl(b'P');
+    const R: u8 = ctrl(b'R');
     const T: u8 = ctrl(b'T');
     const U: u8 = ctrl(b'U');
     const W: u8 = ctrl(b'W');
     const Y: u8 = ctrl(b'Y');
     const Z: u8 = ctrl(b'Z');
+    const UNDERSCORE: u8 = ctrl(b'_');
     Some(match byte {
         b'\r' | b'\n' => Key::Enter,
-        b'\t' | b' '..=b'~' => Key::Character(byte.into()),
+        b'\t' => Key::Tab,
+        b' '..=b'~' => Key::Character(byte.into()),
         A => Key::Home,
         B => Key::Left,
         C => Key::Interrupt,
         D => Key::DeleteOrEnd,
         E => Key::End,
         F => Key::Right,
+        G => Key::Cancel,
         H | 0x7f => Key::Backspace,
         K => Key::KillToEnd,
         L => Key::Clear,
         N => Key::Down,
         P => Key::Up,
+        R => Key::Search,
         T => Key::Transpose,
         U => Key::KillToStart,
         W => Key::KillWordLeft,
         Y => Key::Yank,
         Z => Key::Suspend,
+        UNDERSCORE => Key::Undo,
         _ => return None,
     })
+}
+
+/// The key of Escape, `O` and `last`.
+fn single(last: u8) -> Option<Key> {
+    match last {
+        // rxvt's arrows with Ctrl.
+        b'c' => Some(Key::WordRight),
+        b'd' => Some(Key::WordLeft),
+        // Enter on the keypad.
+        b'M' => Some(Key::Enter),
+        _ => cursor_key(last),
+    }
 }
 
 fn cursor_key(last: u8) -> Option<Key> {
@@ -202,6 +249,7 @@ fn cursor_key(last: u8) -> Option<Key> {
     }
 }
 
+/// The key of Escape, `[`, `parameters` and `last`.
 fn sequence(parameters: &[u8], last: u8) -> Option<Key> {
     match (parameters, last) {
         // With Ctrl or Alt.
@@ -210,8 +258,10 @@ fn sequence(parameters: &[u8], last: u8) -> Option<Key> {
         (b"1" | b"7", b'~') => Some(Key::Home),
         (b"3", b'~') => Some(Key::Delete),
         (b"4" | b"8", b'~') => Some(Key::End),
-        (_, b'~') => None,
-        _ => cursor_key(last),
+        // Not the replies that end like arrows do.
+        (b"", _) => cursor_key(last),
+        ([b'1', b';', b'2'..=b'9'], _) => cursor_key(last),
+        _ => None,
     }
 }
 
@@ -220,17 +270,17 @@ mod tests {
     use super::*;
 
     fn keys(pieces: &[&[u8]]) -> Vec<Key> {
-        let mut decoder = Decoder::default();
+        let (mut decoder, now) = (Decoder::default(), Instant::now());
         let mut keys = Vec::new();
         for piece in pieces {
-            decoder.push(piece, |key| keys.push(key));
+            decoder.push(piece, now, |key| keys.push(key));
         }
         keys
     }
 
     #[test]
     fn keys_are_the_same_however_their_bytes_are_cut() {
-        let bytes = "aé\x1b[D👍\x1bOA\x1b[1;5C\x1b[200~x\r\ny\r\u{1b}[201~\x1b\x7f\x1b[3~\r\x04".as_bytes();
+        let bytes = "aé\x1b[D👍\x1bOA\x1b[1;5C\x1bOd\x1b]11;rgb:0/0/0\x1b\\\x1b\r\x1b[200~x\r\ny\r\u{1b}[201~\x1b\x7f\x1b[3~\r\x04".as_bytes();
         let expected = [
             Key::Character('a'),
             Key::Character('é'),
@@ -238,6 +288,8 @@ mod tests {
             Key::Character('👍'),
             Key::Up,
             Key::WordRight,
+            Key::WordLeft,
+            Key::Newline,
             Key::Paste("x\ny\n".to_owned()),
             Key::KillPartLeft,
             Key::Delete,
@@ -256,16 +308,41 @@ mod tests {
         assert_eq!(keys(&[b"\x1b[999;5u\x00\xff\x1b[5~a"]), [Key::Character('a')]);
         assert_eq!(keys(&[b"\xe2\x82a"]), [Key::Character('a')]);
         assert_eq!(keys(&[b"\xe2\xc3\xa9"]), [Key::Character('é')]);
-        assert_eq!(keys(&[b"\x1b\x1b[A\x1b\r"]), [Key::Up, Key::Enter]);
+        assert_eq!(keys(&[b"\x1b\x1b[A\x1b\r"]), [Key::Up, Key::Newline]);
     }
 
     #[test]
-    fn a_paste_without_end_is_bounded() {
-        let mut decoder = Decoder::default();
+    fn function_keys_alt_and_replies_are_no_text() {
+        for key in ["[[A", "[[E", "OP", "[11~", "[15;5~", "[24~", "a", "z", "A", "Z", "1", "/", "?"] {
+            assert_eq!(keys(&[format!("\x1b{key}x").as_bytes()]), [Key::Character('x')], "{key:?}");
+        }
+        let replies =
+            ["]11;rgb:ffff/ffff/ffff\x07", "]0;title\x1b\\", "P>|tmux 3.3a\x1b\\", "_G\x1b\\", "[?62;4c", "[1;1R"];
+        for reply in replies {
+            assert_eq!(keys(&[format!("\x1b{reply}x").as_bytes()]), [Key::Character('x')], "{reply:?}");
+        }
+        // A reply without an end takes no keys but characters.
+        assert_eq!(keys(&[b"\x1b]11;abc\x03"]), [Key::Interrupt]);
+    }
+
+    #[test]
+    fn what_comes_after_a_pause_belongs_to_no_sequence() {
+        for begun in ["\x1b", "\x1b[", "\x1b[1", "\x1b[[", "\x1bO", "\x1bP", "\x1b]"] {
+            let (mut decoder, now) = (Decoder::default(), Instant::now());
+            let mut keys = Vec::new();
+            decoder.push(begun.as_bytes(), now, |key| keys.push(key));
+            decoder.push(b"A", now + SEQUENCE_TIME * 2, |key| keys.push(key));
+            assert_eq!(keys, [Key::Character('A')], "{begun:?}");
+        }
+    }
+
+    #[test]
+    fn a_paste_without_end_is_bounded_and_known_to_be_too_long() {
+        let (mut decoder, now) = (Decoder::default(), Instant::now());
         let mut pasted = Vec::new();
-        decoder.push(b"\x1b[200~", |_| unreachable!());
-        decoder.push(&vec![b'x'; MAX_PASTE + 100], |_| unreachable!());
-        decoder.push(PASTE_END, |key| pasted.push(key));
-        assert!(pasted == [Key::Paste("x".repeat(MAX_PASTE))]);
+        decoder.push(b"\x1b[200~", now, |_| unreachable!());
+        decoder.push(&vec![b'x'; MAX_PASTE + 100], now, |_| unreachable!());
+        decoder.push(PASTE_END, now, |key| pasted.push(key));
+        assert!(pasted == [Key::Paste("x".repeat(MAX_PASTE + 1))]);
     }
 }

@@ -1,20 +1,47 @@
-//! The line being typed stays below whatever is printed.
+//! The input, which stays below whatever is printed.
 //!
-//! Nothing is known of the screen but its size and what was painted last, so everything is done from there:
-//! the line is wiped, what is new is printed where it was, and the line is painted again, all in one write.
+//! Between two writes the terminal's own cursor rests, hidden, at the beginning of the input's first row; a reversed
+//! character shows where typing goes. So erasing the input means clearing from the cursor to the end of the screen.
+//! That takes no count of rows, and is right however wide the terminal makes its characters, and whether or not it
+//! wraps its rows anew when its width changes. (With the cursor where typing goes nothing could tell, after such a
+//! change, how many rows of the input are above it.) The price is that input methods show a word being composed at the
+//! beginning of the input.
 
 use std::io::Write;
+use std::mem;
+use std::ops::Range;
 
-use rustyline::GraphemeClusterMode;
+use anstyle::Style;
 use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthChar;
 
-use crate::escape::{Style, escape};
+use crate::escape::{self, escape};
 
-/// What stands before the line being typed.
-const PROMPT: &str = "> ";
-
-/// What a tab in the line being typed is shown as: its own width depends on what stands before it.
+/// What a tab in the input is shown as: its own width depends on what stands before it.
 const TAB: &str = "    ";
+
+/// Clears from the cursor's row to the end of the screen. The row itself is cleared last, because a terminal that is
+/// told to clear everything from the top left corner on may put what it clears into its scrollback.
+const CLEAR: &[u8] = b"\r\x1b[C\x1b[J\r\x1b[K";
+
+/// Goes to the beginning of the next row. A line feed would do the same, but where one is written a pseudo-terminal may
+/// pass on what is before it alone, and a terminal that changes its width then wraps half of the input anew.
+const NEXT_ROW: &[u8] = b"\r\x0b";
+
+const HIDE_CURSOR: &[u8] = b"\x1b[?25l";
+const SHOW_CURSOR: &[u8] = b"\x1b[?25h";
+const AUTOWRAP_OFF: &[u8] = b"\x1b[?7l";
+const AUTOWRAP_ON: &[u8] = b"\x1b[?7h";
+
+/// How the place where typing goes is shown.
+const CURSOR: Style = Style::new().invert();
+
+/// The input may take a third of the screen's rows, so that what arrives stays visible.
+const MIN_SHARE: u16 = 3;
+
+/// It may take no more than fit the screen when a terminal that wraps its rows anew is narrowed to this many columns.
+/// (What such a terminal moves into its scrollback cannot be erased.)
+const NARROW: u16 = 20;
 
 /// How many columns and rows a terminal has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,133 +50,168 @@ pub(super) struct Size {
     pub(super) rows: u16,
 }
 
-/// Composes what is written to the terminal.
-pub(super) struct Screen {
-    /// How wide this terminal makes its characters.
-    widths: GraphemeClusterMode,
-    painted: Option<Painted>,
+impl Size {
+    /// How many rows the input may take.
+    fn most_rows(self) -> usize {
+        usize::from(self.rows / MIN_SHARE.max(self.columns.div_ceil(NARROW))).max(1)
+    }
 }
 
-/// What of the line being typed is on the screen.
-struct Painted {
-    text: String,
-    /// In bytes from the beginning of the text.
-    cursor: usize,
+/// What stands before the input.
+#[derive(Clone, Debug)]
+pub(super) struct Prompt {
+    pub(super) text: String,
+    /// Which bytes of the text are shown in `style`.
+    pub(super) styled: Range<usize>,
+    pub(super) style: Style,
+}
+
+impl Prompt {
+    pub(super) fn plain(text: String) -> Self {
+        Self { text, styled: 0..0, style: Style::new() }
+    }
+}
+
+/// What is painted below everything else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'a> {
+    pub(super) prompt: &'a Prompt,
+    pub(super) text: &'a str,
+    /// Where typing goes, in bytes from the beginning of the text.
+    pub(super) cursor: usize,
+}
+
+/// Composes what is written to the terminal.
+#[derive(Debug, Default)]
+pub(super) struct Screen {
+    is_painted: bool,
 }
 
 impl Screen {
-    pub(super) fn new(widths: GraphemeClusterMode) -> Self {
-        Self { widths, painted: None }
-    }
-
-    /// Takes the line off the screen: what is printed next appears where it began.
-    pub(super) fn wipe(&mut self, out: &mut Vec<u8>, size: Size) {
-        let Some(Painted { text, cursor }) = self.painted.take() else { return };
-        // Terminals wrap their lines anew when their width changes, so what counts is the width of now.
-        let (starts, _) = self.lay_out(&text, size.columns);
-        out.push(b'\r');
-        match row_of(&starts, cursor) {
-            0 => {}
-            row => _ = write!(out, "\x1b[{row}A"),
-        }
-        out.extend_from_slice(b"\x1b[K");
-        if starts.len() > 1 {
-            // Not from the first row on: where that is the top of the screen, some terminals would take it for a
-            // clearing of the screen, and keep what is cleared.
-            out.extend_from_slice(b"\x1b[B\x1b[J\x1b[A");
+    /// Takes the input off the screen: what is printed next appears where it began.
+    pub(super) fn wipe(&mut self, out: &mut Vec<u8>) {
+        if mem::take(&mut self.is_painted) {
+            out.extend_from_slice(CLEAR);
+            out.extend_from_slice(SHOW_CURSOR);
         }
     }
 
-    /// Paints the line if it is not on the screen, with the cursor before its byte `cursor`. Of a line that does not
-    /// fit the screen it paints as much as does.
-    pub(super) fn paint(&mut self, out: &mut Vec<u8>, size: Size, line: &str, cursor: usize) {
-        if self.painted.is_some() {
+    /// Leaves what is on the screen as it is: what is printed next appears in a row of its own.
+    pub(super) fn abandon(&mut self, out: &mut Vec<u8>) {
+        if mem::take(&mut self.is_painted) {
+            out.push(b'\n');
+            out.extend_from_slice(SHOW_CURSOR);
+        }
+    }
+
+    /// Paints the input if it is not on the screen: as many of its rows as may be shown, the cursor's among them.
+    pub(super) fn paint(&mut self, out: &mut Vec<u8>, size: Size, input: Input<'_>) {
+        if mem::replace(&mut self.is_painted, true) {
             return;
         }
-        let (head, tail) = line.split_at(cursor);
-        let mut text = PROMPT.to_owned();
-        show(&mut text, head);
-        let mut cursor = text.len();
-        show(&mut text, tail);
+        let (before, after) = input.text.split_at(input.cursor);
+        let mut text = input.prompt.text.clone();
+        show(&mut text, before);
+        let cursor = text.len();
+        if after.is_empty() || after.starts_with('\n') {
+            // The cursor's own place.
+            text.push(' ');
+        }
+        show(&mut text, after);
+        let under_cursor = text[cursor..].graphemes(true).next().map_or(0, str::len);
+        let marks = [(input.prompt.styled.clone(), input.prompt.style), (cursor..cursor + under_cursor, CURSOR)];
 
-        let (mut starts, column) = self.lay_out(&text, size.columns);
-        if cursor == text.len() && column >= size.columns {
-            // A terminal goes on to the next row when that gets a character, but the cursor has to be there now.
-            text.push('\n');
-            cursor = text.len();
-            starts.push(cursor);
-        }
-        let row = row_of(&starts, cursor);
-        let first = (row + 1).saturating_sub(size.rows.into());
-        let last = starts.len().min(first + usize::from(size.rows)) - 1;
-        if let Some(&end) = starts.get(last + 1) {
-            text.truncate(end);
-            if text.ends_with('\n') {
-                text.pop();
-            }
-        }
+        let starts = row_starts(&text, size.columns.into());
+        let row = starts.partition_point(|&start| start <= cursor) - 1;
+        let shown = size.most_rows();
+        let first = (row + 1).saturating_sub(shown);
+        let last = starts.len().min(first + shown) - 1;
 
-        out.extend_from_slice(&text.as_bytes()[starts[first]..]);
-        if cursor < text.len() {
-            if row < last {
-                _ = write!(out, "\x1b[{}A", last - row);
+        out.extend_from_slice(HIDE_CURSOR);
+        // Then every row takes one of the terminal's, even if the terminal makes its characters wider than assumed.
+        out.extend_from_slice(AUTOWRAP_OFF);
+        for row in first..=last {
+            if row > first {
+                out.extend_from_slice(NEXT_ROW);
             }
-            // Painting up to the cursor puts it in the right column, however wide the terminal makes a character.
-            out.push(b'\r');
-            out.extend_from_slice(&text.as_bytes()[starts[row]..cursor]);
+            let end = starts.get(row + 1).map_or(text.len(), |&end| end);
+            paint_row(out, &text, starts[row]..end, &marks);
         }
-        self.painted = Some(Painted { text: text.split_off(starts[first]), cursor: cursor - starts[first] });
+        out.extend_from_slice(AUTOWRAP_ON);
+        out.push(b'\r');
+        if last > first {
+            _ = write!(out, "\x1b[{}A", last - first);
+        }
     }
 
-    /// Prints the line for good, whole and with its end; the next one is painted below.
-    pub(super) fn commit(&mut self, out: &mut Vec<u8>, size: Size, line: &str) {
-        self.wipe(out, size);
-        let mut text = PROMPT.to_owned();
-        show(&mut text, line);
-        text.push('\n');
-        out.extend_from_slice(text.as_bytes());
+    /// Prints the input for good, whole and with its end; the next one is painted below.
+    pub(super) fn commit(&mut self, out: &mut Vec<u8>, prompt: &Prompt, text: &str) {
+        self.wipe(out);
+        let mut line = prompt.text.clone();
+        show(&mut line, text);
+        paint_row(out, &line, 0..line.len(), &[(prompt.styled.clone(), prompt.style)]);
+        out.push(b'\n');
     }
+}
 
-    /// Where in `text` the rows begin on a terminal of so many columns, and how many columns of the last row
-    /// are taken.
-    fn lay_out(&self, text: &str, columns: u16) -> (Vec<usize>, u16) {
-        let mut starts = vec![0];
-        let mut column = 0;
-        for (at, cluster) in text.grapheme_indices(true) {
-            if cluster == "\n" {
-                starts.push(at + 1);
+/// Where in `text` the rows begin if none is to be wider than `columns`.
+///
+/// A cluster counts with the sum of its characters' widths, which is what the terminals that know no clusters make of
+/// it. Others make it narrower, and end the row early.
+fn row_starts(text: &str, columns: usize) -> Vec<usize> {
+    let mut starts = vec![0];
+    let mut column = 0;
+    for (at, cluster) in text.grapheme_indices(true) {
+        if cluster == "\n" {
+            starts.push(at + 1);
+            column = 0;
+            continue;
+        }
+        let width: usize = cluster.chars().map(width_of).sum();
+        if column + width > columns && column > 0 {
+            starts.push(at);
+            column = 0;
+        }
+        if width <= columns {
+            column += width;
+            continue;
+        }
+        // Wider than a whole row: it is broken between its characters.
+        for (offset, character) in cluster.char_indices() {
+            if column + width_of(character) > columns && column > 0 {
+                starts.push(at + offset);
                 column = 0;
-                continue;
             }
-            // Where clusters are not known, each of their characters is placed by itself.
-            let is_cut = self.widths == GraphemeClusterMode::WcWidth;
-            let length = |character: char| if is_cut { character.len_utf8() } else { cluster.len() };
-            let mut rest = cluster;
-            while let Some(character) = rest.chars().next() {
-                let (part, after) = rest.split_at(length(character));
-                let width = self.widths.width(part);
-                if column + width > columns && column > 0 {
-                    starts.push(at + cluster.len() - rest.len());
-                    column = 0;
-                }
-                column += width;
-                rest = after;
-            }
+            column += width_of(character);
         }
-        (starts, column)
     }
+    starts
 }
 
-/// In which of the rows that begin at `starts` the byte `at` is.
-fn row_of(starts: &[usize], at: usize) -> usize {
-    starts.partition_point(|&start| start <= at) - 1
+fn width_of(character: char) -> usize {
+    character.width().unwrap_or(0)
 }
 
-/// Appends `line` as others will see it: with what is dangerous on a terminal escaped.
-fn show(out: &mut String, line: &str) {
+/// Writes one row of `text`, without the newline that ends it, and the marked parts of it in their styles.
+fn paint_row(out: &mut Vec<u8>, text: &str, row: Range<usize>, marks: &[(Range<usize>, Style)]) {
+    let end = row.start + text[row.clone()].trim_end_matches('\n').len();
+    let mut at = row.start;
+    for (part, style) in marks {
+        let [from, to] = [part.start, part.end].map(|edge| edge.clamp(at, end));
+        if from < to {
+            out.extend_from_slice(&text.as_bytes()[at..from]);
+            _ = write!(out, "{style}{}{style:#}", &text[from..to]);
+            at = to;
+        }
+    }
+    out.extend_from_slice(&text.as_bytes()[at..end]);
+}
+
+/// Appends `text` as others will see it: with what is dangerous on a terminal escaped.
+fn show(out: &mut String, text: &str) {
     let begin = out.len();
-    escape(out, line.as_bytes(), Style::Text);
-    if line.contains('\t') {
+    escape(out, text.as_bytes(), escape::Style::Text);
+    if text.contains('\t') {
         let expanded = out[begin..].replace('\t', TAB);
         out.replace_range(begin.., &expanded);
     }
@@ -166,33 +228,35 @@ mod tests {
         emulator: vt100::Parser,
         screen: Screen,
         size: Size,
+        prompt: Prompt,
     }
 
     impl Terminal {
         fn new(columns: u16, rows: u16) -> Self {
             let [height, width] = [rows, columns].map(|length| NonZeroU16::new(length).unwrap());
-            let emulator = vt100::Parser::new(height, width, 0);
-            Self { emulator, screen: Screen::new(GraphemeClusterMode::WcWidth), size: Size { columns, rows } }
+            Self {
+                emulator: vt100::Parser::new(height, width, 0),
+                screen: Screen::default(),
+                size: Size { columns, rows },
+                prompt: Prompt::plain("> ".to_owned()),
+            }
         }
 
-        fn type_in(&mut self, line: &str, cursor: usize) {
+        fn print_above(&mut self, printed: &str, text: &str, cursor: usize) {
             let mut out = Vec::new();
-            self.screen.wipe(&mut out, self.size);
-            self.screen.paint(&mut out, self.size, line, cursor);
+            self.screen.wipe(&mut out);
+            out.extend_from_slice(printed.as_bytes());
+            self.screen.paint(&mut out, self.size, Input { prompt: &self.prompt, text, cursor });
             self.show(&out);
         }
 
-        fn print_above(&mut self, text: &str, line: &str, cursor: usize) {
-            let mut out = Vec::new();
-            self.screen.wipe(&mut out, self.size);
-            out.extend_from_slice(text.as_bytes());
-            self.screen.paint(&mut out, self.size, line, cursor);
-            self.show(&out);
+        fn type_in(&mut self, text: &str, cursor: usize) {
+            self.print_above("", text, cursor);
         }
 
-        fn commit(&mut self, line: &str) {
+        fn commit(&mut self, text: &str) {
             let mut out = Vec::new();
-            self.screen.commit(&mut out, self.size, line);
+            self.screen.commit(&mut out, &self.prompt, text);
             self.show(&out);
         }
 
@@ -202,6 +266,13 @@ mod tests {
             self.emulator.process(out.as_bytes());
         }
 
+        /// As terminals do that keep their rows.
+        fn resize(&mut self, columns: u16) {
+            self.size.columns = columns;
+            let [height, width] = [self.size.rows, columns].map(|length| NonZeroU16::new(length).unwrap());
+            self.emulator.set_size(height, width);
+        }
+
         fn rows(&self) -> Vec<String> {
             let rows = self.emulator.screen().rows(0, self.size.columns);
             let mut rows: Vec<String> = rows.map(|row| row.trim_end().to_owned()).collect();
@@ -209,87 +280,133 @@ mod tests {
             rows
         }
 
-        fn cursor(&self) -> (u16, u16) {
-            self.emulator.screen().cursor_position()
+        /// Row and column of the reversed character.
+        fn cursor(&self) -> Option<(u16, u16)> {
+            let screen = self.emulator.screen();
+            let cells = (0..self.size.rows).flat_map(|row| (0..self.size.columns).map(move |column| (row, column)));
+            cells.clone().find(|&(row, column)| screen.cell(row, column).is_some_and(vt100::Cell::inverse))
         }
     }
 
     #[test]
-    fn what_arrives_appears_above_and_the_line_stays() {
+    fn what_arrives_appears_above_and_the_input_stays() {
         let mut terminal = Terminal::new(20, 6);
         terminal.type_in("half", 2);
         terminal.print_above("<ann> hello\n", "half", 2);
         terminal.print_above("<bob> hi\n<bob> ho\n", "half", 2);
         assert_eq!(terminal.rows(), ["<ann> hello", "<bob> hi", "<bob> ho", "> half"]);
-        assert_eq!(terminal.cursor(), (3, 4));
+        assert_eq!(terminal.cursor(), Some((3, 4)));
         terminal.commit("half");
         terminal.type_in("", 0);
         assert_eq!(terminal.rows()[3..], ["> half", ">"]);
+        assert_eq!(terminal.cursor(), Some((4, 2)));
     }
 
     #[test]
-    fn a_long_line_wraps_at_every_length_and_cursor() {
-        let line = "日本 e\u{301}👍🏽 नमस्ते x".repeat(3);
+    fn the_cursor_is_hidden_only_while_the_input_is_painted() {
+        let mut terminal = Terminal::new(20, 6);
+        terminal.type_in("a", 1);
+        assert!(terminal.emulator.screen().hide_cursor());
+        terminal.commit("a");
+        assert!(!terminal.emulator.screen().hide_cursor());
+        assert_eq!(terminal.cursor(), None);
+    }
+
+    #[test]
+    fn long_input_is_broken_into_rows_the_same_however_it_came_about() {
+        let text = "日本 e\u{301}👍🏽 नमस्ते x".repeat(3);
         for columns in [3, 7, 8, 9, 20] {
-            for (length, _) in line.grapheme_indices(true) {
-                let typed = &line[..length];
+            for (length, _) in text.grapheme_indices(true) {
+                let typed = &text[..length];
+                let mut fresh = Terminal::new(columns, 180);
+                fresh.type_in(typed, length);
                 for (cursor, _) in typed.grapheme_indices(true) {
-                    let mut terminal = Terminal::new(columns, 60);
-                    terminal.type_in("", 0);
-                    let mut fresh = Terminal::new(columns, 60);
-                    fresh.type_in(typed, length);
-                    // However the line came about, it looks the same.
-                    terminal.type_in(typed, cursor);
-                    terminal.type_in(typed, length);
-                    assert_eq!(terminal.rows(), fresh.rows(), "{columns} {typed:?} {cursor}");
-                    assert_eq!(terminal.cursor(), fresh.cursor(), "{columns} {typed:?} {cursor}");
+                    let mut terminal = Terminal::new(columns, 180);
+                    terminal.print_above("above\n", typed, cursor);
+                    terminal.print_above("this\n", typed, length);
+                    assert_eq!(terminal.rows()[terminal.rows().len() - fresh.rows().len()..], fresh.rows());
+                    assert!(terminal.cursor().is_some(), "{columns} {typed:?} {cursor}");
                 }
             }
         }
     }
 
     #[test]
+    fn no_row_is_wider_than_the_terminal_and_a_cluster_is_broken_only_if_it_must_be() {
+        let family = "👨\u{200d}👩\u{200d}👧";
+        assert_eq!(row_starts("abcdef", 3), [0, 3]);
+        assert_eq!(row_starts("abc", 3), [0]);
+        assert_eq!(row_starts("a\n\nb", 3), [0, 2, 3]);
+        assert_eq!(row_starts(&format!("ab{family}!"), 6), [0, 2, 2 + family.len()]);
+        assert_eq!(row_starts(family, 4).len(), 2);
+        assert_eq!(row_starts(family, 1).len(), 3);
+    }
+
+    #[test]
+    fn a_row_ends_where_it_should_even_if_the_terminal_makes_characters_wider() {
+        let mut screen = Screen::default();
+        let mut out = Vec::new();
+        let prompt = Prompt::plain("> ".to_owned());
+        screen.paint(&mut out, Size { columns: 4, rows: 9 }, Input { prompt: &prompt, text: "abcd", cursor: 4 });
+        // Autowrap is off while the rows are painted, and as many rows are gone up as down.
+        assert_eq!(out, b"\x1b[?25l\x1b[?7l> ab\r\x0bcd\x1b[7m \x1b[0m\x1b[?7h\r\x1b[1A");
+    }
+
+    #[test]
     fn the_cursor_goes_to_the_next_row_when_one_is_full() {
-        let mut terminal = Terminal::new(6, 5);
+        let mut terminal = Terminal::new(6, 9);
         terminal.type_in("abcd", 4);
-        assert_eq!(terminal.cursor(), (1, 0));
+        assert_eq!(terminal.cursor(), Some((1, 0)));
         terminal.type_in("abcde", 4);
-        assert_eq!((terminal.rows().join("|"), terminal.cursor()), ("> abcd|e".to_owned(), (1, 0)));
-        terminal.type_in("abcd", 4);
+        assert_eq!((terminal.rows().join("|"), terminal.cursor()), ("> abcd|e".to_owned(), Some((1, 0))));
+        terminal.type_in("abcd\ne", 4);
+        assert_eq!((terminal.rows().join("|"), terminal.cursor()), ("> abcd||e".to_owned(), Some((1, 0))));
         terminal.commit("abcd");
         terminal.type_in("x", 1);
         assert_eq!(terminal.rows(), ["> abcd", "> x"]);
     }
 
     #[test]
-    fn a_line_with_newlines_and_controls_is_shown_safely() {
-        let mut terminal = Terminal::new(30, 5);
+    fn newlines_and_controls_are_shown_safely() {
+        let mut terminal = Terminal::new(30, 9);
         terminal.type_in("one\n\ttwo\x1b[31m", 2);
         terminal.print_above("* ann joined\n", "one\n\ttwo\x1b[31m", 2);
         assert_eq!(terminal.rows(), ["* ann joined", "> one", "    two\\u{1b}[31m"]);
-        assert_eq!(terminal.cursor(), (1, 4));
+        assert_eq!(terminal.cursor(), Some((1, 4)));
     }
 
     #[test]
-    fn of_a_line_larger_than_the_screen_the_part_around_the_cursor_is_shown() {
-        let mut terminal = Terminal::new(4, 3);
-        let line = "aabbbbccccddddeeee";
-        terminal.type_in(line, line.len());
-        assert_eq!(terminal.rows(), ["dddd", "eeee"]);
-        terminal.type_in(line, 0);
-        assert_eq!((terminal.rows().join("|"), terminal.cursor()), ("> aa|bbbb|cccc".to_owned(), (0, 2)));
+    fn of_input_larger_than_its_share_of_the_screen_the_part_around_the_cursor_is_shown() {
+        let mut terminal = Terminal::new(4, 9);
+        let text = "aabbbbccccddddee";
+        terminal.print_above("x\n", text, text.len());
+        assert_eq!(terminal.rows(), ["x", "cccc", "dddd", "ee"]);
+        terminal.type_in(text, 0);
+        assert_eq!(terminal.rows(), ["x", "> aa", "bbbb", "cccc"]);
         terminal.type_in("", 0);
-        assert_eq!(terminal.rows(), [">"]);
+        assert_eq!(terminal.rows(), ["x", ">"]);
     }
 
     #[test]
-    fn after_a_change_of_width_the_line_is_found_where_the_terminal_wrapped_it() {
-        let mut screen = Screen::new(GraphemeClusterMode::WcWidth);
-        screen.paint(&mut Vec::new(), Size { columns: 40, rows: 9 }, "twenty-nine characters and 3 more", 33);
-        let mut out = Vec::new();
-        screen.wipe(&mut out, Size { columns: 10, rows: 9 });
-        // The cursor, which was in the only row, is now in the third one below it.
-        assert_eq!(out, b"\r\x1b[3A\x1b[K\x1b[B\x1b[J\x1b[A");
+    fn a_change_of_width_leaves_the_lines_above_and_nothing_of_the_old_input() {
+        let text = "twenty-nine characters and 3 more, and then 2 rows of 40 columns";
+        for columns in [5, 20, 39, 60] {
+            let mut terminal = Terminal::new(40, 9);
+            terminal.print_above("one\ntwo\n", text, text.len());
+            terminal.resize(columns);
+            terminal.print_above("three\n", "y", 0);
+            assert_eq!(terminal.rows(), ["one", "two", "three", "> y"]);
+        }
+    }
+
+    #[test]
+    fn the_name_in_the_prompt_has_its_style() {
+        let mut terminal = Terminal::new(3, 9);
+        terminal.prompt = Prompt { text: "<ann> ".to_owned(), styled: 1..4, style: Style::new().bold() };
+        terminal.type_in("x", 1);
+        assert_eq!(terminal.rows(), ["<an", "n>", "x"]);
+        let is_bold = |row, column| terminal.emulator.screen().cell(row, column).unwrap().bold();
+        assert_eq!([is_bold(0, 0), is_bold(0, 1), is_bold(1, 0), is_bold(1, 1)], [false, true, true, false]);
     }
 
     #[test]

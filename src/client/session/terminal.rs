@@ -1,26 +1,27 @@
-//! The person's terminal: every key at once while the session runs, and as it was before when it ends.
+//! The terminal: in raw mode while the session runs, and as it was before when it ends.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Signal, kill_current_process_group};
-use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
-};
+use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr, ttyname};
 
 use super::screen::Size;
 
-/// Has the terminal put marks around what is pasted.
+/// Makes the terminal put marks around what is pasted.
 const MARK_PASTES: &[u8] = b"\x1b[?2004h";
-const LEAVE_PASTES: &[u8] = b"\x1b[?2004l";
+const LEAVE: &[u8] = b"\x1b[?2004l\x1b[?25h";
 
 /// The size of a terminal that does not know its own.
 const USUAL: Size = Size { columns: 80, rows: 24 };
 
-/// Standard input and output, both of them a terminal, in the mode for editing. Dropped, it puts the terminal back.
+/// Standard input and output, both of them a terminal. Dropping it restores the mode.
 pub(super) struct Terminal {
     stdin: io::Stdin,
-    /// The mode before.
+    output: File,
+    /// The mode before the session.
     original: Termios,
 }
 
@@ -28,65 +29,89 @@ impl Terminal {
     pub(super) fn open() -> io::Result<Self> {
         let stdin = io::stdin();
         let original = tcgetattr(&stdin)?;
-        let terminal = Self { stdin, original };
-        terminal.enter()?;
+        let terminal = Self { stdin, output: open_output()?, original };
+        terminal.enter_raw_mode()?;
         Ok(terminal)
     }
 
-    /// Sets the mode for editing, once more after the program was stopped, when a shell may have changed it.
-    pub(super) fn enter(&self) -> io::Result<()> {
+    /// Prepares the terminal for the session: at its start, and whenever another program may have used it. What
+    /// appends to `out` has to be written.
+    pub(super) fn enter(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        out.extend_from_slice(MARK_PASTES);
+        self.enter_raw_mode()
+    }
+
+    fn enter_raw_mode(&self) -> io::Result<()> {
         let mut mode = self.original.clone();
-        // Output stays as it is, so that a newline still begins a line.
-        mode.input_modes -= InputModes::BRKINT | InputModes::ICRNL | InputModes::INLCR | InputModes::ISTRIP;
-        mode.input_modes -= InputModes::IXON | InputModes::INPCK;
-        mode.local_modes -= LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN | LocalModes::ISIG;
-        mode.special_codes[SpecialCodeIndex::VMIN] = 1;
-        mode.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&self.stdin, OptionalActions::Now, &mode)?;
-        self.write(MARK_PASTES)
+        mode.make_raw();
+        // A newline still begins a line.
+        mode.output_modes = self.original.output_modes | OutputModes::OPOST | OutputModes::ONLCR;
+        Ok(tcsetattr(&self.stdin, OptionalActions::Now, &mode)?)
     }
 
-    fn leave(&self) -> io::Result<()> {
-        self.write(LEAVE_PASTES)?;
-        Ok(tcsetattr(&self.stdin, OptionalActions::Now, &self.original)?)
+    /// Restores the mode as far as that is possible: a terminal that is gone needs nothing.
+    fn leave(&self) {
+        _ = (&self.output).write(LEAVE);
+        _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.original);
     }
 
-    /// Gives the terminal back to the shell until that continues the program, as Ctrl-Z does.
+    /// Gives the terminal to the shell, as Ctrl-Z does. Returns when the program is continued.
     pub(super) fn suspend(&self) -> io::Result<()> {
-        self.leave()?;
-        kill_current_process_group(Signal::TSTP)?;
-        self.enter()
+        self.leave();
+        Ok(kill_current_process_group(Signal::TSTP)?)
     }
 
     pub(super) fn size(&self) -> Size {
-        match tcgetwinsize(&self.stdin) {
+        match tcgetwinsize(&self.output) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => Size { columns: size.ws_col, rows: size.ws_row },
             _ => USUAL,
         }
     }
 
-    /// What has been typed, once the terminal is readable. Nothing where it is gone.
+    /// Reads what has been typed, once the terminal is readable. Zero bytes mean that the terminal is gone.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         // Not through the buffer of the standard library, which poll(2) would not see.
         Ok(rustix::io::read(&self.stdin, buffer)?)
     }
 
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        stdout.flush()
+    /// Takes from `bytes` what the terminal accepts without blocking.
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match (&self.output).write(bytes) {
+                Ok(length) => drop(bytes.drain(..length)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
-}
 
-impl AsFd for Terminal {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    /// Becomes readable when something is typed.
+    pub(super) fn input(&self) -> BorrowedFd<'_> {
         self.stdin.as_fd()
+    }
+
+    /// Becomes writable when the terminal accepts more.
+    pub(super) fn output(&self) -> BorrowedFd<'_> {
+        self.output.as_fd()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        _ = self.leave();
+        self.leave();
+    }
+}
+
+/// Opens standard output anew, so that it does not block and the programs that share it do not notice.
+fn open_output() -> io::Result<File> {
+    let stdout = io::stdout();
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = ttyname(&stdout, Vec::new()).and_then(|name| open(&*name, flags, Mode::empty()));
+    match opened.or_else(|_| open("/dev/stdout", flags, Mode::empty())) {
+        Ok(own) => Ok(own.into()),
+        // Another user's terminal, as after su(1), cannot be opened: writing to it may block.
+        Err(_) => Ok(stdout.as_fd().try_clone_to_owned()?.into()),
     }
 }
