@@ -493,10 +493,10 @@ fn long_lines_without_end_are_given_up_where_memory_is_short() {
     assert!(ann.hears().ends_with("<user1> still here\n"));
 }
 
-/// What talkers are owed is less than what they keep in the feed, by what they said themselves. To copy it for
+/// What is pending for talkers is less than what they keep in the feed, by what they said themselves. To copy it for
 /// all of them at once would be what the feed is there to avoid.
 #[test]
-fn talkers_who_do_not_read_share_what_they_are_owed() {
+fn talkers_who_do_not_read_share_what_is_pending() {
     const MAX_MEMORY: usize = 8 << 20;
     let mut room = Room::open(Config { max_memory: MAX_MEMORY, ..Config::default() });
     let mut talkers: Vec<Member> = (0..30).map(|_| room.join(10_000)).collect();
