@@ -211,7 +211,7 @@ impl Play for Crowd {
         }
     }
 
-    /// Closes the account on the members that have left: those that were honest were told all that they are owed.
+    /// Judges the members that have left: those that were honest were told everything that was for them.
     fn retire(&mut self) {
         let is_done = |peer: &Peer| peer.member.is_over() && !peer.account.is_there();
         for (_, Peer { member, mut account, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {

@@ -88,7 +88,7 @@ fn timeout(random: &mut Rng) -> Option<Duration> {
     (random.u8(..4) == 0).then(|| Duration::from_millis(random.u64(60..3000)))
 }
 
-/// A client, its script and the books on it.
+/// A client, its script and its ledger.
 struct Peer {
     client: Client,
     script: Script,
@@ -179,7 +179,7 @@ impl Play for Echo {
         }
     }
 
-    /// Closes the books on the clients that have left: those that were honest got all that they are owed.
+    /// Judges the clients that have left: those that were honest got everything back.
     fn retire(&mut self) {
         let is_done = |peer: &Peer| peer.script.is_over() && peer.ledger.record().is_dropped;
         for (_, Peer { script, ledger, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {

@@ -1,4 +1,4 @@
-//! The books on one echo client: what the hub did for it and said of it, and whether that was right.
+//! The ledger of one echo client: what the hub did for it and said of it, and whether that was right.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -24,7 +24,7 @@ pub(crate) struct Ledger {
     last_arrival: Instant,
     /// When bytes last came or went, and how many in all by then.
     moved: (Instant, usize),
-    /// When it last took something or was owed nothing, how much it had taken by then, and whether it is owed more.
+    /// When it last took something or nothing was pending for it, how much it had taken by then, and whether more is pending.
     took: (Instant, usize),
     is_owed: bool,
     closed: Option<Close>,
@@ -224,7 +224,7 @@ impl Ledger {
         let may_hold_back = owed > 0 && own + SLACK >= RESERVE && is_full;
         let unread = self.client.unread();
         if self.stop_at.is_none_or(|at| record.taken < at) || record.is_finished {
-            assert!(unread == 0 || may_hold_back, "{who}: {unread} bytes are not read, while {owed} are owed");
+            assert!(unread == 0 || may_hold_back, "{who}: {unread} bytes are not read, while {owed} are pending");
             let has_end = unread == 0 && self.client.has_fin();
             assert!(!has_end || record.has_told_end || may_hold_back, "{who}: its end was not noticed");
         }
@@ -236,7 +236,7 @@ impl Ledger {
             assert!(by(self.moved.0, 2 * timeout), "{who}: nobody looks whether it is idle");
         }
         if let Some(timeout) = rules.config.stall_timeout.filter(|_| owed > 0) {
-            assert!(by(self.took.0, timeout), "{who}: nobody looks whether it takes what it is owed");
+            assert!(by(self.took.0, timeout), "{who}: nobody looks whether it takes what is pending");
         }
         let is_ending = self.has_ended();
         assert!(!is_ending || owed > 0 || record.is_finished && !record.has_told_end, "{who}: not closed");

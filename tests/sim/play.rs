@@ -45,7 +45,7 @@ pub(crate) trait Play {
     /// The hub gives up the clients that do not read on.
     fn abandon(&mut self);
 
-    /// Closes the books on the clients that have left.
+    /// Judges the clients that have left.
     fn retire(&mut self);
 
     /// Accepts new clients, at least one if nothing happens otherwise. Returns whether one came.

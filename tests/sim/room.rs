@@ -219,6 +219,43 @@ fn a_talker_that_waits_is_heard_at_the_pace_of_a_person() {
     assert!(ann.hears().contains("<user3> something"));
 }
 
+/// It waits for the slowest member and then has to read its own answers first: it is left alone until it does.
+#[test]
+fn a_talker_that_waits_and_does_not_read_its_answers_is_left_alone() {
+    let mut room = Room::open(Config { max_ahead: 1000, stall_timeout: Some(Duration::MAX), ..Config::default() });
+    let (_bob, eve, mut dan) = (room.join(NARROW), room.join(NARROW), room.join(ROOMY));
+    room.announce();
+    eve.say(&"something\n".repeat(TALK));
+    room.settle();
+    eve.say(&"/help\n".repeat(10_000));
+    for _ in 0..1000 {
+        room.world.pass(SECOND);
+        room.settle();
+    }
+    let unread = eve.client.unread();
+    dan.hears();
+    for _ in 0..10 {
+        room.world.pass(SECOND);
+        room.settle();
+    }
+    assert!(unread > 0, "it was heard to the end");
+    assert_eq!((dan.hears().as_str(), eve.client.unread()), ("", unread));
+}
+
+/// However many private lines others send to it, a member goes on talking.
+#[test]
+fn private_lines_of_others_do_not_keep_a_member_from_talking() {
+    let mut room = Room::open(Config::default());
+    let (bob, eve, mut dan) = (room.join(NARROW), room.join(NARROW), room.join(ROOMY));
+    room.announce();
+    bob.say(&format!("/msg user2 {}\n", "x".repeat(1000)).repeat(200));
+    room.settle();
+    dan.hears();
+    eve.say("can you hear me?\n");
+    room.settle();
+    assert_eq!(dan.hears(), "<user2> can you hear me?\n");
+}
+
 #[test]
 fn an_address_that_has_made_talkers_wait_too_long_gets_a_second() {
     const TIMEOUT: Duration = Duration::from_secs(10);
@@ -474,10 +511,10 @@ fn long_lines_without_end_are_given_up_where_memory_is_short() {
     assert!(ann.hears().ends_with("<user1> still here\n"));
 }
 
-/// What talkers are owed is less than what they keep in the feed, by what they said themselves. To copy it for
+/// What is pending for talkers is less than what they keep in the feed, by what they said themselves. To copy it for
 /// all of them at once would be what the feed is there to avoid.
 #[test]
-fn talkers_who_do_not_read_share_what_they_are_owed() {
+fn talkers_who_do_not_read_share_what_is_pending() {
     const MAX_MEMORY: usize = 8 << 20;
     let mut room = Room::open(Config { max_memory: MAX_MEMORY, ..Config::default() });
     let mut talkers: Vec<Member> = (0..30).map(|_| room.join(10_000)).collect();

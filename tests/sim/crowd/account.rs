@@ -1,4 +1,4 @@
-//! The account on one member: what the hub did for it, and whether that was right.
+//! The account of one member: what the hub did for it, and whether that was right.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -169,8 +169,8 @@ impl Account {
         self.has_ignored_answers |= self.may_ignore_answers(transcript, taken);
     }
 
-    /// How many bytes it is owed at least: private lines may come on top.
-    pub(crate) fn owed(&self, transcript: &Transcript) -> usize {
+    /// How many bytes are pending for it at least: private lines may come on top.
+    pub(crate) fn pending(&self, transcript: &Transcript) -> usize {
         if !self.is_there() || self.is_broken() || self.is_deaf || self.has_left_unnoticed(transcript) {
             return 0;
         }
@@ -195,7 +195,7 @@ impl Account {
         }
         self.next_entry = self.next_entry(transcript);
         self.note_progress(now, config);
-        if self.owed(transcript) == 0 {
+        if self.pending(transcript) == 0 {
             self.took_at = now;
         }
     }
@@ -289,8 +289,8 @@ impl Account {
             return;
         }
         assert!(!self.client.is_reset() || may_wait, "{who}: kept after a reset");
-        let owed = self.owed(transcript);
-        assert!(owed == 0 || self.client.wants_room(), "{who}: {owed} bytes were forgotten");
+        let pending = self.pending(transcript);
+        assert!(pending == 0 || self.client.wants_room(), "{who}: {pending} bytes were forgotten");
         let is_unnoticed = self.has_left_unnoticed(transcript);
         let Attendance { joined, left, .. } = &transcript.attendances[who];
         let may_be_unknown = is_unnoticed || self.stop_at.is_some() || now < self.since + ANNOUNCEMENT_DELAY;

@@ -183,7 +183,7 @@ impl Listener {
             let phrase = &transcript.attendances[self.member].speech.phrases[self.answered];
             match phrase.kind {
                 Kind::Empty | Kind::Quit => {}
-                Kind::Whisper { .. } => transcript.owe_whisper(self.member, self.answered, self.anchor, at),
+                Kind::Whisper { .. } => transcript.expect_whisper(self.member, self.answered, self.anchor, at),
                 _ => panic!("{} got no answer to {:?}", self.member, phrase.kind),
             }
             self.answered += 1;

@@ -248,7 +248,7 @@ impl Transcript {
 
     /// A private line that was sent after the entries before `from` and before the entry at `to`, at the latest, and
     /// not refused: whoever had the name all the time is the addressee.
-    pub(crate) fn owe_whisper(&mut self, sender: usize, phrase: usize, from: usize, to: usize) {
+    pub(crate) fn expect_whisper(&mut self, sender: usize, phrase: usize, from: usize, to: usize) {
         let Kind::Whisper { to: name, text } = &self.attendances[sender].speech.phrases[phrase].kind else { return };
         let wanted = identity(name);
         let is_there = |tenure: &&Tenure| tenure.identity == wanted && tenure.from <= to && tenure.until >= from;
