@@ -6,7 +6,7 @@ mod server;
 use std::time::Duration;
 
 pub use client::client_options;
-pub use server::ServerArgs;
+pub use server::server_config;
 
 /// A duration with its unit: `500ms`, `5s`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -29,6 +29,7 @@ mod tests {
     use clap::{CommandFactory, Error, Parser};
 
     use super::client::ClientArgs;
+    use super::server::ServerArgs;
     use super::*;
 
     /// Parses a command line, whatever the environment says.

@@ -1,4 +1,4 @@
-//! What a server can be told, with its defaults.
+//! The settings of a server, with their defaults.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ pub const DEFAULT_PORT: u16 = 8888;
 /// ```
 /// use sockets::Config;
 ///
-/// let config = Config { port: 0, ..Config::default() };
+/// let mut config = Config::default();
+/// config.port = 0;
 /// assert_eq!(config.max_pending, 64 << 20);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,50 +29,54 @@ pub struct Config {
     pub log: Log,
     /// How it is printed. Default: [`LogFormat::Text`].
     pub log_format: LogFormat,
-    /// How many bytes of a message its log line shows; a longer one is cut. Default: 128 KiB, the most that
-    /// one command-line argument can hold on Linux (execve(2), `MAX_ARG_STRLEN`).
+    /// How many bytes of a message, or of a line that is said in a room, its log line shows; a longer one is cut.
+    /// Default: 128 KiB, the most that one command-line argument can hold on Linux (execve(2), `MAX_ARG_STRLEN`).
     pub log_max: usize,
-    /// How many bytes are held for one client that does not read its echo, before it is no longer read from.
+    /// Echo: pending bytes of one client, that does not read its echo, before the server stops reading from it.
     /// Never taken as less than [`RESERVE`]. Default: 64 MiB.
     pub max_pending: usize,
-    /// How many bytes are held for all clients together, [`RESERVE`] for each of them not counted.
+    /// Memory in bytes that is held for all clients together, [`RESERVE`] for each of them not counted. In a room, the
+    /// members furthest behind are disconnected when it runs out.
     /// Default: 1 GiB, or half of what the cgroup, `RLIMIT_AS` or `RLIMIT_DATA` allows if that is less.
     pub max_memory: usize,
-    /// How many clients are served at once. Further ones wait in the kernel's queue, or, with
+    /// Clients that are served at once. Further ones wait in the kernel's queue, or, with
     /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
     pub max_connections: usize,
-    /// How many clients of one address, or of one IPv6 /64, are served at once; further ones are closed on
+    /// Clients of one address, or of one IPv6 /64, that are served at once; further ones are closed on
     /// arrival. Default: no limit.
     pub max_per_ip: usize,
-    /// Who may connect. Of the rules that match an address the most specific one counts, a denial on a tie;
-    /// with any rule here, whom none matches may not. IPv4 rules match v4-mapped addresses. Default: everybody.
+    /// Addresses that may connect. Of the rules that match an address the most specific one counts, a refusal on a tie;
+    /// if there is any rule here, an address that matches none may not connect. IPv4 rules match v4-mapped addresses.
+    /// Default: all.
     pub allow: Vec<IpNet>,
-    /// Who may not connect; see [`allow`](Self::allow). Default: nobody.
+    /// Addresses that may not connect; see [`allow`](Self::allow). Default: none.
     pub deny: Vec<IpNet>,
-    /// Close a connection on which no byte has gone in either direction for so long. Default: never.
+    /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,
-    /// Close, with a reset, a client that takes nothing of what it is owed for so long; in a room only while it
-    /// holds the others up, see [`max_queue`](Self::max_queue). Default: never, in a room after 10 s.
+    /// Disconnect, with a reset, a client that reads nothing of what is pending for it for this time. In a room: a client
+    /// that has read neither 64 KiB nor everything for this time, as soon as a talker waits for it, see
+    /// [`max_ahead`](Self::max_ahead). Default: never, in a room [`CHAT_STALL_TIMEOUT`].
     pub stall_timeout: Option<Duration>,
     /// Whether clients talk to each other instead of being echoed. Default: no.
     pub chat: bool,
-    /// Chat: the longest line in bytes; a longer one is skipped. Default: 64 KiB.
+    /// Room: the longest line in bytes; a longer one is skipped. Default: 64 KiB.
     pub max_line: usize,
-    /// Chat: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
+    /// Room: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
     /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
     pub max_ahead: usize,
-    /// How long a stopping server goes on sending what it owes. Default: 1 s.
+    /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
 }
 
-/// How long a client may hold a room up, unless [`Config::stall_timeout`] says otherwise.
+/// How long a member of a room may make no progress while talkers wait for it, unless [`Config::stall_timeout`] says
+/// otherwise.
 pub const CHAT_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is longer is taken for so long, a hundred years: a clock cannot be set ahead by every [`Duration`].
+/// A hundred years: the longest timeout, because a clock cannot be set ahead by every [`Duration`].
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What every connection may hold, in bytes, whatever the others hold: this keeps honest clients going while
-/// others sit on all of [`Config::max_memory`].
+/// Memory in bytes that every connection may hold, whatever the others hold: this keeps honest clients going while
+/// others use up all of [`Config::max_memory`].
 pub const RESERVE: usize = 64 << 10;
 
 impl Default for Config {
@@ -100,20 +105,22 @@ impl Default for Config {
 
 /// What is printed on standard output, from nothing to everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Log {
     /// Nothing at all, for a server inside another program.
     Off,
     /// The starting and the stopping line.
     Quiet,
-    /// A line for each message too.
+    /// A line for each message as well.
     #[default]
     Messages,
-    /// A line for each connection that opens or closes too.
+    /// A line for each connection that opens or closes as well.
     Verbose,
 }
 
 /// How lines are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LogFormat {
     /// For people.
     #[default]

@@ -56,7 +56,7 @@ pub enum Phase {
     /// Input is read.
     Open,
     /// Only this many more bytes are read: those that had arrived when the server was told to stop.
-    Stopping(usize),
+    Stopping(u32),
     /// No more input is read; what is queued goes out.
     Draining(Close),
     /// Our side has ended; input is discarded until the peer ends its side too, because closing a
@@ -200,7 +200,7 @@ impl<S: Stream> Connection<S> {
     /// Reads once into `buffer`, which must not be empty.
     pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let limit = match self.phase {
-            Phase::Stopping(unread) => unread.clamp(1, buffer.len()),
+            Phase::Stopping(unread) => (unread as usize).clamp(1, buffer.len()),
             _ => buffer.len(),
         };
         match self.stream.recv(&mut buffer[..limit]) {
@@ -215,7 +215,7 @@ impl<S: Stream> Connection<S> {
                         self.ends_with_stop = false;
                         return Received::Nothing;
                     }
-                    Phase::Stopping(unread) => *unread -= count,
+                    Phase::Stopping(unread) => *unread -= count as u32,
                     _ => {}
                 }
                 // What comes after the end that we decided on is discarded.
@@ -366,7 +366,7 @@ impl<S: Stream> Connection<S> {
     pub fn stop_reading(&mut self) {
         if self.phase == Phase::Open {
             let unread = self.stream.unread().unwrap_or(0);
-            self.phase = Phase::Stopping(unread);
+            self.phase = Phase::Stopping(u32::try_from(unread).unwrap_or(u32::MAX));
             self.ends_with_stop = self.read_closed;
             self.readable |= unread > 0;
         }

@@ -26,7 +26,7 @@ use sink::Sink;
 
 /// The log of a server on standard output.
 #[derive(Debug)]
-pub struct Console {
+pub(crate) struct Console {
     output: Output,
     /// Which lines are printed.
     log: Log,
@@ -36,26 +36,26 @@ pub struct Console {
 
 /// What a server is doing and has done, for its operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Open connections.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Connections since the start, including the open ones.
-    pub connections_total: u64,
+    pub(crate) connections_total: u64,
     /// Connections that were closed on arrival: their address may not connect, or has too many connections.
-    pub connections_refused: u64,
+    pub(crate) connections_refused: u64,
     /// Messages that were echoed, or lines that were relayed.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Bytes received from clients.
-    pub bytes_in: u64,
+    pub(crate) bytes_in: u64,
     /// Bytes written to clients' sockets.
-    pub bytes_out: u64,
+    pub(crate) bytes_out: u64,
     /// Memory that is held for clients now, in bytes.
-    pub bytes_held: usize,
+    pub(crate) bytes_held: usize,
     /// Log lines that were dropped because standard output did not take them.
-    pub lines_dropped: u64,
+    pub(crate) lines_dropped: u64,
     /// Time since the start. It is serialized in whole seconds.
     #[serde(rename = "uptime_seconds", serialize_with = "whole_seconds")]
-    pub uptime: Duration,
+    pub(crate) uptime: Duration,
 }
 
 fn whole_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -75,7 +75,7 @@ impl fmt::Display for Counters {
 
 impl Console {
     /// Creates the log that `config` asks for, on the standard output of this process.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             output: Output::new(if config.log == Log::Off { Sink::Closed } else { Sink::stdout() }),
             log: config.log,
@@ -86,22 +86,22 @@ impl Console {
 
     /// The descriptor to watch for writable events, which tell that a stalled reader reads again. `None` if standard
     /// output never stalls.
-    pub fn pollable(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn pollable(&self) -> Option<BorrowedFd<'_>> {
         self.output.pollable()
     }
 
     /// When to call [`flush`](Self::flush) at the latest.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.output.deadline()
     }
 
     /// How many lines have been dropped since the start.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.output.dropped_total()
     }
 
     /// `--- Starting server on port 8888 at 12:43:08 29/01/2018 ---`
-    pub fn started(&mut self, port: u16) {
+    pub(crate) fn started(&mut self, port: u16) {
         self.print(Log::Quiet, &Record::Started { port });
     }
 
@@ -109,7 +109,7 @@ impl Console {
     ///
     /// If the server `is_interrupted`, a terminal shows a `^C`, and the line begins below it. There is always room for
     /// this line.
-    pub fn stopped(&mut self, port: u16, is_interrupted: bool) {
+    pub(crate) fn stopped(&mut self, port: u16, is_interrupted: bool) {
         if self.log < Log::Quiet {
             return;
         }
@@ -123,7 +123,7 @@ impl Console {
     /// `[12:43:09 29/01/2018] Connections: 2 now, 17 in total, 0 refused; messages: 20; …`
     ///
     /// There is room for hundreds of these lines when the log takes no others.
-    pub fn counters(&mut self, counters: &Counters) {
+    pub(crate) fn counters(&mut self, counters: &Counters) {
         if self.log < Log::Quiet {
             return;
         }
@@ -139,7 +139,7 @@ impl Console {
     /// `[12:43:10 29/01/2018] Echoed: 'Hello, world!'`,
     /// `[12:43:10 29/01/2018] <ann> hello` or
     /// `[12:43:10 29/01/2018] Closed: 127.0.0.1:40112, 13 bytes in, 13 bytes out: the client finished`
-    pub fn event(&mut self, event: &Event<'_>) {
+    pub(crate) fn event(&mut self, event: &Event<'_>) {
         match *event {
             Event::Message { peer, text, length } => {
                 let excerpt = Excerpt::new(text, length, self.log_max);
@@ -160,19 +160,19 @@ impl Console {
 
     /// Tells whether events of [`pollable`](Self::pollable) are reported to [`on_ready`](Self::on_ready). Otherwise a
     /// stalled reader is tried again now and then.
-    pub fn set_watched(&mut self, is_watched: bool) {
+    pub(crate) fn set_watched(&mut self, is_watched: bool) {
         self.output.set_watched(is_watched);
     }
 
     /// Notes an event that tells that standard output takes more.
-    pub fn on_ready(&mut self) {
+    pub(crate) fn on_ready(&mut self) {
         self.output.on_ready();
     }
 
     /// Writes as many of the waiting lines as standard output takes now, without waiting for it. Call it once a turn and
     /// at the [`deadline`](Self::deadline). Unless the flush `is_urgent`, lines that come within some milliseconds after
     /// a flush wait for more.
-    pub fn flush(&mut self, now: Instant, is_urgent: bool) {
+    pub(crate) fn flush(&mut self, now: Instant, is_urgent: bool) {
         self.clock.is_fresh = false;
         if !is_urgent && !self.output.is_due(now) {
             return;
@@ -187,7 +187,7 @@ impl Console {
     }
 
     /// Waits until the last lines are written or standard output fails, but not beyond `deadline`.
-    pub fn finish(&mut self, deadline: Instant) {
+    pub(crate) fn finish(&mut self, deadline: Instant) {
         self.output.finish(deadline);
     }
 

@@ -116,7 +116,7 @@ impl<S: Stream> Hub<S> {
 
     /// Accepts a peer only to tell it `notice` and end the connection.
     pub fn refuse(&mut self, stream: S, address: SocketAddr, notice: &str, now: Instant) {
-        let state = State::Ended { linger_until: None, is_refused: true };
+        let state = State::Ended { is_refused: true };
         let id = self.peers.insert(stream, address, state, now);
         if let Some((peer, ..)) = self.peers.borrow(id) {
             // Without memory for the notice, the end of the connection has to say it.
@@ -195,13 +195,11 @@ impl<S: Stream> Hub<S> {
                 has_dropped = true;
                 continue;
             }
-            if let State::Ended { linger_until, is_refused } = &mut peer.state
-                // While stopping it is the grace that ends the waiting.
-                && phase != Phase::Draining(Close::Stopping)
-            {
-                *linger_until = Some(now + if *is_refused { LINGER_REFUSED } else { LINGER });
+            let (id, linger) = (peer.id(key), if peer.is_refused() { LINGER_REFUSED } else { LINGER });
+            // While stopping it is the grace that ends the waiting.
+            if phase != Phase::Draining(Close::Stopping) {
+                self.peers.arm_at(key, now + linger);
             }
-            let id = peer.id(key);
             self.peers.schedule(id);
         }
         self.peers.queues.settled = settled;
@@ -315,9 +313,8 @@ fn wind_up<S: Stream>(peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Serv
         {
             moved += count as u64;
         }
-        if let State::Ended { linger_until: Some(at), .. } = peer.state
-            && at <= turn.noted
-        {
+        // Its timer is due, or was, if it has none.
+        if peer.timer.is_none() && close != Close::Stopping {
             peer.connection.abort(close, feed);
         }
     }
@@ -356,7 +353,7 @@ fn leave<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, id: Id, turn: &m
     }
     service.leave(peers, id, turn);
     if let Some((peer, ..)) = peers.borrow(id) {
-        peer.state = State::Ended { linger_until: None, is_refused: false };
+        peer.state = State::Ended { is_refused: false };
     }
     peers.recount(id.key());
 }

@@ -1,62 +1,119 @@
-//! A TCP echo daemon (RFC 862) that can be trusted with any message, its client, and a chat room.
+//! A TCP echo daemon (RFC 862) that keeps every byte, a chat room, and a client for both.
 //!
-//! The programs `echo-server` and `echo-client` are thin: all they do is here, for programs that embed it.
-//! [`Server`] listens and serves as a [`Config`] says; [`client`] connects, exchanges and checks.
+//! The programs `echo-server` and `echo-client` are thin: all they do is here, for programs that embed it. A [`Server`]
+//! listens and serves as a [`Config`] says, and reports each [`Event`]; [`client`] connects, exchanges and checks.
 //!
-//! # The map
+//! A server for the tests of another program, on a free port, with what it is sent:
 //!
-//! Data flows one way, and a module knows only those further down:
+//! ```
+//! use std::sync::mpsc;
+//! use std::thread;
 //!
-//! | module | what it does |
-//! |---|---|
-//! | [`cli`] | the command lines of both programs |
-//! | [`server`] | the shell: poll, listeners, signals, clock; the only one that knows mio |
-//! | [`transport`] | byte streams and listening sockets |
-//! | [`hub`] | the core: the table of peers, turns, memory limits, timers; echoes or relays |
-//! | [`room`] | the room: names, commands, what everyone is told |
-//! | [`connection`] | one peer: its phase, its readiness, reading and writing |
-//! | [`message`] | where messages end in a byte stream |
-//! | [`outbox`] | bytes owed to one peer |
-//! | [`feed`] | bytes owed to many peers, held once |
-//! | [`console`] | log lines to standard output, without ever waiting for it |
-//! | [`escape`] | untrusted bytes become one safe, readable line |
-//! | [`client`] | the blocking client |
-//! | [`config`], `limits`, [`error`] | settings and their defaults; what both programs say of errors |
+//! use sockets::client::{Progress, Timeouts, connect, exchange};
+//! use sockets::config::Log;
+//! use sockets::{Config, Event, Server};
+//!
+//! let (sender, messages) = mpsc::channel();
+//! let mut config = Config::default();
+//! (config.port, config.log) = (0, Log::Off);
+//! let server = Server::bind(&config)?.with_events(move |event| {
+//!     if let Event::Message { text, .. } = event {
+//!         sender.send(text.to_vec()).expect("the test is there");
+//!     }
+//! });
+//! let (port, stopper) = (server.local_addr().port(), server.stopper());
+//! let serving = thread::spawn(move || server.run());
+//!
+//! let peer = connect("localhost", port, Timeouts::default())?;
+//! let mut reply = Vec::new();
+//! exchange(&b"Hello, world!"[..], peer, &mut reply, &Progress::default().into())?;
+//! assert_eq!(reply, b"Hello, world!");
+//! assert_eq!(messages.recv()?, b"Hello, world!");
+//!
+//! stopper.stop()?;
+//! serving.join().expect("the server does not panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A health check, of a server that is not of this crate as well:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use sockets::client::{Error, Progress, Timeouts, check, connect};
+//!
+//! fn is_healthy(host: &str, port: u16) -> Result<(), Error> {
+//!     let mut timeouts = Timeouts::default();
+//!     timeouts.progress = Duration::from_secs(3);
+//!     check(&b"still there?"[..], connect(host, port, timeouts)?, &Arc::new(Progress::default()))
+//! }
+//!
+//! assert!(is_healthy("localhost", 1).is_err(), "nobody listens there");
+//! ```
 //!
 //! # What it guarantees
 //!
-//! * Every byte comes back, unchanged and in order, and nothing else, whatever its length or content, also
+//! * Echo: every byte comes back, unchanged and in order, and nothing else, whatever its length or content, also
 //!   to a client that half-closes, or that writes everything before it reads.
+//! * Room: every member hears every line of the others, whole, once and in one order. A member that talks like a person
+//!   is heard at once, whatever the other members do.
 //! * No client can make another one wait for long, end the server, or make it hold more than
-//!   [`Config::max_memory`] and 64 KiB for each connection, in a room what is said in one turn on top: see
-//!   [`Hub::held`](hub::Hub::held).
+//!   [`Config::max_memory`] and 64 KiB for each connection; in a room, the lines of one turn come on top.
 //! * Nothing waits for standard output. A message's line is written, or dropped and counted, before its
 //!   client sees the end of the connection.
 //!
 //! # How it works
 //!
 //! One thread, one edge-triggered poll. Events only set flags, and all work happens in one turn, in a fixed
-//! order: *wait, note, serve, console, reap, accept*. [`server`] has the turn, [`hub`] what is done in it.
+//! order: *wait, note, serve, console, reap, accept*. Data flows one way, and a module knows only those further down:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `cli` | the command lines of both programs |
+//! | `server` | the shell: poll, signals, clock, who may connect |
+//! | `hub` | the core: the table of peers, turns, memory, timers; knows no sockets and no clock |
+//! | `echo`, `room` | the two services: what becomes of what peers send |
+//! | `hub::peers` | what a service sees of the core |
+//! | `connection` | one peer: its phase, its readiness, reading and writing |
+//! | `outbox`, `feed` | bytes queued for one peer, and for many |
+//! | `message` | where messages end in a byte stream |
+//! | `transport` | byte streams and listening sockets |
+//! | `console` | the log on standard output |
+//! | `escape` | untrusted bytes become one safe, readable line |
+//! | `client` | the blocking client |
 
 mod address;
+#[doc(hidden)]
 pub mod cli;
 pub mod client;
 pub mod config;
+#[doc(hidden)]
 pub mod connection;
-pub mod console;
+mod console;
 mod echo;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod escape;
-pub mod event;
+mod event;
+#[doc(hidden)]
 pub mod feed;
+#[doc(hidden)]
 pub mod hub;
 mod limits;
+#[doc(hidden)]
 pub mod message;
+#[doc(hidden)]
 pub mod outbox;
+#[doc(hidden)]
 pub mod room;
 pub mod server;
+#[doc(hidden)]
 pub mod transport;
 
 pub use config::Config;
+pub use connection::Close;
 pub use event::Event;
+pub use room::Notice;
 pub use server::Server;

@@ -1,12 +1,11 @@
 //! `echo-server`: the TCP echo daemon.
 
+use std::env;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sockets::cli::ServerArgs;
-use sockets::config::Config;
+use sockets::cli;
 use sockets::error::reason;
 use sockets::server::{End, Server};
 
@@ -20,7 +19,7 @@ const OWN_DESCRIPTORS: usize = 16;
 const WITHOUT_LISTENERS: usize = 12;
 
 fn main() -> ExitCode {
-    let mut config = Config::from(ServerArgs::parse());
+    let mut config = cli::server_config(env::args_os()).unwrap_or_else(|error| error.exit());
     let descriptors = raise_descriptor_limit();
     let own_descriptors = OWN_DESCRIPTORS.max(WITHOUT_LISTENERS + config.bind.len());
     config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
@@ -32,16 +31,16 @@ fn main() -> ExitCode {
         Ok(End::Stopped) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            // Where standard error is closed too, the exit status has to tell it alone.
+            // If standard error is closed too, the exit status has to tell it alone.
             _ = writeln!(std::io::stderr(), "echo-server: {}", reason(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Each client needs a descriptor. The soft limit, usually 1,024, is there for programs that use select(2);
-/// this one may have all that the hard limit allows. Where that is refused, it goes on with what it has.
-/// Returns how many there are.
+/// Raises the limit of descriptors, of which each client needs one, and returns it. The soft limit, usually 1,024, is
+/// there for programs that use select(2); this one may have all that the hard limit allows. If that is refused, it goes
+/// on with what it has.
 fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,101 +1,156 @@
 //! The command line of `echo-server`.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
 use crate::limits::default_max_memory;
 
-/// The command line of `echo-server`.
+/// Turns the command line of `echo-server`, which starts with the name of the program, into its settings.
 ///
-/// Returns a [`Parser`], so `ServerArgs::parse()` prints help and usage errors itself and ends the program
-/// with status 2 where the usage is wrong.
+/// # Errors
+///
+/// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
+/// status 2 for wrong usage.
+pub fn server_config(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, clap::Error> {
+    let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
+    Ok(ServerArgs::from_arg_matches(&command.try_get_matches_from(arguments)?)?.into())
+}
+
 #[derive(Debug, Parser)]
 #[command(
     name = "echo-server",
     version,
     about = "TCP echo daemon (RFC 862): every byte comes back, unchanged and in order",
-    after_help = "Every option can also be set by the environment variable shown beside it.\n\
+    after_help = "Each option can be set by an environment variable as well: --log-max by ECHO_LOG_MAX.\n\
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
 )]
-pub struct ServerArgs {
-    /// Address or name to listen on; repeatable (0.0.0.0 and :: stand for all) [default: 127.0.0.1 and ::1]
+pub(super) struct ServerArgs {
+    /// Address or name to listen on [default: 127.0.0.1 and ::1]
+    ///
+    /// Repeatable. 0.0.0.0 and :: stand for all addresses, a name for all its addresses.
     #[arg(short, long, value_name = "ADDR", env = "ECHO_BIND", value_delimiter = ',')]
     bind: Vec<String>,
 
-    /// TCP port; with 0 the system picks one
+    /// TCP port; with 0 the system picks a free one
     #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
 
-    /// Print no line per message (stronger than --verbose)
-    #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new())]
-    quiet: bool,
-
-    /// Print a line when a connection opens or closes too
-    #[arg(short, long, env = "ECHO_VERBOSE", value_parser = FalseyValueParser::new())]
-    verbose: bool,
-
-    /// How to print: for people, or one JSON object a line
-    #[arg(long, value_name = "FORMAT", env = "ECHO_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
-    log_format: Format,
-
-    /// Show at most so many bytes of a message in its line
-    #[arg(long, value_name = "SIZE", env = "ECHO_LOG_MAX", default_value = "128KiB", value_parser = size)]
-    log_max: usize,
-
-    /// Hold at most so much for one client that does not read its echo, then stop reading from it
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size)]
-    max_pending: usize,
-
-    /// Hold at most so much for all clients together (every client may always hold 64 KiB) [default: 1GiB, or half
-    /// of what the container or ulimit allows if that is less]
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", value_parser = size)]
-    max_memory: Option<usize>,
-
-    /// Serve at most so many clients at once [default: the descriptor limit less 16]
-    #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", value_parser = at_least_one)]
-    max_connections: Option<usize>,
-
-    /// Serve at most so many clients of one address, or IPv6 /64; further ones are closed on arrival
-    #[arg(long, value_name = "N", env = "ECHO_MAX_PER_IP", value_parser = at_least_one)]
-    max_per_ip: Option<usize>,
-
-    /// Let only these addresses connect; repeatable, the more specific rule wins
-    #[arg(long, value_name = "CIDR", env = "ECHO_ALLOW", value_delimiter = ',', value_parser = network)]
-    allow: Vec<IpNet>,
-
-    /// Let these addresses not connect; repeatable, wins a tie
-    #[arg(long, value_name = "CIDR", env = "ECHO_DENY", value_delimiter = ',', value_parser = network)]
-    deny: Vec<IpNet>,
-
-    /// Close a connection on which no byte has gone in either direction for so long [default: never]
-    #[arg(long, value_name = "DURATION", env = "ECHO_IDLE_TIMEOUT", value_parser = positive_duration)]
-    idle_timeout: Option<Duration>,
-
-    /// Close a client that takes nothing of what it is owed for so long [default: never, in a room after 10s]
-    #[arg(long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", value_parser = positive_duration)]
-    stall_timeout: Option<Duration>,
-
-    /// Open a room: what one client says reaches all the others
-    #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new())]
-    chat: bool,
-
-    /// Chat: skip lines that are longer
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size)]
-    max_line: usize,
-
-    /// Chat: how far a member may be ahead of the slowest one with its own lines
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_AHEAD", default_value = "256KiB", value_parser = size)]
-    max_ahead: usize,
-
-    /// When stopping, go on sending what is owed for at most so long
+    /// How long a stopping server goes on sending
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
     grace: Duration,
+
+    /// Clients served at once [default: the descriptor limit less 16]
+    ///
+    /// Further clients wait in the kernel's queue; in a room they are told that the server is full.
+    #[arg(long, value_name = "N", env = "ECHO_MAX_CONNECTIONS", value_parser = at_least_one, help_heading = "Clients")]
+    max_connections: Option<usize>,
+
+    /// Clients served at once for each address, or IPv6 /64
+    ///
+    /// Further ones are closed on arrival.
+    #[arg(long, value_name = "N", env = "ECHO_MAX_PER_IP", value_parser = at_least_one, help_heading = "Clients")]
+    max_per_ip: Option<usize>,
+
+    /// Accept only these addresses; repeatable
+    ///
+    /// The most specific rule that matches an address counts.
+    #[arg(
+        long, value_name = "CIDR", env = "ECHO_ALLOW", value_delimiter = ',', value_parser = network,
+        help_heading = "Clients"
+    )]
+    allow: Vec<IpNet>,
+
+    /// Refuse these addresses; repeatable
+    ///
+    /// The most specific rule that matches an address counts, and a refusal if there are two.
+    #[arg(
+        long, value_name = "CIDR", env = "ECHO_DENY", value_delimiter = ',', value_parser = network,
+        help_heading = "Clients"
+    )]
+    deny: Vec<IpNet>,
+
+    /// Pending bytes per client before its reads pause
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size,
+        help_heading = "Memory"
+    )]
+    max_pending: usize,
+
+    /// Memory for all clients together [default: 1GiB, or less]
+    ///
+    /// Each client may hold 64 KiB on top. The default is 1 GiB, but at most half of what the container's cgroup or
+    /// ulimit(1) allows.
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", value_parser = size, help_heading = "Memory")]
+    max_memory: Option<usize>,
+
+    /// Disconnect idle clients [default: never]
+    ///
+    /// A client is idle when no byte has moved in either direction for this time.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_IDLE_TIMEOUT", value_parser = positive_duration,
+        help_heading = "Timeouts"
+    )]
+    idle_timeout: Option<Duration>,
+
+    /// Disconnect clients that do not read [default: never; room: 10s]
+    ///
+    /// A client does not read when it has taken nothing of what is pending for it for this time. In a room, a client is disconnected when it has read
+    /// neither 64 KiB nor everything for this time and others wait for it.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", value_parser = positive_duration,
+        help_heading = "Timeouts"
+    )]
+    stall_timeout: Option<Duration>,
+
+    /// Open a room: what one client says, all the others hear
+    #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new(), help_heading = "Room")]
+    chat: bool,
+
+    /// Longest line; longer ones are skipped
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size,
+        help_heading = "Room"
+    )]
+    max_line: usize,
+
+    /// Own lines a member may be ahead of the slowest one
+    ///
+    /// Beyond that the server reads from this member only at the pace of a person, until the slowest member has caught
+    /// up.
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_MAX_AHEAD", default_value = "256KiB", value_parser = size,
+        help_heading = "Room"
+    )]
+    max_ahead: usize,
+
+    /// Print no line per message; wins over --verbose
+    #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
+    quiet: bool,
+
+    /// Print a line when a connection opens or closes as well
+    #[arg(short, long, env = "ECHO_VERBOSE", value_parser = FalseyValueParser::new(), help_heading = "Log")]
+    verbose: bool,
+
+    /// Print text lines, or json: one object a line
+    #[arg(
+        long, value_name = "FORMAT", env = "ECHO_LOG_FORMAT", value_enum, default_value_t = Format::Text, hide_possible_values = true,
+        help_heading = "Log"
+    )]
+    log_format: Format,
+
+    /// Bytes of a message that its line shows
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_LOG_MAX", default_value = "128KiB", value_parser = size,
+        help_heading = "Log"
+    )]
+    log_max: usize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -165,6 +220,15 @@ mod tests {
     #[test]
     fn without_options_the_config_is_the_default() {
         assert_eq!(Config::from(parse::<ServerArgs>(&[]).expect("good usage")), Config::default());
+    }
+
+    #[test]
+    fn the_short_help_has_one_line_for_each_option() {
+        let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
+        let help = command.term_width(100).render_help().to_string();
+        println!("{help}");
+        let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
+        assert!(help.lines().all(is_one_line));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::activity::{Activity, Timeouts};
+use super::peers::Due;
 use super::queues::Place;
 use crate::connection::{Connection, Phase};
 use crate::event::Event;
@@ -26,9 +27,8 @@ pub(crate) struct Peer<S> {
     pub(crate) state: State,
     pub(super) serial: u64,
     pub(crate) activity: Option<Box<Activity>>,
-    /// When its timer is due: the earliest entry of the heap that is its own. Other entries do not match and are
-    /// ignored.
-    pub(super) timer: Option<Instant>,
+    /// When its timer is due, if it has one. Entries of the heap that are not this one are ignored.
+    pub(super) timer: Option<Due>,
     /// Bytes of memory that the books say are held for it.
     pub(super) counted: usize,
     pub(super) place: Place,
@@ -45,8 +45,6 @@ pub(crate) enum State {
     Member(Box<Member>),
     /// Its service has nothing to do with it any more.
     Ended {
-        /// Until when its end of the connection is waited for, once the server has ended its own.
-        linger_until: Option<Instant>,
         /// Whether it was only accepted to be told that the server is full.
         is_refused: bool,
     },
@@ -75,7 +73,7 @@ impl<S: Stream> Peer<S> {
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        matches!(self.state, State::Ended { is_refused: true, .. })
+        matches!(self.state, State::Ended { is_refused: true })
     }
 
     /// When it has to be served, though no event comes.
@@ -85,7 +83,7 @@ impl<S: Stream> Peer<S> {
             State::Echo(message) if !self.connection.can_receive() => message.last_arrival().map(|at| at + PAUSE),
             State::Echo(_) => None,
             State::Member(member) => member.deadline(),
-            State::Ended { linger_until, .. } => *linger_until,
+            State::Ended { .. } => None,
         };
         let inactive = self.activity.as_ref().and_then(|activity| activity.deadline(timeouts));
         // A connection that is over only waits to be dropped, and while it lingers it has a deadline of its own.
@@ -96,5 +94,20 @@ impl<S: Stream> Peer<S> {
     pub(super) fn closed(&self, close: crate::connection::Close) -> Event<'static> {
         let (received, sent) = (self.connection.received(), self.connection.sent());
         Event::Closed { peer: self.address, close, received, sent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn an_idle_peer_is_small() {
+        let size = size_of::<Peer<TcpStream>>();
+        // In debug builds mio keeps more for each socket.
+        let most = if cfg!(debug_assertions) { 144 } else { 136 };
+        assert!(size <= most, "{size} bytes");
     }
 }

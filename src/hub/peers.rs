@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -35,13 +36,19 @@ pub(crate) struct Turn<'a> {
     pub(crate) on_event: &'a mut dyn FnMut(Event<'_>),
 }
 
+/// A time at which a timer is due, in nanoseconds since the table was made: half as large as an [`Instant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due(NonZeroU64);
+
 /// All peers.
 #[derive(Debug)]
 pub(crate) struct Peers<S> {
     slab: Slab<Peer<S>>,
     pub(super) queues: Queues,
     /// When to serve a peer though no event comes. An entry that is not [`Peer::timer`] is ignored.
-    timers: BinaryHeap<Reverse<(Instant, Id)>>,
+    timers: BinaryHeap<Reverse<(Due, Id)>>,
+    /// What [`Due`] counts from.
+    epoch: Instant,
     pub(crate) timeouts: Timeouts,
     pub(crate) memory: Memory,
     /// What is to be sent to many of them.
@@ -60,6 +67,7 @@ impl<S: Stream> Peers<S> {
             slab: Slab::new(),
             queues: Queues::default(),
             timers: BinaryHeap::new(),
+            epoch: Instant::now(),
             timeouts: Timeouts::new(config),
             memory: Memory::new(config),
             feed: Feed::default(),
@@ -205,33 +213,46 @@ impl<S: Stream> Peers<S> {
 
     /// Sets a peer's timer to the earliest of its deadlines. A peer that is settled gets its next turn without one.
     pub(super) fn arm(&mut self, key: usize) {
-        let peer = &mut self.slab[key];
+        let peer = &self.slab[key];
         if peer.place != Place::Settled
             && let Some(at) = peer.deadline(self.timeouts)
-            && peer.timer.is_none_or(|timer| at < timer)
+            && peer.timer.is_none_or(|timer| self.due(at) < timer)
         {
-            peer.timer = Some(at);
-            self.timers.push(Reverse((at, peer.id(key))));
+            self.arm_at(key, at);
         }
+    }
+
+    /// Sets a peer's timer, whatever it was set to before.
+    pub(super) fn arm_at(&mut self, key: usize, at: Instant) {
+        let due = self.due(at);
+        let peer = &mut self.slab[key];
+        peer.timer = Some(due);
+        self.timers.push(Reverse((due, peer.id(key))));
     }
 
     /// Gives turns to the peers whose timers are due. Whether a deadline has really passed is seen in that turn, after
     /// what had arrived has been read.
     pub(super) fn expire(&mut self, noted: Instant) {
-        while let Some(&Reverse((at, id))) = self.timers.peek()
-            && at <= noted
+        let noted = self.due(noted);
+        while let Some(&Reverse((due, id))) = self.timers.peek()
+            && due <= noted
         {
             self.timers.pop();
-            if let Some(peer) = self.find_mut(id).filter(|peer| peer.timer == Some(at)) {
+            if let Some(peer) = self.find_mut(id).filter(|peer| peer.timer == Some(due)) {
                 peer.timer = None;
                 self.schedule(id);
             }
         }
     }
 
+    fn due(&self, at: Instant) -> Due {
+        let nanoseconds = at.saturating_duration_since(self.epoch).as_nanos();
+        Due(NonZeroU64::MIN.saturating_add(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
+    }
+
     /// When the next timer is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.peek().map(|Reverse((due, _))| self.epoch + Duration::from_nanos(due.0.get() - 1))
     }
 
     /// Forgets entries of peers that are gone, and gives back the tables of many that are. What it
@@ -262,7 +283,7 @@ impl<S: Stream> Peers<S> {
     /// Checks, in debug builds, what has to be true at the end of each turn; of many peers only now and then, because this
     /// looks at all of them.
     pub(super) fn check(&self) {
-        if cfg!(debug_assertions) && (self.slab.len() <= CHECKED || self.last_serial % CHECKED as u64 == 0) {
+        if cfg!(debug_assertions) && (self.slab.len() <= CHECKED || self.last_serial.is_multiple_of(CHECKED as u64)) {
             let mut places = [0; 6];
             let (mut held, mut excess) = (0, 0);
             for (_, peer) in &self.slab {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::delivery::BATCH;
 use super::quota::Quotas;
 use crate::address::quota_key;
+use crate::config::RESERVE;
 use crate::connection::Close;
 use crate::feed::BLOCK;
 use crate::hub::peer::{Id, Peer, State};
@@ -115,28 +116,37 @@ impl Waiting {
     }
 }
 
-/// Where the feed takes more memory than there is, resets the members that are furthest behind, until it fits.
+/// Where memory has run out, resets members until it suffices: the one that is furthest behind, or, if what is pending
+/// for single members takes more than the feed, the one that has most pending for itself alone.
 pub(super) fn keep_within_memory<S: Stream>(peers: &mut Peers<S>) {
     // One block is always there to be appended to.
-    let is_over =
-        |peers: &Peers<S>| peers.feed.held().saturating_sub(BLOCK) + peers.memory.excess() > peers.memory.max();
+    let shared = |peers: &Peers<S>| peers.feed.held().saturating_sub(BLOCK);
+    let is_over = |peers: &Peers<S>| shared(peers) + peers.memory.excess() > peers.memory.max();
     if !is_over(peers) {
         return;
     }
     let place = |(id, peer): (Id, &Peer<S>)| peer.connection.first_shared().map(|at| (at, id));
     let mut behind: Vec<(u64, Id)> = peers.iter().filter_map(place).collect();
-    behind.sort_unstable();
-    for (_, id) in behind {
-        if !is_over(peers) {
-            return;
-        }
+    behind.sort_unstable_by(|one, other| other.cmp(one));
+    let has_own = |(_, peer): &(Id, &Peer<S>)| peer.connection.private_pending() > 0 && peer.held() > RESERVE;
+    let own = |(id, peer): (Id, &Peer<S>)| (peer.connection.held(), id);
+    let mut greedy: Vec<(usize, Id)> = peers.iter().filter(has_own).map(own).collect();
+    greedy.sort_unstable();
+    while is_over(peers) {
+        let (slowest, greediest) = (behind.last().map(|(_, id)| *id), greedy.last().map(|(_, id)| *id));
+        let id = if shared(peers) >= peers.memory.excess() { slowest.or(greediest) } else { greediest.or(slowest) };
+        let Some(id) = id else { return };
+        behind.pop_if(|(_, slowest)| *slowest == id);
+        greedy.pop_if(|(_, greediest)| *greediest == id);
         reset(peers, id);
         peers.feed.trim();
     }
 }
 
 fn reset<S: Stream>(peers: &mut Peers<S>, id: Id) {
-    if let Some((peer, feed, _)) = peers.borrow(id) {
+    if let Some((peer, feed, _)) = peers.borrow(id)
+        && peer.connection.pending() > 0
+    {
         peer.connection.abort(Close::TooSlow, feed);
         peers.recount(id.key());
         peers.schedule(id);

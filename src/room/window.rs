@@ -85,9 +85,13 @@ impl Window {
     }
 
     fn allowance(&mut self, now: Instant) -> usize {
-        let earned = (now.saturating_duration_since(self.counted_at).as_nanos() / BYTE.as_nanos()) as u32;
-        self.allowance = self.allowance.saturating_add(earned as usize).min(BURST);
-        self.counted_at += earned * BYTE;
+        let earned = now.saturating_duration_since(self.counted_at).as_nanos() / BYTE.as_nanos();
+        if earned < BURST as u128 {
+            self.counted_at += earned as u32 * BYTE;
+            self.allowance = (self.allowance + earned as usize).min(BURST);
+        } else {
+            (self.counted_at, self.allowance) = (now, BURST);
+        }
         if self.allowance >= PORTION { self.allowance } else { 0 }
     }
 }
@@ -135,6 +139,18 @@ mod tests {
             said += 20;
         }
         assert_eq!(said, 12_000);
+    }
+
+    #[test]
+    fn a_member_may_be_silent_for_years() {
+        let begin = Instant::now();
+        let mut window = Window::new(begin);
+        window.note(0..1 << 20, MAX_AHEAD);
+        let now = begin + Duration::from_secs(1 << 30);
+        assert_eq!(window.room(0, MAX_AHEAD, now), BURST);
+        window.spend(BURST, MAX_AHEAD);
+        assert_eq!(window.room(0, MAX_AHEAD, now), 0);
+        assert!(window.resume_at(now) > now, "it would be looked at again and again");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::harness::{Attack, Member, Pair, Server, connect_from, hesitant};
 /// How long a line of a person may take to be heard.
 const SECOND: Duration = Duration::from_secs(1);
 /// How long people talk beside an attack.
-const PERIOD: Duration = Duration::from_millis(2500);
+const PERIOD: Duration = Duration::from_secs(2);
 const FILE: usize = 100 << 20;
 
 /// Lets two people talk beside an attack.
@@ -53,7 +53,8 @@ fn beside_a_file_that_is_piped_to_a_client_that_never_reads() {
 #[test]
 fn beside_clients_that_connect_and_reset() {
     expect_people_to_be_heard("connecting and resetting", |attack| {
-        attack.connect_and_reset(2, b"").connect_and_reset(3, b"hello\n")
+        let line = "x".repeat(1000) + "\n";
+        attack.connect_and_reset(2, b"").connect_and_reset(3, b"hello\n").connect_and_reset(4, line.as_bytes())
     });
 }
 

@@ -6,6 +6,7 @@
 //! [`World`] watches the turns: no spin, no wake-up in the past, nothing read twice.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,7 +37,9 @@ pub(crate) fn play(bytes: &[u8]) {
     let config = config(&mut tape);
     let poll = [Poll::Genuine, Poll::Late, Poll::Spurious][tape.below(3)];
     let world = World::new(&config, poll, Rng::with_seed(tape.byte().into()));
-    let books = Books { echoes: !config.chat, may_ask: false, guests: BTreeMap::new(), said: Vec::new() };
+    let reports_messages = !config.chat && config.log >= Log::Messages;
+    let books =
+        Books { echoes: !config.chat, reports_messages, may_ask: false, guests: BTreeMap::new(), said: Vec::new() };
     let mut stage = Stage { world, config, poll, books, narrowest: 1 << 20, is_stopping: false };
     while !tape.0.is_empty() {
         stage.step(&mut tape);
@@ -101,6 +104,7 @@ struct Stage {
 /// What is known of the clients, and what was told of them.
 struct Books {
     echoes: bool,
+    reports_messages: bool,
     /// Whether of each client a byte may be taken that counts for nothing, because it came after the stop: to find
     /// out whether an event was right that told of the end.
     may_ask: bool,
@@ -112,6 +116,8 @@ struct Books {
 struct Guest {
     client: Client,
     number: usize,
+    /// How many lines the operator had been shown before it came.
+    before: usize,
     sent: Vec<u8>,
     got: Vec<u8>,
     /// How many of its bytes were told in messages.
@@ -180,7 +186,9 @@ impl Stage {
         };
         let (address, client) = self.world.accept(nature);
         let number = self.books.guests.len() + 1;
-        let guest = Guest { client, number, sent: vec![], got: vec![], told: 0, close: None, has_broken: false };
+        let before = self.books.said.len();
+        let guest =
+            Guest { client, number, before, sent: vec![], got: vec![], told: 0, close: None, has_broken: false };
         self.books.guests.insert(address, guest);
     }
 
@@ -188,10 +196,9 @@ impl Stage {
         let Self { world, books, .. } = self;
         world.turn(|event| books.note(event));
         let held = self.world.hub.held();
-        // What is said in one turn is held, whatever there is: a batch or a line, every byte of it as `\u{1b}`.
-        let longest = self.config.max_line.clamp(RESERVE, MOST_AT_ONCE);
-        let said = if self.config.chat { 8 * longest } else { 0 };
-        let limit = self.config.max_memory.saturating_add(self.world.hub.len() * RESERVE + said);
+        // In a room, one block of the feed is always there to be appended to.
+        let block = if self.config.chat { RESERVE } else { 0 };
+        let limit = self.config.max_memory.saturating_add(self.world.hub.len() * RESERVE + block);
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
         for guest in self.books.guests.values() {
             guest.check_turn();
@@ -245,7 +252,7 @@ impl Books {
     fn note(&mut self, event: Event<'_>) {
         match event {
             Event::Message { peer, text, length } => {
-                assert!(self.echoes);
+                assert!(self.reports_messages);
                 let guest = self.guests.get_mut(&peer).expect("a client that came");
                 let message = &guest.sent[guest.told..][..length as usize];
                 assert!(!message.is_empty() && message.starts_with(text));
@@ -259,7 +266,7 @@ impl Books {
                 let asked = record.taken - received as usize;
                 assert!(asked <= usize::from(self.may_ask), "{asked} bytes were taken and not counted");
                 assert_eq!(sent as usize, record.given);
-                assert!(!self.echoes || guest.told == record.taken, "closed before its messages were told");
+                assert!(!self.reports_messages || guest.told == record.taken, "closed before its messages were told");
             }
             Event::Room { notice, .. } => {
                 let line = &*notice.to_string();
@@ -297,25 +304,37 @@ impl Guest {
         let Some((welcome, lines)) = lines.split_first() else { return };
         let name = welcome.strip_prefix("* welcome, ").and_then(|rest| rest.split_once(';')).expect("a welcome").0;
         let mut name = name.to_owned();
-        let joined = said.iter().position(|line| *line == format!("* {name} joined")).expect("it was announced");
-        let mut public = said[joined + 1..].iter().peekable();
+        let mut public = said[self.before..].iter().peekable();
+        let mut is_newcomer = true;
         for line in lines {
             if is_private(line, &name) {
                 continue;
             }
-            let own = format!("<{name}> ");
-            while public.next_if(|line| line.starts_with(&own)).is_some() {}
-            assert_eq!(public.next().map(String::as_str), Some(*line), "heard by {name}");
-            if let Some(new) = line.strip_prefix(&format!("* {name} is now ")) {
-                name = new.to_owned();
+            is_newcomer &= !pass_own(&mut public, &name);
+            let new = line.strip_prefix(&format!("* {name} is now "));
+            // The others never knew the old name of a newcomer.
+            let joined = new.filter(|_| is_newcomer).map(|new| format!("* {new} joined"));
+            assert_eq!(public.next().map(String::as_str), joined.as_deref().or(Some(line)), "heard by {name}");
+            if let Some(new) = new {
+                (is_newcomer, name) = (false, new.to_owned());
             }
         }
         // It may have said more, and left.
-        let own = format!("<{name}> ");
-        while public.next_if(|line| line.starts_with(&own)).is_some() {}
+        is_newcomer &= !pass_own(&mut public, &name);
         let missed = public.next().filter(|line| **line != format!("* {name} left"));
-        assert!(!is_whole || missed.is_none(), "{name} did not hear {missed:?}");
+        // Nobody is told when one left that was never announced.
+        assert!(!is_whole || is_newcomer || missed.is_none(), "{name} did not hear {missed:?}");
     }
+}
+
+/// Goes on over what the others were told of `name`, and it was not. Returns whether it was announced there.
+fn pass_own<'a>(public: &mut Peekable<impl Iterator<Item = &'a String>>, name: &str) -> bool {
+    let (own, joined) = (format!("<{name}> "), format!("* {name} joined"));
+    let mut is_announced = false;
+    while let Some(line) = public.next_if(|line| line.starts_with(&own) || **line == joined) {
+        is_announced |= *line == joined;
+    }
+    is_announced
 }
 
 /// Whether a line that `name` heard was for it alone. Its own new name is not: all others hear the same.
@@ -335,7 +354,7 @@ fn is_private(line: &str, name: &str) -> bool {
     let is_whisper = line.starts_with('<') && words[1] == "->" && words[2] == format!("{name}>");
     is_whisper
         || BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
-        || matches!(words[..], ["*", _, "is", "taken"])
+        || matches!(words[..], ["*", _, "is", "taken"] | ["*", _, "is", "not", "reading;", ..])
 }
 
 /// What is said in rooms.

@@ -92,13 +92,14 @@ fn honest_clients_do_not_notice_hostile_ones() {
 }
 
 /// Members at several addresses that read nothing or little of what they ask for without end, a file that is piped
-/// into the room again and again, and clients that only connect and reset.
+/// into the room again and again, and clients that connect and reset, with a line or without.
 fn hostile_members(server: &Server) -> Attack {
     let never_and_trickle_readers = |attack: Attack, source| {
         attack.repeat(source, "/help", 0).repeat(source, "/who", 0).repeat(source, "/help", 9000).listen(source, 9000)
     };
     let attack = (2..6).fold(Attack::on(server.address()), never_and_trickle_readers);
-    attack.pipe(6, 100 * MIB).connect_and_reset(7, b"").connect_and_reset(8, b"hello\n")
+    let line = "x".repeat(1000) + "\n";
+    attack.pipe(6, 100 * MIB).connect_and_reset(7, b"").connect_and_reset(8, line.as_bytes())
 }
 
 /// Members that talk much hear every line of each other, and two that talk like people are heard at once.

@@ -87,6 +87,8 @@ fn steady_readers_lose_nothing_of_a_file() {
 fn memory_stays_within_its_limit_beside_a_slow_reader_and_a_flood() {
     const LIMIT: usize = 8 * MIB;
     const EACH: usize = 64 * KIB;
+    /// The clients have one connection each at a time; the others are over.
+    const MOST_CONNECTIONS: usize = 4000;
     /// What one turn may bring on top.
     const BATCH: usize = 512 * KIB;
     /// What a program may need besides what it holds for clients, and for each connection.
@@ -120,6 +122,7 @@ fn memory_stays_within_its_limit_beside_a_slow_reader_and_a_flood() {
         most / KIB
     );
     assert!(rate > 500.0, "that was no flood");
+    assert!(most_connections < MOST_CONNECTIONS, "{most_connections} connections that are over piled up");
     assert!(most_above <= BATCH, "{} KiB above the limits", most_above / KIB);
     assert!(most < LIMIT + BATCH + SLACK + most_connections * SLACK_EACH, "{} MiB of memory", most / MIB);
     server.stop_by(Signal::TERM);

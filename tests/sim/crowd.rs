@@ -1,46 +1,43 @@
 //! A room full of members of all kinds, with everything that chance can vary drawn from one seed.
 //!
 //! [`plan`] is what is drawn, [`speech`] what a member sends, [`member`] how it does that and when it reads,
-//! [`minutes`] what the operator was shown, in order; [`ear`] holds what a member was told, line by line, against
-//! the minutes, and [`books`] what the hub did for it against what it may and must do.
+//! [`transcript`] what the operator was shown, in order; [`listener`] holds what a member was told, line by line, against
+//! the transcript, and [`account`] what the hub did for it against what it may and must do.
 
-mod books;
-mod ear;
+mod account;
+mod listener;
 mod member;
-mod minutes;
 mod plan;
 mod speech;
+mod transcript;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Event;
 use sockets::config::RESERVE;
 use sockets::connection::Close;
 
-use self::books::Books;
+use self::account::{Account, Glance, stall_timeout};
 use self::member::Member;
-use self::minutes::{Deed, Minutes};
 use self::plan::PATIENCE;
 pub(crate) use self::plan::Plan;
+use self::transcript::Transcript;
+use self::windows::{BATCH, BLOCK, Windows};
 use crate::play::{Play, Stop, moment};
 use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::World;
 
-/// What one feed keeps when nobody needs it any more.
-const BLOCK: usize = 64 << 10;
-
-/// What a turn may say: eight times a batch, or the longest line.
-const HEADROOM: usize = 8 * (200 << 10);
+const SECOND: Duration = Duration::from_secs(1);
 
 const FULL: &str = "* server is full\n";
 
 struct Peer {
-    address: SocketAddr,
     member: Member,
-    books: Books,
+    account: Account,
 }
 
 /// A client that found no place.
@@ -54,7 +51,7 @@ struct Crowd {
     plan: Plan,
     world: World,
     random: Rng,
-    minutes: Minutes,
+    transcript: Transcript,
     /// The members that are not done, or that the hub still holds.
     peers: BTreeMap<SocketAddr, Peer>,
     refused: BTreeMap<SocketAddr, Refused>,
@@ -63,10 +60,8 @@ struct Crowd {
     /// How many members are still to come.
     coming: usize,
     is_stopping: bool,
-    /// When the last turn was.
-    last_turn: Instant,
-    /// How many bytes of the minutes nobody had said.
-    announced: usize,
+    /// How the last turn ended.
+    last: Glance,
 }
 
 /// Plays the simulation of one seed, and panics where a promise is broken.
@@ -75,14 +70,13 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     let mut crowd = Crowd {
         world,
         random,
-        minutes: Minutes::new(plan.rules.config.max_line > RESERVE),
+        transcript: Transcript::new(plan.rules.config.max_line > RESERVE),
         peers: BTreeMap::new(),
         refused: BTreeMap::new(),
         taken: Vec::new(),
         coming: plan.members.0,
         is_stopping: false,
-        last_turn: Instant::now(),
-        announced: 0,
+        last: Glance { noted: Instant::now(), is_waited: false, is_short: false, held: 0 },
         plan,
     };
     crowd.play();
@@ -100,10 +94,10 @@ impl Play for Crowd {
 
     fn act(&mut self, all: bool) -> bool {
         let mut has_acted = false;
-        for Peer { member, books, .. } in self.peers.values_mut() {
+        for Peer { member, account, .. } in self.peers.values_mut() {
             if all || self.random.u8(..) < self.plan.pace {
-                let speech = &self.minutes.attendances[books.id].speech.bytes;
-                has_acted |= member.act(&books.client, speech, all, &mut self.random);
+                let speech = &self.transcript.attendances[account.id].speech.bytes;
+                has_acted |= member.act(&account.client, speech, all, &mut self.random);
             }
         }
         for refused in self.refused.values_mut() {
@@ -119,27 +113,23 @@ impl Play for Crowd {
     }
 
     fn turn(&mut self) {
-        let mark = self.plan.rules.config.max_queue;
-        let is_too_much = |peer: &&Peer| !self.is_stopping && peer.books.owed(&self.minutes) > mark;
-        let slow: Vec<SocketAddr> = self.peers.values().filter(is_too_much).map(|peer| peer.address).collect();
-        let before = self.minutes.entries.len();
-
-        let Self { world, peers, minutes, refused, plan, last_turn, .. } = self;
+        let Self { world, peers, transcript, refused, plan, last, .. } = self;
+        let noted = world.noted;
         world.turn(|event| match event {
             Event::Room { peer, notice } => {
                 let line = &*notice.to_string();
-                let author = minutes.enter(line);
-                assert!(minutes.entries.last().is_some_and(|entry| entry.deed.is_of(&notice)), "{line:?}");
-                assert_eq!(peers[&peer].books.id, author, "{line:?}");
-                if let Some(peer) = peers.values().find(|peer| peer.books.id == author) {
-                    peer.books.check_leave(minutes);
-                }
+                let account = &peers[&peer].account;
+                transcript.enter(account.id, line);
+                assert!(transcript.entries.last().is_some_and(|entry| entry.deed.is_of(&notice)), "{line:?}");
+                account.check_announcement(transcript, noted);
+                account.check_leave(transcript);
             }
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
-                Some(Peer { member, books, .. }) => {
-                    books.closed(close, received, sent, *last_turn, &plan.rules);
-                    let is_hasty = close == Close::TooSlow && plan.rules.config.stall_timeout == Some(PATIENCE);
-                    assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", books.id);
+                Some(Peer { member, account, .. }) => {
+                    account.closed(close, received, sent, last, &plan.rules);
+                    let is_hasty =
+                        close == Close::TooSlow && !last.is_short && plan.rules.config.stall_timeout == Some(PATIENCE);
+                    assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", account.id);
                 }
                 None => {
                     let refused = refused.get_mut(&peer).expect("a client that is there");
@@ -149,23 +139,15 @@ impl Play for Crowd {
             },
             other => panic!("{other:?} in a room"),
         });
-        *last_turn = world.now;
-
-        let new = &self.minutes.entries[before..];
-        let said = new.iter().find(|entry| entry.deed == Deed::Said);
-        // Who is closed in this turn is waited for no more.
-        let slow = slow.iter().find(|address| self.peers[address].books.closed.is_none());
-        assert!(slow.is_none() || said.is_none(), "{said:?} is said while {slow:?} is owed too much");
-        let announced = new.iter().filter(|entry| !matches!(entry.deed, Deed::Said));
-        self.announced += announced.map(|entry| entry.line.len() + 1).sum::<usize>();
         self.check_turn();
     }
 
     fn stop(&mut self) {
         self.coming = 0;
         self.is_stopping = true;
-        for Peer { books, .. } in self.peers.values_mut() {
-            books.stop();
+        for Peer { account, .. } in self.peers.values_mut() {
+            account.stop();
+            account.note_answers(&self.transcript, &self.taken);
         }
         self.world.hub.drain();
         self.turn();
@@ -177,33 +159,35 @@ impl Play for Crowd {
     }
 
     fn abandon(&mut self) {
-        for Peer { books, .. } in self.peers.values_mut() {
-            books.give_up();
+        for Peer { account, .. } in self.peers.values_mut() {
+            account.give_up();
         }
-        let Self { world, peers, refused, plan, .. } = self;
-        let now = world.now;
+        let Self { world, peers, refused, plan, last, .. } = self;
         world.abandon(|event| match event {
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
-                Some(Peer { books, .. }) => books.closed(close, received, sent, now, &plan.rules),
+                Some(Peer { account, .. }) => account.closed(close, received, sent, last, &plan.rules),
                 None => refused.get_mut(&peer).expect("a client that is there").is_closed = true,
             },
             other => panic!("{other:?} at the very end"),
         });
-        for Peer { member, books, .. } in peers.values_mut() {
-            assert!(!books.is_there(), "given up, but not dropped");
+        for Peer { member, account, .. } in peers.values_mut() {
+            assert!(!account.is_there(), "given up, but not dropped");
             member.relent(false);
         }
     }
 
-    /// Closes the books on the members that have left: those that were honest were told all that they are owed.
+    /// Closes the account on the members that have left: those that were honest were told all that they are owed.
     fn retire(&mut self) {
-        let is_done = |peer: &Peer| peer.member.is_over() && !peer.books.is_there();
-        for (_, Peer { member, mut books, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
+        let is_done = |peer: &Peer| peer.member.is_over() && !peer.account.is_there();
+        for (_, Peer { member, mut account, .. }) in self.peers.extract_if(.., |_, peer| is_done(peer)) {
             if member.is_honest() && member.end == Some(ReplyEnd::Clean) {
-                books.check_end(member.got, &mut self.minutes);
+                account.check_end(member.got, &mut self.transcript);
             }
-            let is_lost = member.end == Some(ReplyEnd::Broken) && books.closed != Some(Close::TooSlow);
-            assert!(!is_lost || !member.is_honest() || self.plan.stop.grace.is_some(), "broken: {member:?} {books:?}");
+            let is_lost = member.end == Some(ReplyEnd::Broken) && account.closed != Some(Close::TooSlow);
+            assert!(
+                !is_lost || !member.is_honest() || self.plan.stop.grace.is_some(),
+                "broken: {member:?} {account:?}"
+            );
         }
         let is_done = |refused: &Refused| refused.client.record().is_dropped;
         for (_, refused) in self.refused.extract_if(.., |_, refused| is_done(refused)) {
@@ -214,7 +198,7 @@ impl Play for Crowd {
     }
 
     fn accept(&mut self, all: bool) -> bool {
-        let here = self.peers.values().filter(|peer| peer.books.is_there()).count();
+        let here = self.peers.values().filter(|peer| peer.account.is_there()).count();
         if self.coming == 0 || (!all && self.random.bool()) {
             return false;
         }
@@ -229,38 +213,42 @@ impl Play for Crowd {
             return false;
         }
         self.coming -= 1;
-        let id = self.minutes.attendances.len();
+        let id = self.transcript.attendances.len();
         let (member, speech) = self.plan.member(id, here, &mut self.random);
         let (address, client) = self.world.accept(nature);
-        assert_eq!(self.minutes.expect(speech), id);
+        assert_eq!(self.transcript.welcome(speech), id);
         self.taken.push(0);
-        let books = Books::new(id, client, self.world.now);
-        self.peers.insert(address, Peer { address, member, books });
+        let account = Account::new(id, client, self.world.now);
+        self.peers.insert(address, Peer { member, account });
         true
     }
 
     fn check_idle(&mut self) {
-        let config = &self.plan.rules.config;
-        let held = self.world.hub.held();
-        // Where memory may be short, everybody who is owed anything can be in the way.
-        let mark = if held > config.max_memory / 2 { 0 } else { config.max_queue / 2 };
-        let (minutes, taken) = (&self.minutes, &self.taken);
-        let is_in_the_way = |Peer { books, .. }: &Peer| {
-            let least = books.owed(minutes);
-            let may_be_owed = || least + minutes.unaccounted(books.id, |id| taken[id], books.ear.answered);
-            books.is_there() && books.client.wants_room() && (least > mark || may_be_owed() > mark)
-        };
-        let is_unheard = |Peer { books, .. }: &Peer| books.is_there() && books.is_unheard(minutes);
-        let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
-        let is_held_up = self.peers.values().any(is_unheard) && self.peers.values().any(is_in_the_way);
-        let mut unheard = 0;
-        for Peer { books, .. } in self.peers.values_mut() {
-            books.check_idle(is_held_up, &mut self.minutes);
-            unheard += if books.is_there() { books.unheard(&self.minutes) } else { 0 };
+        let windows = Windows::look(&self.peers, &self.transcript, &self.plan);
+        let (held, now) = (self.world.hub.held(), self.world.now);
+        let (mut unheard, mut is_quiet, mut waiting) = (0, true, None);
+        for Peer { account, .. } in self.peers.values_mut().filter(|peer| peer.account.is_there()) {
+            let ignores_answers = account.may_ignore_answers(&self.transcript, &self.taken);
+            let may_wait = ignores_answers || (!self.is_stopping && windows.may_be_too_far(account.id));
+            let is_member =
+                self.transcript.attendances[account.id].left.is_none() && !account.has_left_unnoticed(&self.transcript);
+            if is_member && !ignores_answers && !self.is_stopping && account.client.unread() > 0 {
+                waiting = Some(account.id);
+            }
+            account.check_idle(may_wait, now, &mut self.transcript);
+            unheard += account.unheard(&self.transcript);
+            is_quiet &= !may_wait && !account.client.wants_room();
         }
-        let is_owed = |peer: &Peer| peer.books.is_there() && peer.books.client.wants_room();
-        if !is_held_up && !is_leaving && !self.peers.values().any(is_owed) {
-            assert!(held <= BLOCK + unheard, "{held} bytes are held for nobody, {unheard} without an end");
+        if let Some(waiting) = waiting {
+            self.check_waiting(waiting, &windows);
+        }
+        // The memory of a line without an end grows by a quarter.
+        let is_leaving = self.refused.values().any(|refused| refused.client.wants_room());
+        if is_quiet && !is_leaving {
+            assert!(
+                held <= BLOCK + unheard + unheard / 4,
+                "{held} bytes are held for nobody, {unheard} without an end"
+            );
         }
     }
 
@@ -283,9 +271,9 @@ impl Play for Crowd {
 impl Crowd {
     /// Nothing happens any more: one member that stands in the way gives up. Returns whether there was one.
     fn relent(&mut self) -> bool {
-        let minutes = &self.minutes;
-        let stubborn = self.peers.values_mut().filter(|Peer { member, books, .. }| {
-            let length = minutes.attendances[books.id].speech.bytes.len();
+        let transcript = &self.transcript;
+        let stubborn = self.peers.values_mut().filter(|Peer { member, account, .. }| {
+            let length = transcript.attendances[account.id].speech.bytes.len();
             !member.is_over() && member.is_stuck_by_choice(length)
         });
         let mut stubborn: Vec<&mut Peer> = stubborn.collect();
@@ -297,30 +285,59 @@ impl Crowd {
         true
     }
 
+    /// A member waits for the slowest one: it will go on at the pace of a person, and who does not read is not waited
+    /// for longer than the stall timeout.
+    fn check_waiting(&self, waiting: usize, windows: &Windows) {
+        let World { hub, now, .. } = &self.world;
+        let timeout = stall_timeout(&self.plan.rules.config);
+        assert!(hub.deadline().is_some_and(|at| at <= *now + SECOND), "{waiting} waits for ever");
+        for Peer { account, .. } in self.peers.values() {
+            let is_slowest = windows.floor.is_some() && account.next_entry(&self.transcript) == windows.floor;
+            assert!(!is_slowest || *now < account.took_at + timeout, "{waiting} waits for {} too long", account.id);
+        }
+    }
+
     fn check_turn(&mut self) {
         let config = &self.plan.rules.config;
         let mut here = self.refused.values().filter(|refused| !refused.client.record().is_dropped).count();
-        for Peer { books, .. } in self.peers.values_mut() {
-            books.check_turn(self.world.now, &mut self.minutes, &self.plan.rules);
-            self.taken[books.id] = books.record().taken;
-            here += usize::from(books.is_there());
+        let mut taken = 0;
+        for Peer { account, .. } in self.peers.values_mut() {
+            account.check_turn(self.world.now, &mut self.transcript, &self.plan.rules);
+            if self.is_stopping {
+                account.note_answers(&self.transcript, &self.taken);
+            }
+            taken += account.record().taken - self.taken[account.id];
+            self.taken[account.id] = account.record().taken;
+            here += usize::from(account.is_there());
         }
-        let longest = 6 * config.max_line.min(self.plan.most.max(200)) + 200;
-        for Peer { books, .. } in self.peers.values().filter(|_| !self.is_stopping) {
-            books.check_bound(&self.minutes, longest, self.announced, config);
+        let windows = Windows::look(&self.peers, &self.transcript, &self.plan);
+        if !self.is_stopping {
+            windows.check(&self.peers, &self.transcript, self.world.now);
         }
         let held = self.world.hub.held();
-        // Where little may be held, what is said in a turn can be more, every byte of it escaped.
-        let said = if config.max_memory < 2 * HEADROOM { HEADROOM } else { 0 };
-        let limit = config.max_memory + here * RESERVE + BLOCK + said;
+        // The block that is always there to be appended to comes on top.
+        let limit = config.max_memory + here * RESERVE + BLOCK;
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
+        let may_wait = |Peer { account, .. }: &Peer| {
+            account.is_there() && account.is_unheard(&self.transcript) && windows.may_be_too_far(account.id)
+        };
+        let brought = taken + BATCH + BLOCK + self.plan.longest_lines().0;
+        self.last = Glance {
+            noted: self.world.noted,
+            is_waited: self.peers.values().any(may_wait),
+            is_short: self.last.held + brought > config.max_memory,
+            held,
+        };
     }
 
     /// All members have left: nothing is left of them.
     fn end(mut self) {
         assert!(self.world.hub.is_empty() && !self.world.hub.has_work());
         self.check_memory();
-        assert!(self.is_stopping || self.minutes.names.list().is_empty(), "somebody is in the room who is not there");
+        assert!(
+            self.is_stopping || self.transcript.names.list(None).is_empty(),
+            "somebody is in the room who is not there"
+        );
         while self.world.sleep() {
             self.world.turn(|event| panic!("{event:?} with nobody there"));
         }
@@ -368,6 +385,6 @@ impl Crowd {
     }
 
     fn lines(&self) -> Vec<&str> {
-        self.minutes.entries.iter().rev().take(5).map(|entry| entry.line.as_str()).collect()
+        self.transcript.entries.iter().rev().take(5).map(|entry| entry.line.as_str()).collect()
     }
 }

@@ -137,8 +137,8 @@ impl Play for Echo {
 
     fn turn(&mut self) {
         let Self { world, peers, plan, .. } = self;
-        let now = world.now;
-        world.turn(|event| judge(event, peers, &plan.rules, now));
+        let noted = world.noted;
+        world.turn(|event| judge(event, peers, &plan.rules, noted));
         self.check_turn();
     }
 
@@ -286,16 +286,16 @@ impl Echo {
     }
 }
 
-/// Enters what was told into the books of the client that it is about.
-fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules, now: Instant) {
+/// Enters what was told into the ledger of the client that it is about. Deadlines until `noted` may have expired.
+fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules, noted: Instant) {
     match event {
         Event::Message { peer, text, length } => {
             let Peer { ledger, script, .. } = peers.get_mut(&peer).expect("a client that is there");
-            ledger.message(text, length, &script.payload, now, rules);
+            ledger.message(text, length, &script.payload, noted, rules);
         }
         Event::Closed { peer, close, received, sent } => {
             let Peer { ledger, .. } = peers.get_mut(&peer).expect("a client that is there");
-            ledger.closed(close, received, sent, now, rules);
+            ledger.closed(close, received, sent, noted, rules);
         }
         other => panic!("{other:?} without a room"),
     }

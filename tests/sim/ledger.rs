@@ -103,8 +103,9 @@ impl Ledger {
         (if rules.is_plenty { owed + text } else { owed }, owed + spare + text + text / 4)
     }
 
-    /// A message was told at `now`. `payload` is what the client sends in all.
-    pub(crate) fn message(&mut self, text: &[u8], length: u64, payload: &[u8], now: Instant, rules: &Rules) {
+    /// A message was told in a turn in which deadlines until `noted` may expire: an event that comes later than that
+    /// may be waiting. `payload` is what the client sends in all.
+    pub(crate) fn message(&mut self, text: &[u8], length: u64, payload: &[u8], noted: Instant, rules: &Rules) {
         let (who, record) = (self.address, self.record());
         assert!(!rules.is_quiet(), "{who}: a message that nobody wants to know of");
         let message = &payload[self.told..self.told + length as usize];
@@ -118,8 +119,8 @@ impl Ledger {
             let whole = message.len().min(rules.max_text());
             assert!(text.len() >= whole, "{who}: {} of {whole} bytes of a text, without need", text.len());
         }
-        let may_end = self.has_ended() || looks_whole(message) && self.client.unread() == 0 || self.is_silent(now);
-        let may_end = may_end || self.is_idle(now, rules) || self.is_stalled(now, rules);
+        let may_end = self.has_ended() || looks_whole(message) && self.client.unread() == 0 || self.is_silent(noted);
+        let may_end = may_end || self.is_idle(noted, rules) || self.is_stalled(noted, rules);
         assert!(may_end, "{who}: a message ended too early, after {length} bytes");
     }
 
@@ -135,8 +136,8 @@ impl Ledger {
         !has_come && self.record().taken == self.seen && now >= self.last_arrival + PAUSE
     }
 
-    /// The end of the connection was told.
-    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64, now: Instant, rules: &Rules) {
+    /// The end of the connection was told in a turn in which deadlines until `noted` may expire.
+    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64, noted: Instant, rules: &Rules) {
         let (who, record) = (self.address, self.record());
         assert_eq!(self.closed.replace(close), None, "{who}: closed twice");
         assert!(!record.is_dropped, "{who}: dropped before it was told");
@@ -147,8 +148,8 @@ impl Ledger {
             Close::Finished => assert!(self.client.has_fin(), "{who}: finished, but the client did not"),
             Close::Broken(_) => assert!(self.client.is_reset(), "{who}: broken without a reset"),
             Close::Stopping => assert!(self.stop_at.is_some(), "{who}: stopping, but nobody said so"),
-            Close::Idle => assert!(self.is_idle(now, rules), "{who}: idle, but something moved"),
-            Close::TooSlow => assert!(self.is_stalled(now, rules), "{who}: too slow, but it took something"),
+            Close::Idle => assert!(self.is_idle(noted, rules), "{who}: idle, but something moved"),
+            Close::TooSlow => assert!(self.is_stalled(noted, rules), "{who}: too slow, but it took something"),
             _ => panic!("{who}: closed because {close}"),
         }
     }

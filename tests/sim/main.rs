@@ -16,13 +16,13 @@
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
 //! [`turns`] is about who is served before whom.
 
-//mod crowd;
+mod crowd;
 mod cuts;
 mod echo;
 mod ledger;
 mod play;
-//mod room;
-//mod room_cuts;
+mod room;
+mod room_cuts;
 mod script;
 mod socket;
 mod turns;
@@ -44,7 +44,7 @@ fn every_client_is_served_as_promised() {
 
 #[test]
 fn every_member_is_told_as_promised() {
-    let _ = SEEDS.1;
+    play(SEEDS.1, crowd::Plan::draw, crowd::simulate);
 }
 
 /// Plays one seed after the other, the usual number of them at least, and says which one failed.

@@ -1,6 +1,8 @@
 //! What a member says does not depend on how the network cuts it into pieces: every way to cut a short script is
 //! tried.
 
+use std::time::Duration;
+
 use fastrand::Rng;
 use sockets::Config;
 use sockets::Event;
@@ -128,6 +130,9 @@ fn play(pieces: &[Vec<u8>], ends_at_once: bool, max_line: usize) -> [String; 4] 
     };
     let clients = [(); 3].map(|()| world.accept(nature.clone()).1);
     let mut shown = String::new();
+    settle(&mut world, &mut shown);
+    // Until all of them are announced.
+    world.pass(Duration::from_secs(1));
     clients[1].send(b"/name bo\n");
     settle(&mut world, &mut shown);
     for client in &clients {

@@ -20,7 +20,8 @@ const FRUITLESS_TURNS: usize = 2;
 pub(crate) enum Poll {
     /// Each edge once, all of them with the next poll.
     Genuine,
-    /// Each edge once, but some only with a later poll, as where more come than one poll can tell.
+    /// Each edge once, but some only with a later poll, as where more come than one poll can tell. Until all are told,
+    /// no deadline may expire that has passed since.
     Late,
     /// Also events that say too much, for nothing, or to a peer that is gone.
     Spurious,
@@ -29,6 +30,8 @@ pub(crate) enum Poll {
 pub(crate) struct World {
     pub(crate) hub: Hub<Socket>,
     pub(crate) now: Instant,
+    /// All events that came until then have been told to the hub.
+    pub(crate) noted: Instant,
     poll: Poll,
     random: Rng,
     /// The sockets that the hub holds, by their keys.
@@ -42,9 +45,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: &Config, poll: Poll, random: Rng) -> Self {
+        let now = Instant::now();
         Self {
             hub: Hub::new(config),
-            now: Instant::now(),
+            now,
+            noted: now,
             poll,
             random,
             clients: BTreeMap::new(),
@@ -54,10 +59,15 @@ impl World {
         }
     }
 
-    /// Accepts a new client, the last thing in a turn. No two ever have the same address.
+    /// Accepts a new client, the last thing in a turn, from a host of its own.
     pub(crate) fn accept(&mut self, nature: Nature) -> (SocketAddr, Client) {
+        self.accept_from(Ipv4Addr::from_bits((10 << 24) + self.arrivals + 1), nature)
+    }
+
+    /// Accepts a new client from `host`. No two ever have the same address.
+    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (SocketAddr, Client) {
         self.arrivals += 1;
-        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
+        let address = SocketAddr::from((host, self.arrivals as u16));
         let (socket, client) = socket::connection(nature);
         let key = self.hub.next_key();
         assert_eq!(self.hub.insert(socket, address, self.now), key, "not the key that was promised");
@@ -89,6 +99,7 @@ impl World {
                 is_woken = true;
             }
         }
+        self.note_time();
         if self.poll == Poll::Spurious && self.random.u8(..4) == 0 {
             let random = &mut self.random;
             let key = random.usize(..self.clients.len() + 2);
@@ -97,6 +108,12 @@ impl World {
             is_woken = true;
         }
         is_woken
+    }
+
+    fn note_time(&mut self) {
+        if !self.clients.values().any(Client::has_edge) {
+            self.noted = self.now;
+        }
     }
 
     fn note(&mut self, key: usize, edge: Edge) {
@@ -112,7 +129,7 @@ impl World {
         let has_work = self.hub.has_work();
         let before = self.deeds();
         let mut has_told = false;
-        self.hub.turn(self.now, self.now, |event| {
+        self.hub.turn(self.now, self.noted, |event| {
             has_told = true;
             on_event(event);
         });
@@ -126,7 +143,7 @@ impl World {
         self.fruitless_turns = if has_work && is_fruitless { self.fruitless_turns + 1 } else { 0 };
         assert!(self.fruitless_turns <= FRUITLESS_TURNS + self.clients.len(), "the hub spins");
         let deadline = self.hub.deadline();
-        assert!(deadline.is_none_or(|at| at > self.now), "the hub wants to be woken in the past");
+        assert!(deadline.is_none_or(|at| at > self.noted), "the hub wants to be woken in the past");
         self.clients.retain(|_, client| !client.record().is_dropped);
         self.told_of_end.retain(|key| self.clients.contains_key(key));
         assert_eq!(self.hub.is_empty(), self.clients.is_empty());
@@ -158,7 +175,8 @@ impl World {
     /// Lets the time pass until the hub wants to be woken. Returns whether it does.
     pub(crate) fn sleep(&mut self) -> bool {
         let Some(deadline) = self.hub.deadline() else { return false };
-        self.now = deadline;
+        self.pass(deadline.saturating_duration_since(self.now));
+        self.note_time();
         true
     }
 

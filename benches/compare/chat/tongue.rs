@@ -12,6 +12,9 @@ pub(crate) const LINES: usize = 4096;
 /// What the sender says before the measuring: who hears it has heard all that was said before.
 const MARKER: &[u8] = b"now all are here\n";
 
+/// How the answer to `/help` begins, which comes after everything that was said before.
+const HELP: &[u8] = b"* /name NEW";
+
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tongue {
@@ -27,7 +30,9 @@ impl Tongue {
     /// What a receiver sends first.
     pub(crate) fn greeting(self) -> &'static [u8] {
         match self {
-            Self::Plain | Self::Named => b"",
+            Self::Plain => b"",
+            // A line announces it at once, and not in the middle of the measuring.
+            Self::Named => b"here\n/help\n",
             Self::Redis => b"*2\r\n$9\r\nSUBSCRIBE\r\n$4\r\nroom\r\n",
         }
     }
@@ -36,14 +41,14 @@ impl Tongue {
     pub(crate) fn is_welcome(self, heard: &[u8]) -> bool {
         match self {
             Self::Plain => true,
-            Self::Named => heard.contains(&b'\n'),
+            Self::Named => heard.windows(HELP.len()).any(|part| part == HELP),
             Self::Redis => heard == b"*3\r\n$9\r\nsubscribe\r\n$4\r\nroom\r\n:1\r\n",
         }
     }
 
     /// The same for the sender, which does not subscribe to anything.
     pub(crate) fn is_sender_welcome(self, heard: &[u8]) -> bool {
-        self == Self::Redis || self.is_welcome(heard)
+        self != Self::Named || heard.contains(&b'\n')
     }
 
     /// What the sender says when all are there, and what has to be heard of it before the measuring.

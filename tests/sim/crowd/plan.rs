@@ -43,6 +43,8 @@ pub(crate) struct Rules {
     pub(crate) config: Config,
     /// Whether events may tell of an end that has not come.
     pub(crate) has_wrong_events: bool,
+    /// Whether several members may come from one host.
+    pub(crate) shares_hosts: bool,
 }
 
 impl Plan {
@@ -61,10 +63,10 @@ impl Plan {
             4 => 200_000,
             _ => RESERVE,
         };
-        let max_queue = match random.u8(..8) {
+        let max_ahead = match random.u8(..8) {
             0 => 1 << 20,
-            1 => random.usize(..300),
-            2..5 => random.usize(300..5000),
+            1 => random.usize(..300).max(most / 50),
+            2..5 => random.usize(300..5000).max(most / 50),
             _ if has_monologues => random.usize(5000..30_000),
             _ => random.usize(5000..300_000),
         };
@@ -77,14 +79,14 @@ impl Plan {
         let config = Config {
             chat: true,
             max_line,
-            max_queue,
+            max_ahead,
             max_memory,
             stall_timeout: stall_timeout[random.usize(..4)],
             ..Config::default()
         };
         let poll = [Poll::Genuine, Poll::Genuine, Poll::Late, Poll::Spurious][random.usize(..4)];
         Self {
-            rules: Rules { config, has_wrong_events: poll == Poll::Spurious },
+            rules: Rules { config, has_wrong_events: poll == Poll::Spurious, shares_hosts: false },
             poll,
             members: (random.usize(1..=2 * crowd), random.usize(1..=crowd)),
             most,
@@ -95,6 +97,12 @@ impl Plan {
             has_interrupts: random.u8(..3) == 0,
             pace: random.u8(50..),
         }
+    }
+
+    /// How many bytes the longest line may have as it is shown, and as it is sent.
+    pub(crate) fn longest_lines(&self) -> (usize, usize) {
+        let longest = self.rules.config.max_line.min(self.most.max(200));
+        (6 * longest + 200, longest + 2)
     }
 
     /// The network between the hub and one more client.

@@ -87,7 +87,7 @@ pub(crate) struct Phrase {
     /// Whether it has a line ending; without one it is a line only where the client half-closes.
     pub(crate) is_ended: bool,
     pub(crate) kind: Kind,
-    /// Where it is in the minutes.
+    /// Where it is in the transcript.
     pub(crate) entry: Option<usize>,
     /// Who was told, if it was told to one alone.
     pub(crate) reached: Option<usize>,
@@ -150,12 +150,12 @@ impl Speech {
                 },
             };
             if let Kind::Whisper { to, .. } = &kind {
-                if addressees.contains(to) {
+                if addressees.contains(&identity(to)) {
                     let (raw, kind) = answered(random, &tag);
                     speech.push(random, &raw, kind, max_line);
                     addressees.clear();
                 }
-                addressees.push(to.clone());
+                addressees.push(identity(to));
             }
             speech.push(random, &raw, kind, max_line);
         }
@@ -193,6 +193,11 @@ impl Speech {
     /// The whispers among the phrases that have begun in the first so many bytes.
     pub(crate) fn whispers(&self, taken: usize) -> impl Iterator<Item = &Phrase> {
         self.whispers.iter().map(|at| &self.phrases[*at]).take_while(move |phrase| phrase.start < taken)
+    }
+
+    /// Whether its first so many bytes ask to leave.
+    pub(crate) fn asks_to_quit(&self, taken: usize) -> bool {
+        self.quit.is_some_and(|quit| self.phrases[quit].end <= taken)
     }
 
     /// How many phrases the hub has to know of, once it has taken so many bytes, and heard of the end if it

@@ -1,4 +1,5 @@
-//! The minutes of the room: all that was said and done in it, in the order in which the operator was shown it.
+//! The transcript of the room: all that was said and done in it, in the order in which the operator was shown it.
+//! Newcomers are not in it until they are announced.
 
 use std::collections::BTreeMap;
 
@@ -56,10 +57,10 @@ impl Names {
         self.0.iter().find(|(_, held)| identity(held) == wanted).map(|(member, _)| *member)
     }
 
-    /// The names as the room lists them, those who are there longest first.
-    pub(crate) fn list(&self) -> String {
-        let shown: Vec<&str> = self.0.values().take(20).map(String::as_str).collect();
-        match self.0.len() - shown.len() {
+    /// The names as the room lists them, those who are there longest first, and last the newcomer who asks.
+    pub(crate) fn list(&self, newcomer: Option<&str>) -> String {
+        let shown: Vec<&str> = self.0.values().map(String::as_str).chain(newcomer).take(20).collect();
+        match self.0.len() + usize::from(newcomer.is_some()) - shown.len() {
             0 => shown.join(", "),
             more => format!("{} and {more} more", shown.join(", ")),
         }
@@ -68,7 +69,7 @@ impl Names {
     pub(crate) fn greeting(&self, name: &str) -> String {
         match &self.0 {
             others if others.is_empty() => format!("* welcome, {name}; nobody else is here"),
-            _ => format!("* welcome, {name}; here: {}", self.list()),
+            _ => format!("* welcome, {name}; here: {}", self.list(None)),
         }
     }
 
@@ -94,55 +95,56 @@ struct Tenure {
     until: usize,
 }
 
-/// What the minutes know of one member.
+/// What the transcript know of one member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attendance {
     pub(crate) speech: Speech,
-    /// How many of its phrases are in the minutes, or have to be answered instead.
+    /// How many of its phrases are in the transcript, or have to be answered instead.
     spoken: usize,
-    /// Which entries are that it joined, and that it left.
+    /// Before which entry it connected.
+    pub(crate) start: usize,
+    /// Which entries are that it was announced, and that it left.
     pub(crate) joined: Option<usize>,
     pub(crate) left: Option<usize>,
-    /// Who was in the room when it joined.
+    /// Who was in the room when it connected.
     pub(crate) others: Names,
-    /// How many bytes of the minutes are its own.
+    /// How many bytes of the transcript are its own.
     own: usize,
     /// The private lines that it has to get: whose, and which of that member's phrases.
     pub(crate) due: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Minutes {
+pub(crate) struct Transcript {
     pub(crate) entries: Vec<Entry>,
     pub(crate) names: Names,
     pub(crate) attendances: Vec<Attendance>,
     /// How many bytes all entries before an entry have.
     totals: Vec<usize>,
     tenures: Vec<Tenure>,
-    /// How many of the members have joined: they do in the order in which they came.
-    arrived: usize,
     /// Whether long lines may be refused because memory is short.
     may_refuse_huge: bool,
 }
 
-impl Minutes {
+impl Transcript {
     pub(crate) fn new(may_refuse_huge: bool) -> Self {
         Self { may_refuse_huge, ..Self::default() }
     }
 
-    /// A new member, which will join after all those before it.
-    pub(crate) fn expect(&mut self, speech: Speech) -> usize {
-        self.attendances.push(Attendance { speech, ..Attendance::default() });
+    /// A newcomer connects.
+    pub(crate) fn welcome(&mut self, speech: Speech) -> usize {
+        let (start, others) = (self.entries.len(), self.names.clone());
+        self.attendances.push(Attendance { speech, start, others, ..Attendance::default() });
         self.attendances.len() - 1
     }
 
-    /// Enters what the operator was shown, and returns who did it.
-    pub(crate) fn enter(&mut self, line: &str) -> usize {
-        let (author, deed) = self.parse(line);
+    /// Enters what `author` did, as the operator was shown it.
+    pub(crate) fn enter(&mut self, author: usize, line: &str) {
+        let deed = self.parse(author, line);
         let at = self.entries.len();
         if let Deed::Joined(_) = deed {
-            self.attendances[author].joined = Some(at);
-            self.attendances[author].others = self.names.clone();
+            let before = self.attendances[author].joined.replace(at);
+            assert_eq!(before, None, "{author} was announced twice");
         }
         let phrase = self.spoken(author, line, &deed);
         if let Some(phrase) = phrase {
@@ -166,34 +168,37 @@ impl Minutes {
         self.totals.push(self.total());
         self.attendances[author].own += line.len() + 1;
         self.entries.push(entry);
-        author
     }
 
-    /// Who did what.
-    fn parse(&mut self, line: &str) -> (usize, Deed) {
-        let holder = |name| self.names.holder(name).unwrap_or_else(|| panic!("{line:?}, but there is no {name}"));
-        if let Some((name, _)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) {
-            return (holder(name), Deed::Said);
-        }
-        match line.split(' ').collect::<Vec<_>>()[..] {
-            ["*", name, "joined"] => {
-                self.arrived += 1;
-                assert_eq!(name, format!("user{}", self.arrived), "not the next name");
-                (self.arrived - 1, Deed::Joined(name.to_owned()))
+    /// What `author` did.
+    fn parse(&self, author: usize, line: &str) -> Deed {
+        let own = self.names.of(author);
+        let (name, deed) = if let Some((name, _)) = line.strip_prefix('<').and_then(|line| line.split_once("> ")) {
+            (name, Deed::Said)
+        } else {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["*", name, "joined"] => {
+                    assert_eq!(own, None, "{line:?} of one who is there already");
+                    return Deed::Joined(name.to_owned());
+                }
+                ["*", old, "is", "now", new] => (old, Deed::Renamed(new.to_owned())),
+                ["*", name, "left"] => (name, Deed::Left(None)),
+                ["*", name, "left", "(too", "slow)"] => (name, Deed::Left(Some("too slow".to_owned()))),
+                _ => panic!("{line:?} is nothing that happens in a room"),
             }
-            ["*", old, "is", "now", new] => (holder(old), Deed::Renamed(new.to_owned())),
-            ["*", name, "left"] => (holder(name), Deed::Left(None)),
-            ["*", name, "left", "(too", "slow)"] => (holder(name), Deed::Left(Some("too slow".to_owned()))),
-            _ => panic!("{line:?} is nothing that happens in a room"),
-        }
+        };
+        assert_eq!(own, Some(name), "{line:?} is not what its author is called");
+        deed
     }
 
     /// Which phrase of `author` a line is: the next that is said aloud. One that has to be said is not left out.
     fn spoken(&mut self, author: usize, line: &str, deed: &Deed) -> Option<usize> {
         let may_refuse_huge = self.may_refuse_huge;
         let attendance = &mut self.attendances[author];
-        if matches!(deed, Deed::Joined(_) | Deed::Left(_)) {
-            return None;
+        match deed {
+            Deed::Left(_) => return None,
+            Deed::Joined(name) if is_given(name) => return None,
+            Deed::Joined(_) | Deed::Renamed(_) | Deed::Said => {}
         }
         loop {
             let at = attendance.spoken;
@@ -206,14 +211,14 @@ impl Minutes {
                 (Kind::Say(_), _) if phrase.is_huge() && may_refuse_huge => {}
                 (Kind::Say(text), _) => panic!("{line:?} instead of {text:?}"),
                 // Or one that is just like it and comes later: its author knows.
-                (Kind::Name(Some(wish)), Deed::Renamed(new)) if wish == new => return None,
+                (Kind::Name(Some(wish)), Deed::Renamed(new) | Deed::Joined(new)) if wish == new => return None,
                 (Kind::Quit, _) => panic!("{line:?} after a /quit"),
                 _ => {}
             }
         }
     }
 
-    /// Whether all that `author` wants to say aloud in its first phrases is in the minutes.
+    /// Whether all that `author` wants to say aloud in its first phrases is in the transcript.
     pub(crate) fn has_said(&self, author: usize, phrases: usize) -> bool {
         let Attendance { speech, spoken, .. } = &self.attendances[author];
         let rest = speech.phrases[..phrases].iter().skip(*spoken);
@@ -223,16 +228,20 @@ impl Minutes {
         !rest.into_iter().any(must_be_said)
     }
 
-    /// How many bytes of the minutes are for a member: what others said and did while it was there.
+    /// How many bytes of the transcript are for a member: what others said and did while it was there.
     pub(crate) fn bytes_for(&self, member: usize) -> usize {
-        let Attendance { joined, left, own, .. } = &self.attendances[member];
-        let Some(joined) = joined else { return 0 };
+        let Attendance { start, left, own, .. } = &self.attendances[member];
         let end = left.map_or_else(|| self.total(), |left| self.totals[left]);
         let own_end = left.map_or(0, |left| self.entries[left].line.len() + 1);
-        end - self.totals[*joined] - (own - own_end)
+        end - self.position(*start) - (own - own_end)
     }
 
-    fn total(&self) -> usize {
+    /// How many bytes all entries before `entry` have.
+    pub(crate) fn position(&self, entry: usize) -> usize {
+        self.totals.get(entry).copied().unwrap_or_else(|| self.total())
+    }
+
+    pub(crate) fn total(&self) -> usize {
         let last = self.totals.last().zip(self.entries.last());
         last.map_or(0, |(before, entry)| before + entry.line.len() + 1)
     }
@@ -245,7 +254,9 @@ impl Minutes {
         let is_there = |tenure: &&Tenure| tenure.identity == wanted && tenure.from <= to && tenure.until >= from;
         let mut holders = self.tenures.iter().filter(is_there);
         let Some(holder) = holders.next() else {
-            panic!("nobody is called {name}, but {sender} was not told when it sent {text:?}");
+            // It may be a newcomer's that nobody else knows of.
+            assert!(is_given(&wanted), "nobody is called {name}, but {sender} was not told when it sent {text:?}");
+            return;
         };
         if holders.next().is_none() && holder.from <= from && holder.until >= to {
             self.attendances[holder.member].due.push((sender, phrase));
@@ -283,4 +294,9 @@ impl Minutes {
         let answers = own.iter().take_while(|phrase| phrase.start < taken(member)).count() * names;
         whispers.map(|phrase| 6 * (phrase.end - phrase.start) + RESERVE / 64).sum::<usize>() + answers + names
     }
+}
+
+/// Whether only the server gives a name like this.
+pub(crate) fn is_given(name: &str) -> bool {
+    name.strip_prefix("user").is_some_and(|number| number.parse::<u64>().is_ok())
 }

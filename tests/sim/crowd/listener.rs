@@ -1,0 +1,356 @@
+//! What one member is told, line by line, and whether it is what it has to be told, no less and no more.
+
+use std::collections::BTreeMap;
+
+use sockets::config::RESERVE;
+
+use super::speech::{Kind, identity, too_long};
+use super::transcript::{Deed, Entry, Names, Transcript, is_given};
+
+/// The last line of all.
+const STOP: &str = "* server is stopping";
+
+/// How far a member has come in the transcript, and in the answers to what it sent itself.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    member: usize,
+    /// How many entries of the transcript it knows, by being told or because they are its own.
+    cursor: usize,
+    /// Who is there, after these entries.
+    names: Names,
+    /// Its own name until it is announced.
+    newcomer: Option<String>,
+    /// How many of its own phrases are answered, or need no answer.
+    pub(crate) answered: usize,
+    /// Where the cursor was at the last of them of which that is known.
+    anchor: usize,
+    /// The phrases after the last one that was heard of each other member.
+    heard: BTreeMap<usize, usize>,
+    /// A line of which the end has not come.
+    partial: Vec<u8>,
+    /// How many bytes of lines that are for it alone it was told.
+    pub(crate) private: usize,
+    is_greeted: bool,
+    pub(crate) is_told_of_stop: bool,
+}
+
+impl Listener {
+    pub(crate) fn new(member: usize) -> Self {
+        Self {
+            member,
+            cursor: 0,
+            names: Names::default(),
+            newcomer: None,
+            answered: 0,
+            anchor: 0,
+            heard: BTreeMap::new(),
+            partial: Vec::new(),
+            private: 0,
+            is_greeted: false,
+            is_told_of_stop: false,
+        }
+    }
+
+    /// Listens to `bytes`, whatever they are cut into.
+    pub(crate) fn hear(&mut self, bytes: &[u8], transcript: &mut Transcript, max_line: usize) {
+        let mut rest = bytes;
+        // Not byte by byte: that takes long where nothing is optimized.
+        while let Some(piece) = rest.split_inclusive(|byte| *byte == b'\n').next() {
+            rest = &rest[piece.len()..];
+            self.partial.extend_from_slice(piece);
+            if self.partial.ends_with(b"\n") {
+                let mut line = std::mem::take(&mut self.partial);
+                line.pop();
+                let line = String::from_utf8(line).expect("what is told is text");
+                self.hear_line(&line, transcript, max_line);
+            }
+        }
+    }
+
+    fn hear_line(&mut self, line: &str, transcript: &mut Transcript, max_line: usize) {
+        let who = self.member;
+        assert!(!self.is_told_of_stop, "{who} was told {line:?} after the stop");
+        if !self.is_greeted {
+            self.greet(line, transcript);
+        } else if line == STOP {
+            assert_eq!(transcript.attendances[who].left, None, "{who} had left before the stop");
+            self.pass_own(transcript);
+            assert_eq!(
+                self.cursor,
+                transcript.entries.len(),
+                "{who} was told of the stop before {:?}",
+                self.next(transcript)
+            );
+            self.is_told_of_stop = true;
+        } else if self.is_next(line, transcript) {
+            self.pass_own(transcript);
+            self.pass_entry(transcript);
+            return;
+        } else if line.starts_with('<') {
+            self.hear_whisper(line, transcript);
+        } else {
+            self.hear_answer(line, transcript, max_line);
+        }
+        self.private += line.len() + 1;
+    }
+
+    fn greet(&mut self, line: &str, transcript: &Transcript) {
+        let attendance = &transcript.attendances[self.member];
+        let name = line.strip_prefix("* welcome, ").and_then(|rest| rest.split_once(';')).map(|(name, _)| name);
+        let name = name.filter(|name| is_given(name)).unwrap_or_else(|| panic!("{line:?} is no greeting"));
+        assert_eq!(line, attendance.others.greeting(name), "the greeting is wrong");
+        assert_eq!(attendance.others.holder_alike(name), None, "{line:?}, but there is one already");
+        self.is_greeted = true;
+        self.names = attendance.others.clone();
+        self.newcomer = Some(name.to_owned());
+        (self.cursor, self.anchor) = (attendance.start, attendance.start);
+    }
+
+    /// What it is called, as far as it knows.
+    fn name(&self) -> &str {
+        self.names.of(self.member).or(self.newcomer.as_deref()).expect("it was greeted")
+    }
+
+    /// Goes on over its own announcement, of which it is not told.
+    fn pass_announcement(&mut self, transcript: &Transcript) {
+        if transcript.entries.get(self.cursor).is_some_and(|entry| self.is_announcement(entry)) {
+            self.pass_entry(transcript);
+        }
+    }
+
+    fn is_announcement(&self, entry: &Entry) -> bool {
+        entry.author == self.member && matches!(&entry.deed, Deed::Joined(name) if is_given(name))
+    }
+
+    /// The next entry of which it is told.
+    pub(crate) fn next_entry(&self, transcript: &Transcript) -> Option<usize> {
+        let left = transcript.attendances[self.member].left.unwrap_or(usize::MAX);
+        let start = self.cursor.max(transcript.attendances[self.member].start);
+        let next = transcript.entries[start..].iter().position(|entry| entry.author != self.member)?;
+        Some(start + next).filter(|next| *next < left)
+    }
+
+    /// The next line that somebody else brought about, unless it left before that.
+    fn next<'a>(&self, transcript: &'a Transcript) -> Option<&'a str> {
+        let rest = &transcript.entries[self.cursor..];
+        let left = transcript.attendances[self.member].left.map_or(usize::MAX, |left| left.saturating_sub(self.cursor));
+        let others = rest.iter().take(left).find(|entry| entry.author != self.member);
+        others.map(|entry| entry.line.as_str())
+    }
+
+    fn is_next(&self, line: &str, transcript: &Transcript) -> bool {
+        !self.has_left(transcript) && self.next(transcript) == Some(line)
+    }
+
+    fn has_left(&self, transcript: &Transcript) -> bool {
+        transcript.attendances[self.member].left.is_some_and(|left| left < self.cursor)
+    }
+
+    /// Goes on in the transcript over what the member said or did itself. Its new names it is told.
+    fn pass_own(&mut self, transcript: &mut Transcript) {
+        while transcript.entries.get(self.cursor).is_some_and(|entry| entry.author == self.member) {
+            let entry = &transcript.entries[self.cursor];
+            let is_told = matches!(entry.deed, Deed::Renamed(_) | Deed::Joined(_)) && !self.is_announcement(entry);
+            assert!(!is_told, "{} was not told of its new name", self.member);
+            self.pass_own_entry(transcript);
+        }
+    }
+
+    fn pass_entry(&mut self, transcript: &Transcript) {
+        let entry = &transcript.entries[self.cursor];
+        if let Some(phrase) = entry.phrase {
+            self.note_order(entry.author, phrase);
+        }
+        if entry.author == self.member
+            && let Deed::Joined(name) = &entry.deed
+            && let Some(own) = self.newcomer.take()
+        {
+            assert!(!is_given(name) || *name == own, "{own} was announced as {name}");
+        }
+        self.names.apply(entry);
+        self.cursor += 1;
+    }
+
+    /// What a member sends comes in the order in which it was sent, be it for all or for one alone.
+    fn note_order(&mut self, author: usize, phrase: usize) {
+        let next = self.heard.insert(author, phrase + 1).unwrap_or(0);
+        assert!(phrase >= next, "{} heard phrase {phrase} of {author} out of order", self.member);
+    }
+
+    /// Goes on over those of its own phrases before `end` that need no answer, to where the transcript are at `at`.
+    fn pass_phrases(&mut self, end: usize, at: usize, transcript: &mut Transcript) {
+        while self.answered < end {
+            let phrase = &transcript.attendances[self.member].speech.phrases[self.answered];
+            match phrase.kind {
+                Kind::Empty | Kind::Quit => {}
+                Kind::Whisper { .. } => transcript.owe_whisper(self.member, self.answered, self.anchor, at),
+                _ => panic!("{} got no answer to {:?}", self.member, phrase.kind),
+            }
+            self.answered += 1;
+        }
+    }
+
+    fn hear_whisper(&mut self, line: &str, transcript: &mut Transcript) {
+        let who = self.member;
+        let parts = line.strip_prefix('<').and_then(|line| line.split_once(" -> "));
+        let Some((from, (to, text))) = parts.and_then(|(from, rest)| Some((from, rest.split_once("> ")?))) else {
+            panic!("{who} was told {line:?}, not {:?}", self.next(transcript));
+        };
+        if from == self.name() {
+            self.pass_announcement(transcript);
+        }
+        let sender = self.names.holder(from).unwrap_or_else(|| panic!("{who} was told {line:?} by nobody"));
+        let phrase = transcript.whispered(who, sender, text);
+        if sender == who {
+            // It knows without being told what it said before.
+            while transcript
+                .entries
+                .get(self.cursor)
+                .is_some_and(|entry| entry.author == who && entry.phrase.is_some_and(|said| said < phrase))
+            {
+                self.pass_own_entry(transcript);
+            }
+        }
+        self.note_order(sender, phrase);
+        let Kind::Whisper { to: wish, .. } = &transcript.attendances[sender].speech.phrases[phrase].kind else {
+            unreachable!("that is what it is");
+        };
+        assert_eq!(identity(wish), identity(to), "{line:?} is for somebody else");
+        assert_eq!(self.name(), to, "{line:?} has reached {who}");
+    }
+
+    /// Finds the phrase that is answered by `line`.
+    fn hear_answer(&mut self, line: &str, transcript: &mut Transcript, max_line: usize) {
+        let who = self.member;
+        let start = self.answered;
+        for at in start.. {
+            let Some(phrase) = transcript.attendances[who].speech.phrases.get(at) else {
+                panic!("{who} was told {line:?}, which answers nothing; not {:?}", self.next(transcript));
+            };
+            let entry = phrase.entry;
+            let is_huge = phrase.is_huge();
+            let answer = match &phrase.kind {
+                Kind::Empty => continue,
+                Kind::Say(_) => {
+                    let Some(entry) = entry else {
+                        assert!(is_huge && line == too_long(RESERVE), "{line:?} before phrase {at} of {who} was said");
+                        self.answer(at, transcript);
+                        return;
+                    };
+                    self.pass_announcement(transcript);
+                    self.pass_to(entry, line, transcript);
+                    self.pass_own_entry(transcript);
+                    continue;
+                }
+                Kind::Whisper { to, .. } => {
+                    let refusal = format!("* nobody is called {to}");
+                    let is_refused = line == refusal && self.names.holder_alike(to).is_none();
+                    if !is_refused && !is_overfull(line, to) {
+                        continue;
+                    }
+                    line.to_owned()
+                }
+                Kind::Quit => panic!("{who} was told {line:?} after its /quit"),
+                Kind::Who => {
+                    let before = format!("* here: {}", self.names.list(self.newcomer.as_deref()));
+                    if line != before {
+                        self.pass_announcement(transcript);
+                    }
+                    format!("* here: {}", self.names.list(self.newcomer.as_deref()))
+                }
+                Kind::Answered(answer) => answer.clone(),
+                Kind::TooLong if is_huge && line == too_long(max_line.min(RESERVE)) => line.to_owned(),
+                Kind::TooLong => too_long(max_line),
+                Kind::Name(wish) => {
+                    let wish = wish.clone();
+                    self.pass_announcement(transcript);
+                    let is_granted = self.is_granted(wish.as_deref(), line, transcript);
+                    assert_eq!(line, self.answer_to_wish(wish.as_deref(), is_granted), "{who} got a wrong answer");
+                    self.answer(at, transcript);
+                    if is_granted {
+                        self.pass_entry(transcript);
+                    }
+                    return;
+                }
+            };
+            assert_eq!(line, answer, "{who} got a wrong answer");
+            self.answer(at, transcript);
+            return;
+        }
+    }
+
+    /// Whether `line` says that the wish is granted; that is what comes next in the transcript then.
+    fn is_granted(&self, wish: Option<&str>, line: &str, transcript: &Transcript) -> bool {
+        let own = self.name();
+        let Some(wish) = wish.filter(|wish| line == format!("* {own} is now {wish}")) else { return false };
+        let own = transcript.entries.get(self.cursor).filter(|entry| entry.author == self.member);
+        let deed = match self.newcomer {
+            Some(_) => Deed::Joined(wish.to_owned()),
+            None => Deed::Renamed(wish.to_owned()),
+        };
+        assert_eq!(own.map(|entry| &entry.deed), Some(&deed), "{line:?} comes too early");
+        true
+    }
+
+    fn answer_to_wish(&self, wish: Option<&str>, is_granted: bool) -> String {
+        let own = self.name();
+        let Some(wish) = wish else { return "* a name has 1 to 32 letters, digits, - or _".to_owned() };
+        let is_own = identity(own) == identity(wish);
+        let holder = self.names.holder_alike(wish).or(is_own.then_some(self.member));
+        let is_reserved = is_given(&identity(wish)) || identity(wish) == "server";
+        let is_taken = holder.is_some_and(|holder| holder != self.member) || (holder.is_none() && is_reserved);
+        assert_eq!(is_granted, !is_taken && wish != own, "{} as the name of {}", wish, self.member);
+        match () {
+            () if is_taken => format!("* {wish} is taken"),
+            () if is_granted => format!("* {own} is now {wish}"),
+            () => format!("* you are {wish} already"),
+        }
+    }
+
+    fn answer(&mut self, phrase: usize, transcript: &mut Transcript) {
+        self.pass_phrases(phrase, self.cursor, transcript);
+        self.answered = phrase + 1;
+        self.anchor = self.cursor;
+    }
+
+    /// Goes on in the transcript to one of its own entries: what others said before that it has been told.
+    fn pass_to(&self, entry: usize, line: &str, transcript: &Transcript) {
+        let missed = &transcript.entries[self.cursor.min(entry)..entry];
+        assert!(missed.is_empty(), "{} was told {line:?} before {:?}", self.member, missed[0].line);
+    }
+
+    fn pass_own_entry(&mut self, transcript: &mut Transcript) {
+        let entry = &transcript.entries[self.cursor];
+        if let Some(phrase) = entry.phrase {
+            self.pass_phrases(phrase, self.cursor, transcript);
+            self.answered = phrase + 1;
+            self.anchor = self.cursor;
+        }
+        self.pass_entry(transcript);
+    }
+
+    /// Everything that was queued for the member has been sent: that has to be everything there is. The room has
+    /// dealt with so many `phrases`, if that is known. Of one who left before it was announced it `is_unknown` when.
+    pub(crate) fn check_caught_up(&mut self, phrases: Option<usize>, is_unknown: bool, transcript: &mut Transcript) {
+        let who = self.member;
+        assert!(self.partial.is_empty(), "{who} was told half a line: {:?}", String::from_utf8_lossy(&self.partial));
+        assert!(self.is_greeted, "{who} was not greeted");
+        if is_unknown {
+            return;
+        }
+        self.pass_own(transcript);
+        let end = transcript.attendances[who].left.map_or(transcript.entries.len(), |left| left + 1);
+        assert_eq!(self.cursor, end, "{who} was not told {:?}", self.next(transcript));
+        if let Some(phrases) = phrases {
+            self.pass_phrases(phrases, self.cursor, transcript);
+            self.anchor = self.cursor;
+        }
+        transcript.check_due(who);
+    }
+}
+
+/// Whether `line` refuses a private line to one that has too many of them pending.
+fn is_overfull(line: &str, to: &str) -> bool {
+    let name = line.strip_prefix("* ").and_then(|rest| rest.strip_suffix(" is not reading; your line was not sent"));
+    name.is_some_and(|name| identity(name) == identity(to))
+}
