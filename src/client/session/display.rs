@@ -40,7 +40,7 @@ impl Display {
     }
 
     pub(super) fn clear(&mut self) {
-        self.above().extend_from_slice(b"\x1b[H\x1b[2J");
+        self.screen.clear(&mut self.frame);
     }
 
     /// Writes what there is, and below it the input if there is one.

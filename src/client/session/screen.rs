@@ -88,6 +88,10 @@ pub(super) struct Input<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Screen {
     is_painted: bool,
+    /// How many rows are above the input, at least.
+    above: usize,
+    /// How much of what is to be written is not above the input any more.
+    counted: usize,
 }
 
 impl Screen {
@@ -126,9 +130,7 @@ impl Screen {
 
         let starts = row_starts(&text, size.columns.into());
         let row = starts.partition_point(|&start| start <= cursor) - 1;
-        let shown = size.most_rows();
-        let first = (row + 1).saturating_sub(shown);
-        let last = starts.len().min(first + shown) - 1;
+        let (first, last) = self.make_room(out, size, &text, &starts, row);
 
         out.extend_from_slice(HIDE_CURSOR);
         // Then every row takes one of the terminal's, even if the terminal makes its characters wider than assumed.
@@ -145,6 +147,47 @@ impl Screen {
         if last > first {
             _ = write!(out, "\x1b[{}A", last - first);
         }
+    }
+
+    /// Decides which rows of the input to paint, the first and the last one, and pushes it down if they need that.
+    ///
+    /// When tmux wraps rows anew and there are empty ones at the end of the screen, it moves as many from the top into
+    /// the scrollback as there are more, and what of the input gets there cannot be erased. So the rows that the input
+    /// can gain have to be above it.
+    fn make_room(
+        &mut self,
+        out: &mut Vec<u8>,
+        size: Size,
+        text: &str,
+        starts: &[usize],
+        cursor: usize,
+    ) -> (usize, usize) {
+        let printed = &out[mem::take(&mut self.counted).min(out.len())..];
+        self.above += printed.iter().filter(|&&byte| byte == b'\n').count();
+        let gain = |row: usize| {
+            let end = starts.get(row + 1).map_or(text.len(), |&end| end);
+            let width: usize = text[starts[row]..end].chars().map(width_of).sum();
+            width.div_ceil(NARROW.into()).saturating_sub(1)
+        };
+        let mut count = size.most_rows();
+        loop {
+            let first = (cursor + 1).saturating_sub(count);
+            let last = starts.len().min(first + count) - 1;
+            let missing = (first..=last).map(gain).sum::<usize>().saturating_sub(self.above);
+            if missing == 0 || count == 1 {
+                out.extend(std::iter::repeat_n(b'\n', missing));
+                self.above += missing;
+                return (first, last);
+            }
+            count -= 1;
+        }
+    }
+
+    /// Clears the screen.
+    pub(super) fn clear(&mut self, out: &mut Vec<u8>) {
+        self.wipe(out);
+        out.extend_from_slice(b"\x1b[H\x1b[2J");
+        (self.above, self.counted) = (0, out.len());
     }
 
     /// Prints the input for good, whole and with its end; the next one is painted below.

@@ -196,3 +196,25 @@ fn no_size_is_too_small() {
         terminal.print_above("x\n", "a日", 4);
     }
 }
+
+#[test]
+fn the_rows_that_the_input_can_gain_are_above_it() {
+    let mut terminal = Terminal::new(60, 12);
+    terminal.type_in("a line of twenty ch.", 0);
+    terminal.type_in("short", 5);
+    assert_eq!(terminal.rows(), ["", "> short"], "wrapped at twenty columns it was two rows");
+    let long = "x".repeat(200);
+    terminal.print_above("one\n", &long, 200);
+    assert_eq!(terminal.rows().len(), 3, "two rows above, so only the last row of the input is shown");
+    terminal.print_above("two\nthree\n", &long, 200);
+    assert_eq!(terminal.rows().len(), 6);
+    terminal.print_above(&"four\n".repeat(4), &long, 200);
+    assert_eq!(terminal.rows().len(), 12);
+
+    let mut out = Vec::new();
+    terminal.screen.clear(&mut out);
+    terminal.screen.paint(&mut out, terminal.size, Input { prompt: &terminal.prompt, text: &long, cursor: 0 });
+    terminal.show(&out);
+    assert_eq!(terminal.rows()[..2], ["", ""]);
+    assert!(terminal.rows()[2].starts_with("> xxx") && terminal.rows().len() == 3);
+}
