@@ -48,6 +48,7 @@ pub struct Hub<S> {
     buffer: ReadBuffer,
     /// What has gone through connections that are over.
     past: Traffic,
+    is_congested: bool,
 }
 
 /// Peers that were given up. When this is dropped, after their log lines have been written, they see their end.
@@ -75,7 +76,13 @@ impl<S: Stream> Hub<S> {
             true => Chosen::Room(Box::new(Room::new(config))),
             false => Chosen::Echo(Echo::new(config)),
         };
-        Self { peers: Peers::new(config), service, buffer: ReadBuffer::new(), past: Traffic::default() }
+        Self {
+            peers: Peers::new(config),
+            service,
+            buffer: ReadBuffer::new(),
+            past: Traffic::default(),
+            is_congested: false,
+        }
     }
 
     /// Makes an event of each message even if [`Config::log`] does not show them.
@@ -160,6 +167,7 @@ impl<S: Stream> Hub<S> {
             let Some(key) = peers.queues.bulky.pop_front() else { break };
             moved += serve(peers, service, key, &mut turn);
         }
+        self.is_congested = service.is_full(peers);
         service.after_turn(peers, &mut turn);
     }
 
@@ -171,6 +179,11 @@ impl<S: Stream> Hub<S> {
     /// When [`turn`](Self::turn) has to be called again, though no event comes.
     pub fn deadline(&self) -> Option<Instant> {
         self.peers.deadline().into_iter().chain(self.service.deadline()).min()
+    }
+
+    /// Whether the last turn left peers unserved because it had brought enough: then new ones should wait.
+    pub fn is_congested(&self) -> bool {
+        self.is_congested
     }
 
     /// Whether a [`reap`](Self::reap) will end or half-close connections, which their clients will see.

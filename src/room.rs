@@ -45,9 +45,6 @@ const HEADROOM: usize = 8;
 /// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
 const LEAST_READ: usize = BLOCK / 16;
 
-/// A member that uses up this many bytes of its input in one turn is talking in bulk: the others go first.
-const BULK: usize = 4 << 10;
-
 /// The room service.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -94,9 +91,13 @@ impl Room {
     /// members do keeps it from talking.
     fn may_say<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
         let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
-        let Some((peer, ..)) = peers.borrow(id).filter(|(peer, ..)| may_go_on(peer)) else { return 0 };
-        let own = peer.held();
+        let Some((peer, ..)) = peers.borrow(id) else { return 0 };
+        let (own, may_go_on) = (peer.held(), may_go_on(peer));
         let State::Member(member) = &mut peer.state else { return 0 };
+        if !may_go_on {
+            member.resume_at = None;
+            return 0;
+        }
         let room = match self.stop {
             Stop::No => member.window.room(floor, self.max_ahead, now),
             // A room that ends does not wait for slow members, and there is little to wait for: nothing that comes
@@ -142,7 +143,7 @@ impl Room {
         let used = before - rest.len();
         let Some((peer, ..)) = peers.borrow(id) else { return used };
         if let State::Member(member) = &mut peer.state {
-            member.window.spend(used, self.max_ahead);
+            member.is_fast = member.window.spend(used, turn.now);
             (member.lines, member.backlog) = (lines, [rest, later].concat());
         }
         if reaction == Reaction::Leave {
@@ -192,9 +193,12 @@ impl Room {
 impl Service for Room {
     fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, _: Instant) {
         let end = peers.feed.end();
-        if let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(id) {
+        if let Some((peer, ..)) = peers.borrow(id)
+            && let State::Member(member) = &mut peer.state
+        {
             // What was said before is not for it.
             member.cursor = end;
+            peer.is_bulky = true;
         }
         self.roster.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
     }
@@ -220,7 +224,9 @@ impl Service for Room {
             () if may_go_on(peer) => Next::Turn,
             () => Next::Event,
         };
-        Served { next, moved: used as u64, is_bulky: used >= BULK }
+        // Members that talk like people go first. Whether a newcomer does is not known yet.
+        let is_bulky = matches!(&peer.state, State::Member(member) if member.is_fast || member.announce_at.is_some());
+        Served { next, moved: used as u64, is_bulky }
     }
 
     fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {

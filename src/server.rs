@@ -333,7 +333,10 @@ impl Server {
     /// that became free in it, and no event of their old owners may be left then.
     fn accept(&mut self, has_freed_descriptor: bool) {
         self.acceptor.retry(self.now, has_freed_descriptor);
-        self.accept_up_to(ACCEPTS_PER_TURN);
+        // In a flood of connections that each say something, more would come than can be served.
+        if !self.hub.is_congested() {
+            self.accept_up_to(ACCEPTS_PER_TURN);
+        }
     }
 
     fn accept_up_to(&mut self, limit: usize) {

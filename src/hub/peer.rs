@@ -32,8 +32,8 @@ pub(crate) struct Peer<S> {
     /// Bytes of memory that the books say are held for it.
     pub(super) counted: usize,
     pub(super) place: Place,
-    /// Whether it moved a lot in its last turn.
-    pub(super) is_bulky: bool,
+    /// Whether the others go first, because it moved a lot in its last turn.
+    pub(crate) is_bulky: bool,
 }
 
 /// What is known of a peer beyond its connection.

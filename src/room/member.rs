@@ -20,6 +20,8 @@ pub(crate) struct Member {
     pub(super) backlog: Vec<u8>,
     /// How far it is ahead of the slowest member.
     pub(super) window: Window,
+    /// Whether it has just talked faster than a person.
+    pub(super) is_fast: bool,
     /// When it will be announced to the others, if it has not been yet.
     pub(super) announce_at: Option<Instant>,
     /// Whether it is in the list of the talkers that wait for the slowest member.
@@ -35,6 +37,7 @@ impl Member {
             lines: Lines::default(),
             backlog: Vec::new(),
             window: Window::new(now),
+            is_fast: false,
             announce_at: Some(now + ANNOUNCEMENT_DELAY),
             is_waiting: false,
             resume_at: None,

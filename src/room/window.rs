@@ -17,7 +17,8 @@ const PORTION: usize = 128;
 /// How many marks a window has, about: that many parts of it open one by one.
 const MARKS: usize = 16;
 
-/// The shortest part, in bytes, so that a small window does not need a mark for each line.
+/// The shortest part, in bytes, so that a small window does not need a mark for each line; also the least that is read
+/// from a member that is not too far ahead.
 const SHORTEST: usize = 1024;
 
 /// A member's own lines that the slowest member has not taken yet.
@@ -26,7 +27,7 @@ pub(super) struct Window {
     said: VecDeque<Mark>,
     /// Bytes of its own lines that are ahead of the slowest member.
     ahead: usize,
-    /// Bytes that it may say though it is too far ahead, as of `counted_at`.
+    /// Bytes that it may say at the pace of a person, as of `counted_at`.
     allowance: usize,
     counted_at: Instant,
 }
@@ -46,16 +47,18 @@ impl Window {
     }
 
     /// How many bytes the member may say now. It may be up to `max_ahead` bytes of its own lines ahead of the slowest
-    /// member, which has taken everything before `floor`; beyond that it may still talk at the pace of a person.
+    /// member, which has taken everything before `floor`, and a little more where less than that is left; beyond that it
+    /// may still talk at the pace of a person.
     pub(super) fn room(&mut self, floor: u64, max_ahead: usize, now: Instant) -> usize {
         while let Some(first) = self.said.front().filter(|first| first.end <= floor) {
             self.ahead -= first.len;
             self.said.pop_front();
         }
-        match max_ahead.saturating_sub(self.ahead) {
-            0 => self.allowance(now),
-            room => room,
+        if self.ahead > 0 && self.ahead >= max_ahead {
+            return self.allowance(now);
         }
+        // Not byte by byte at the edge: a long line would take a turn for each.
+        (max_ahead - self.ahead.min(max_ahead)).max(SHORTEST)
     }
 
     /// The member said a line, which is at `range` of the feed.
@@ -71,11 +74,11 @@ impl Window {
         }
     }
 
-    /// The member used up `bytes` of its input.
-    pub(super) fn spend(&mut self, bytes: usize, max_ahead: usize) {
-        if self.ahead >= max_ahead {
-            self.allowance = self.allowance.saturating_sub(bytes);
-        }
+    /// The member used up `bytes` of its input. Returns whether it talks faster than a person.
+    pub(super) fn spend(&mut self, bytes: usize, now: Instant) -> bool {
+        self.allowance(now);
+        self.allowance = self.allowance.saturating_sub(bytes);
+        self.allowance < PORTION
     }
 
     /// When enough is saved up for the member to say something though it is too far ahead.
@@ -107,13 +110,24 @@ mod tests {
         let now = Instant::now();
         let mut window = Window::new(now);
         for line in 0..100 {
-            assert_eq!(window.room(0, MAX_AHEAD, now), MAX_AHEAD - line * 100);
+            assert_eq!(window.room(0, MAX_AHEAD, now), (MAX_AHEAD - line * 100).max(SHORTEST));
             window.note(line as u64 * 100..(line as u64 + 1) * 100, MAX_AHEAD);
         }
-        window.spend(BURST, MAX_AHEAD);
+        window.spend(BURST, now);
         assert_eq!(window.room(0, MAX_AHEAD, now), 0);
         assert!(window.room(5_000, MAX_AHEAD, now) >= 5_000 - 2 * SHORTEST);
         assert_eq!(window.room(10_000, MAX_AHEAD, now), MAX_AHEAD);
+    }
+
+    #[test]
+    fn a_member_that_is_not_ahead_may_say_something_however_small_the_window() {
+        let now = Instant::now();
+        let mut window = Window::new(now);
+        assert_eq!(window.room(0, 0, now), SHORTEST);
+        window.note(0..10, 0);
+        window.spend(BURST, now);
+        assert_eq!(window.room(0, 0, now), 0);
+        assert_eq!(window.room(10, 0, now), SHORTEST);
     }
 
     #[test]
@@ -135,7 +149,7 @@ mod tests {
             let now = begin + Duration::from_millis(100) * tenth;
             // Twenty bytes every tenth of a second.
             assert!(window.room(0, MAX_AHEAD, now) >= 20, "after {tenth} tenths of a second");
-            window.spend(20, MAX_AHEAD);
+            assert!(!window.spend(20, now));
             said += 20;
         }
         assert_eq!(said, 12_000);
@@ -148,7 +162,7 @@ mod tests {
         window.note(0..1 << 20, MAX_AHEAD);
         let now = begin + Duration::from_secs(1 << 30);
         assert_eq!(window.room(0, MAX_AHEAD, now), BURST);
-        window.spend(BURST, MAX_AHEAD);
+        window.spend(BURST, now);
         assert_eq!(window.room(0, MAX_AHEAD, now), 0);
         assert!(window.resume_at(now) > now, "it would be looked at again and again");
     }
@@ -162,7 +176,7 @@ mod tests {
         while now < begin + Duration::from_secs(60) {
             let room = window.room(0, MAX_AHEAD, now);
             said += room;
-            window.spend(room, MAX_AHEAD);
+            window.spend(room, now);
             let next = window.resume_at(now);
             assert!(next > now, "it would be looked at again and again");
             now = next;

@@ -49,6 +49,8 @@ fn a_long_line_of_escapes_leaves_nothing_behind() {
 fn a_private_command_costs_no_more_in_a_large_room() {
     const MEMBERS: usize = 1000;
     const COMMANDS: u32 = 5000;
+    // Debug builds check all members now and then.
+    const MORE: Duration = Duration::from_micros(if cfg!(debug_assertions) { 60 } else { 10 });
     let server = Server::start(&["--chat", "--quiet"]);
     let mut ann = Member::join(&server, "ann", "");
     let cost = |ann: &mut Member| {
@@ -65,6 +67,6 @@ fn a_private_command_costs_no_more_in_a_large_room() {
     while ann.line() != last {}
     let beside = cost(&mut ann);
     println!("a private command takes {alone:.1?} of processor time alone, {beside:.1?} beside {MEMBERS} members");
-    assert!(beside < 4 * alone + Duration::from_micros(20), "it took {beside:?} instead of {alone:?}");
+    assert!(beside < 3 * alone + MORE, "it took {beside:?} instead of {alone:?}");
     server.stop();
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use sockets::Config;
 use sockets::Event;
+use sockets::config::Log;
 use sockets::connection::Close;
 
 use crate::socket::{Client, Nature};
@@ -67,6 +68,55 @@ fn many_short_messages_do_not_stop_a_long_transfer() {
         world.turn(|_| {});
         assert!(taken(&senders) > before, "no transfer went on");
     }
+}
+
+/// The server has ended its side of these connections, and discards what still comes.
+#[test]
+fn a_short_message_goes_before_what_is_discarded() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let config = Config { idle_timeout: Some(TIMEOUT), ..Config::default() };
+    let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
+    let senders: Vec<Client> = (0..20).map(|_| world.accept(NETWORK).1).collect();
+    world.pass(TIMEOUT);
+    world.turn(|event| assert!(matches!(event, Event::Closed { .. } | Event::Opened { .. }), "{event:?}"));
+    while world.poll() {
+        world.turn(|_| {});
+    }
+    let (_, visitor) = world.accept(NETWORK);
+    for sender in &senders {
+        assert!(sender.record().is_finished, "the server has not ended its side");
+        sender.send(&vec![b'x'; MUCH]);
+    }
+    world.poll();
+    world.turn(|_| {});
+    let discarded = |clients: &[Client]| clients.iter().map(|client| client.record().discarded).sum::<usize>();
+    let longest = senders.iter().map(|sender| sender.record().discarded).max().expect("many");
+    while discarded(&senders) < senders.len() * MUCH / 2 {
+        let before = discarded(&senders);
+        visitor.send(b"short");
+        world.poll();
+        world.turn(|_| {});
+        assert_eq!(visitor.receive(usize::MAX), b"short", "not in the turn in which it came");
+        let moved = discarded(&senders) - before;
+        assert!((1..=longest).contains(&moved), "not just one of the others was served before the next look");
+    }
+}
+
+#[test]
+fn a_quiet_server_remembers_nothing_about_messages() {
+    let config = Config { log: Log::Quiet, ..Config::default() };
+    let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
+    let (_, client) = world.accept(NETWORK);
+    for _ in 0..3 {
+        client.send(&[b'x'; 16 << 10]);
+        world.poll();
+        world.turn(|event| panic!("{event:?} though nobody wants to know"));
+        assert_eq!((world.hub.held(), world.hub.deadline()), (0, None), "something is remembered");
+    }
+    client.send(b"the end\n");
+    world.poll();
+    world.turn(|_| {});
+    assert_eq!(world.hub.traffic().messages, 1, "it was counted all the same");
 }
 
 #[test]

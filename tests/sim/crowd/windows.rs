@@ -54,9 +54,7 @@ impl Windows {
     /// Whether a member may be so far ahead that it is only listened to at the pace of a person.
     pub(crate) fn may_be_too_far(&self, member: usize) -> bool {
         let mark = (self.max_ahead / 16).max(1024) + self.longest.0;
-        self.has_unknown
-            || self.max_ahead == 0
-            || (self.floor.is_some() && self.ahead[member].1 + mark >= self.max_ahead)
+        self.has_unknown || (self.floor.is_some() && self.ahead[member].1 + mark >= self.max_ahead)
     }
 
     /// Nobody is further ahead than the window and the pace of a person allow.
