@@ -103,14 +103,6 @@ impl Screen {
         }
     }
 
-    /// Leaves what is on the screen as it is: what is printed next appears in a row of its own.
-    pub(super) fn abandon(&mut self, out: &mut Vec<u8>) {
-        if mem::take(&mut self.is_painted) {
-            out.push(b'\n');
-            out.extend_from_slice(SHOW_CURSOR);
-        }
-    }
-
     /// Paints the input if it is not on the screen: as many of its rows as may be shown, the cursor's among them.
     pub(super) fn paint(&mut self, out: &mut Vec<u8>, size: Size, input: Input<'_>) {
         if mem::replace(&mut self.is_painted, true) {
