@@ -15,8 +15,7 @@ use super::reconnect::Reconnect;
 pub(super) struct Server {
     options: Options,
     link: Link,
-    /// While the connection is gone: how to get another.
-    away: Option<Reconnect>,
+    reconnect: Reconnect,
     /// The name to ask for as soon as the server turns out to be a room.
     name: Option<String>,
     /// Whether it is a room, once that is known.
@@ -27,32 +26,38 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(stream: TcpStream, options: &Options) -> io::Result<Self> {
-        let (options, name) = (options.clone(), options.name.clone());
-        Ok(Self { options, link: Link::new(stream)?, away: None, name, is_room: None, has_quit: false })
+        Ok(Self {
+            options: options.clone(),
+            link: Link::new(stream)?,
+            reconnect: Reconnect::new(options),
+            name: options.name.clone(),
+            is_room: None,
+            has_quit: false,
+        })
     }
 
     /// Why nothing can be sent now.
     pub(super) fn obstacle(&self) -> Option<&'static str> {
-        match self.away {
-            Some(_) => Some("there is no connection"),
-            None => self.link.is_full().then_some("the server does not read what was sent before"),
+        if self.is_away() {
+            return Some("there is no connection");
         }
+        self.link.is_full().then_some("the server does not read what was sent before")
     }
 
     pub(super) fn is_away(&self) -> bool {
-        self.away.is_some()
+        !self.reconnect.is_connected()
     }
 
     /// When there is something to do although nothing has come.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.away.as_ref().and_then(Reconnect::deadline)
+        self.reconnect.deadline()
     }
 
     /// What to wait for, besides reading if that is wanted. `None` if for nothing: an error or a hang-up would be
     /// reported all the same.
     pub(super) fn awaited(&self, wants_read: bool) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        if let Some(away) = &self.away {
-            return Some((away.done()?, PollFlags::IN));
+        if self.is_away() {
+            return Some((self.reconnect.done()?, PollFlags::IN));
         }
         let mut flags = if self.may_send() { self.link.interest() } else { PollFlags::empty() };
         flags.set(PollFlags::IN, wants_read);
@@ -106,18 +111,20 @@ impl Server {
             return None;
         }
         self.name = names.chosen().map(str::to_owned).or_else(|| self.options.name.clone());
-        self.away = Some(Reconnect::new(self.options.clone()));
+        self.reconnect.go_away();
         Some(self.link.doubtful().map(str::to_owned).collect())
     }
 
     /// Attempts to connect; `is_done` tells that an attempt has ended. Returns whether there is a new connection.
     pub(super) fn come_back(&mut self, is_done: bool) -> bool {
-        let Some(away) = &mut self.away else { return false };
-        away.begin();
-        let stream = if is_done { away.take() } else { None };
-        let Some(link) = stream.and_then(|stream| Link::new(stream).ok()) else { return false };
-        (self.link, self.away, self.is_room) = (link, None, None);
-        true
+        self.reconnect.begin();
+        let stream = if is_done { self.reconnect.take() } else { None };
+        let Some(stream) = stream else { return false };
+        match Link::new(stream) {
+            Ok(link) => (self.link, self.is_room, self.has_quit) = (link, None, false),
+            Err(_) => self.reconnect.go_away(),
+        }
+        !self.is_away()
     }
 
     /// Whether lines may be sent: not before the name, nor before it is known whether one is to be asked for.
