@@ -59,6 +59,9 @@ pub(super) struct Incoming {
     is_continued: bool,
     /// `None` until the server has said something or was silent for too long.
     is_room: Option<bool>,
+    /// A line of the server has been shown.
+    has_spoken: bool,
+    /// The line that says where the session is has been shown.
     is_introduced: bool,
 }
 
@@ -73,6 +76,7 @@ impl Incoming {
             line: Vec::new(),
             is_continued: false,
             is_room: None,
+            has_spoken: false,
             is_introduced: false,
         }
     }
@@ -134,7 +138,7 @@ impl Incoming {
     /// Expects the greeting of a new connection. Who is in the room is known until it comes.
     pub(super) fn restart(&mut self) {
         self.line.clear();
-        (self.is_continued, self.is_room, self.is_introduced) = (false, None, false);
+        (self.is_continued, self.is_room, self.has_spoken, self.is_introduced) = (false, None, false, false);
     }
 
     /// Appends a notice of the client itself.
@@ -185,16 +189,9 @@ impl Incoming {
     }
 
     fn show_line(&mut self, out: &mut Vec<u8>) {
-        if self.is_room.is_none() {
+        if !mem::replace(&mut self.has_spoken, true) {
+            // The first line tells, also when a slow room has been taken for an echo server meanwhile.
             self.settle(out, self.line.starts_with(GREETING));
-        }
-        if self.line.starts_with(GREETING)
-            && !self.is_continued
-            && self.is_room == Some(false)
-            && self.names.own().is_none()
-        {
-            // The room may have been slow to greet.
-            self.is_room = Some(true);
         }
         let mut text = String::new();
         escape(&mut text, &self.line, escape::Style::Text);

@@ -144,3 +144,13 @@ fn different_names_have_different_colours_mostly() {
     }
     assert_eq!(colour("ann"), colour("ann"));
 }
+
+#[test]
+fn only_the_first_line_is_a_greeting_but_it_may_come_late() {
+    let mut late = incoming(Look::Plain);
+    late.push(&mut Vec::new(), b"* welcome, me; nobody else is here\n");
+    assert_eq!(late.is_room(), Some(true));
+    let mut echo = incoming(Look::Plain);
+    echo.push(&mut Vec::new(), b"hello\n* welcome, me; nobody else is here\n");
+    assert_eq!((echo.is_room(), echo.prompt().text.as_str()), (Some(false), "> "));
+}
