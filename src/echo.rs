@@ -81,7 +81,7 @@ impl Echo {
         let (bytes, length) = (&turn.buffer[..count], count as u64);
         let is_drained = !peer.connection.can_receive();
         let has_ended = !peer.connection.takes_input();
-        let room = memory.room(peer, self.max_pending);
+        let room = peer.room(memory, self.max_pending);
         let address = peer.address;
         let State::Echo(message) = &mut peer.state else { return };
         let is_first = matches!(message, Message::Between);
@@ -124,11 +124,11 @@ impl Echo {
 
     /// How much may be read. A text that is kept for the log must not stand in the way of the echo.
     fn room<S: Stream>(&self, peer: &mut Peer<S>, memory: &Memory) -> usize {
-        let room = memory.room(peer, self.max_pending);
+        let room = peer.room(memory, self.max_pending);
         match &mut peer.state {
             State::Echo(Message::Kept(unfinished)) if room < SHORT_TEXT && peer.connection.pending() == 0 => {
                 unfinished.shorten(SHORT_TEXT);
-                memory.room(peer, self.max_pending)
+                peer.room(memory, self.max_pending)
             }
             _ => room,
         }
@@ -137,10 +137,10 @@ impl Echo {
     fn next<S: Stream>(&self, peer: &Peer<S>, memory: &Memory) -> Next {
         if !peer.connection.can_receive() {
             Next::Event
-        } else if peer.connection.pending() == 0 || memory.room(peer, self.max_pending) > 0 {
+        } else if peer.connection.pending() == 0 || peer.room(memory, self.max_pending) > 0 {
             // Where nothing is pending, only the text of a message is in the way, which is shortened then.
             Next::Turn
-        } else if memory.room(peer, usize::MAX) == 0 {
+        } else if peer.room(memory, usize::MAX) == 0 {
             Next::Memory
         } else {
             Next::Event

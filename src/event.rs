@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::connection::Close;
-use crate::room::Notice;
+use crate::room::notice::Notice;
 
 /// Something that happened on a server.
 #[derive(Debug)]

@@ -29,9 +29,8 @@ use crate::room::Room;
 use crate::room::member::Member;
 use crate::transport::Stream;
 use buffer::{READ_BUFFER, ReadBuffer};
-use peer::{Id, Peer, State};
+use peer::{Id, Peer, Place, State};
 use peers::{Peers, Turn};
-use queues::Place;
 use service::{BULK, Next, Served, Service};
 
 /// How long a connection that the server ended waits for its peer to end it too.

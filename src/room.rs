@@ -16,7 +16,7 @@
 mod delivery;
 pub(crate) mod member;
 pub(crate) mod names;
-mod notice;
+pub(crate) mod notice;
 mod quota;
 pub mod roster;
 mod waiting;
@@ -28,12 +28,12 @@ use std::time::Instant;
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
 use crate::feed::BLOCK;
-use crate::hub::peer::{Id, Peer, State};
+use crate::hub::peer::{Id, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
 use crate::transport::Stream;
-use delivery::{BATCH, Batch, MAX_ANSWERS, Sender};
+use delivery::{BATCH, Batch, Sender, may_go_on};
 pub use names::MAX_NAME;
 pub use notice::Notice;
 use roster::{Reaction, Roster};
@@ -269,11 +269,4 @@ impl Service for Room {
     fn stop<S: Stream>(&mut self, _: &mut Peers<S>) {
         self.stop = Stop::Ending;
     }
-}
-
-/// Whether a member has input that can be taken, as far as only it is concerned.
-fn may_go_on<S: Stream>(peer: &Peer<S>) -> bool {
-    let State::Member(member) = &peer.state else { return false };
-    let has_input = peer.connection.can_receive() || !member.backlog.is_empty();
-    has_input && peer.connection.takes_input() && peer.connection.private_pending() < MAX_ANSWERS
 }

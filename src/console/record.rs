@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::Counters;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
-use crate::room::Notice;
+use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
 const OVERHEAD: usize = 512;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::output::{MAX_HELD, RESERVED};
 use super::*;
-use crate::room::Notice;
+use crate::room::notice::Notice;
 
 const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4711);
 

@@ -1,9 +1,6 @@
 //! How much memory is held for peers, and how much may be.
 
-use super::peer::Peer;
 use crate::config::{Config, RESERVE};
-use crate::outbox::SLACK;
-use crate::transport::Stream;
 
 /// Address space that is kept free, in bytes, for the rest of the program to go on once the system refuses memory.
 /// It is never touched, so it takes no memory.
@@ -50,13 +47,9 @@ impl Memory {
         self.max
     }
 
-    /// How much more may be queued for a peer, if at most `limit` may be held for it alone. Every peer may
-    /// hold its [`RESERVE`], whatever the others hold.
-    pub(crate) fn room<S: Stream>(&self, peer: &Peer<S>, limit: usize) -> usize {
-        let own = peer.held();
-        let all = self.held - peer.counted + own;
-        let shared = self.max.saturating_sub(all).min(limit.saturating_sub(own));
-        shared.max(RESERVE.saturating_sub(own)).saturating_sub(SLACK)
+    /// How much more may be held, if what is held for one peer is `now` instead of `counted`.
+    pub(super) fn free(&self, counted: usize, now: usize) -> usize {
+        self.max.saturating_sub(self.held - counted + now)
     }
 
     /// The system refused memory for a peer. Gives back what was kept for this emergency, so that the attempt can be

@@ -1,14 +1,16 @@
 //! What the hub knows of one peer.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use super::activity::{Activity, Timeouts};
-use super::peers::Due;
-use super::queues::Place;
-use crate::connection::{Connection, Phase};
+use super::memory::Memory;
+use crate::config::RESERVE;
+use crate::connection::{Close, Connection, Phase};
 use crate::event::Event;
 use crate::message::{Message, PAUSE};
+use crate::outbox::SLACK;
 use crate::room::member::Member;
 use crate::transport::Stream;
 
@@ -50,6 +52,28 @@ pub(crate) enum State {
     },
 }
 
+/// Where a peer is in the queues: in exactly one of them, or in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In no queue: it waits for an event or a deadline.
+    #[default]
+    Idle,
+    /// In no queue: it has its turn right now.
+    Served,
+    /// Its turn comes soon: it moved little in its last turn.
+    Swift,
+    /// Its turn comes after those of all swift peers: it moved a lot in its last turn.
+    Bulky,
+    /// It could be read from if others gave memory back.
+    Starved,
+    /// Its connection ends with the next reap; it gets no more turns before.
+    Settled,
+}
+
+/// A time at which a timer is due, in nanoseconds since the table was made: half as large as an [`Instant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due(pub(super) NonZeroU64);
+
 impl Id {
     /// Where the peer is in the table, if it is still there.
     pub(crate) fn key(self) -> usize {
@@ -76,6 +100,14 @@ impl<S: Stream> Peer<S> {
         matches!(self.state, State::Ended { is_refused: true })
     }
 
+    /// How much more may be queued for it, if at most `limit` may be held for it alone. Every peer may hold its
+    /// [`RESERVE`], whatever the others hold.
+    pub(crate) fn room(&self, memory: &Memory, limit: usize) -> usize {
+        let own = self.held();
+        let free = memory.free(self.counted, own);
+        free.min(limit.saturating_sub(own)).max(RESERVE.saturating_sub(own)).saturating_sub(SLACK)
+    }
+
     /// When it has to be served, though no event comes.
     pub(super) fn deadline(&self, timeouts: Timeouts) -> Option<Instant> {
         let service = match &self.state {
@@ -91,7 +123,7 @@ impl<S: Stream> Peer<S> {
         service.into_iter().chain(inactive.map(|(at, _)| at)).min()
     }
 
-    pub(super) fn closed(&self, close: crate::connection::Close) -> Event<'static> {
+    pub(super) fn closed(&self, close: Close) -> Event<'static> {
         let (received, sent) = (self.connection.received(), self.connection.sent());
         Event::Closed { peer: self.address, close, received, sent }
     }

@@ -10,8 +10,8 @@ use slab::Slab;
 
 use super::activity::Timeouts;
 use super::memory::Memory;
-use super::peer::{Id, Peer, State};
-use super::queues::{Place, Queues};
+use super::peer::{Due, Id, Peer, Place, State};
+use super::queues::Queues;
 use crate::config::{Config, RESERVE};
 use crate::connection::Connection;
 use crate::event::Event;
@@ -35,10 +35,6 @@ pub(crate) struct Turn<'a> {
     /// Takes what happened.
     pub(crate) on_event: &'a mut dyn FnMut(Event<'_>),
 }
-
-/// A time at which a timer is due, in nanoseconds since the table was made: half as large as an [`Instant`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Due(NonZeroU64);
 
 /// All peers.
 #[derive(Debug)]

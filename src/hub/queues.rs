@@ -4,24 +4,6 @@ use std::collections::VecDeque;
 
 use super::peer::Id;
 
-/// Where a peer is in the queues: in exactly one of them, or in none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In no queue: it waits for an event or a deadline.
-    #[default]
-    Idle,
-    /// In no queue: it has its turn right now.
-    Served,
-    /// Its turn comes soon: it moved little in its last turn.
-    Swift,
-    /// Its turn comes after those of all swift peers: it moved a lot in its last turn.
-    Bulky,
-    /// It could be read from if others gave memory back.
-    Starved,
-    /// Its connection ends with the next reap; it gets no more turns before.
-    Settled,
-}
-
 /// The queues of the peers that can make progress without a new event.
 ///
 /// Peers that have just moved a lot wait behind all others and get their turns one by one, with a look at the events

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::notice::Notice;
 use super::roster::Delivery;
+use crate::connection::Close;
 use crate::event::Event;
-use crate::hub::peer::{Id, State};
+use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::Peers;
 use crate::transport::Stream;
 
@@ -14,7 +15,7 @@ use crate::transport::Stream;
 pub(super) const BATCH: usize = 64 << 10;
 
 /// Pending answers to its own commands, in bytes, from which on a member is not read from.
-pub(super) const MAX_ANSWERS: usize = 64 << 10;
+const MAX_ANSWERS: usize = 64 << 10;
 
 /// Pending private lines, in bytes, from which on a member is sent no more by others: more than it can have by its own
 /// commands alone.
@@ -68,7 +69,7 @@ impl Batch {
             if let Some(activity) = &mut peer.activity {
                 activity.note(&peer.connection, timeouts, false, now);
             }
-            peer.connection.can_flush() || super::may_go_on(peer)
+            peer.connection.can_flush() || may_go_on(peer)
         });
         peers.feed.trim();
     }
@@ -110,7 +111,7 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
             memory.refused();
             // Without memory for it the line is lost, and the member that does not read has to go.
             if peer.connection.queue(line.as_bytes()).is_err() {
-                peer.connection.abort(crate::connection::Close::TooSlow, feed);
+                peer.connection.abort(Close::TooSlow, feed);
             }
         }
         self.batch.private += line.len();
@@ -125,4 +126,11 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
         }
         has_room
     }
+}
+
+/// Whether a member has input that can be taken, as far as only it is concerned.
+pub(super) fn may_go_on<S: Stream>(peer: &Peer<S>) -> bool {
+    let State::Member(member) = &peer.state else { return false };
+    let has_input = peer.connection.can_receive() || !member.backlog.is_empty();
+    has_input && peer.connection.takes_input() && peer.connection.private_pending() < MAX_ANSWERS
 }

@@ -26,7 +26,7 @@ const MOST_CLIENTS: usize = 12;
 const MOST_AT_ONCE: usize = 300_000;
 
 /// After so many turns in which nobody gets anything they are taken to go round in a circle.
-const MOST_TURNS: usize = 500;
+const MOST_TURNS: usize = 3000;
 
 /// In how many steps the network takes what somebody says at once.
 const STEPS: usize = 500;
@@ -109,8 +109,8 @@ struct Books {
     /// out whether an event was right that told of the end.
     may_ask: bool,
     guests: BTreeMap<SocketAddr, Guest>,
-    /// What the operator was shown of the room.
-    said: Vec<String>,
+    /// What the operator was shown of the room, and who did it.
+    said: Vec<(SocketAddr, String)>,
 }
 
 struct Guest {
@@ -196,9 +196,9 @@ impl Stage {
         let Self { world, books, .. } = self;
         world.turn(|event| books.note(event));
         let held = self.world.hub.held();
-        // In a room, one block of the feed is always there to be appended to.
-        let block = if self.config.chat { RESERVE } else { 0 };
-        let limit = self.config.max_memory.saturating_add(self.world.hub.len() * RESERVE + block);
+        // In a room, one block of the feed is always there to be appended to; and a line has an ending.
+        let most = self.world.hub.len() * (RESERVE + 1);
+        let limit = self.config.max_memory.saturating_add(most + if self.config.chat { RESERVE } else { 0 });
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
         for guest in self.books.guests.values() {
             guest.check_turn();
@@ -234,7 +234,7 @@ impl Stage {
         let World { hub, .. } = &self.world;
         assert!(hub.is_empty() && !hub.has_work(), "somebody is left");
         assert!(hub.held() <= RESERVE, "{} bytes are held for nobody", hub.held());
-        for guest in self.books.guests.values() {
+        for (&address, guest) in &self.books.guests {
             let is_whole = !guest.has_broken && guest.close == Some(Close::Finished);
             if is_whole {
                 assert_eq!(guest.client.reply_end(), Some(ReplyEnd::Clean), "{}: the reply broke off", guest.number);
@@ -242,7 +242,7 @@ impl Stage {
             if self.books.echoes {
                 assert!(!is_whole || guest.got == guest.sent, "{}: the echo is not whole", guest.number);
             } else {
-                guest.check_heard(&self.books.said, is_whole);
+                guest.check_heard(address, &self.books.said, is_whole);
             }
         }
     }
@@ -268,10 +268,10 @@ impl Books {
                 assert_eq!(sent as usize, record.given);
                 assert!(!self.reports_messages || guest.told == record.taken, "closed before its messages were told");
             }
-            Event::Room { notice, .. } => {
+            Event::Room { peer, notice } => {
                 let line = &*notice.to_string();
                 assert!(!self.echoes && !line.contains('\n'));
-                self.said.push(line.to_owned());
+                self.said.push((peer, line.to_owned()));
             }
             _ => {}
         }
@@ -295,7 +295,7 @@ impl Guest {
 
     /// What it was told is what was said while it was there, in that order, less what it said itself, and
     /// beside that only what is for it alone.
-    fn check_heard(&self, said: &[String], is_whole: bool) {
+    fn check_heard(&self, address: SocketAddr, said: &[(SocketAddr, String)], is_whole: bool) {
         let heard = str::from_utf8(&self.got)
             .unwrap_or_else(|error| str::from_utf8(&self.got[..error.valid_up_to()]).expect("valid"));
         let mut lines: Vec<&str> = heard.split('\n').collect();
@@ -310,28 +310,36 @@ impl Guest {
             if is_private(line, &name) {
                 continue;
             }
-            is_newcomer &= !pass_own(&mut public, &name);
+            is_newcomer &= !pass_own(&mut public, address, &name);
             let new = line.strip_prefix(&format!("* {name} is now "));
             // The others never knew the old name of a newcomer.
             let joined = new.filter(|_| is_newcomer).map(|new| format!("* {new} joined"));
-            assert_eq!(public.next().map(String::as_str), joined.as_deref().or(Some(line)), "heard by {name}");
+            let next = public.next().map(|(_, line)| line.as_str());
+            assert_eq!(next, joined.as_deref().or(Some(line)), "heard by {name}");
             if let Some(new) = new {
                 (is_newcomer, name) = (false, new.to_owned());
             }
         }
         // It may have said more, and left.
-        is_newcomer &= !pass_own(&mut public, &name);
-        let missed = public.next().filter(|line| **line != format!("* {name} left"));
+        is_newcomer &= !pass_own(&mut public, address, &name);
+        let missed = public.next().filter(|(author, _)| *author != address);
         // Nobody is told when one left that was never announced.
         assert!(!is_whole || is_newcomer || missed.is_none(), "{name} did not hear {missed:?}");
     }
 }
 
-/// Goes on over what the others were told of `name`, and it was not. Returns whether it was announced there.
-fn pass_own<'a>(public: &mut Peekable<impl Iterator<Item = &'a String>>, name: &str) -> bool {
-    let (own, joined) = (format!("<{name}> "), format!("* {name} joined"));
+/// Goes on over what the others were told of the member at `address`, and it was not. Returns whether it was announced
+/// there.
+fn pass_own<'a>(
+    public: &mut Peekable<impl Iterator<Item = &'a (SocketAddr, String)>>,
+    address: SocketAddr,
+    name: &str,
+) -> bool {
+    let (said, joined) = (format!("<{name}> "), format!("* {name} joined"));
     let mut is_announced = false;
-    while let Some(line) = public.next_if(|line| line.starts_with(&own) || **line == joined) {
+    while let Some((_, line)) =
+        public.next_if(|(author, line)| *author == address && (line.starts_with(&said) || *line == joined))
+    {
         is_announced |= *line == joined;
     }
     is_announced

@@ -13,7 +13,7 @@ mod transcript;
 mod windows;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -21,7 +21,7 @@ use sockets::Event;
 use sockets::config::RESERVE;
 use sockets::connection::Close;
 
-use self::account::{Account, Glance, stall_timeout};
+use self::account::{Account, Glance, SHORT_TIMEOUT, stall_timeout};
 use self::member::Member;
 use self::plan::PATIENCE;
 pub(crate) use self::plan::Plan;
@@ -32,6 +32,16 @@ use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A network that takes everything at once.
+const ROOMY: Nature = Nature {
+    receive_buffer: 1 << 20,
+    send_buffer: 16 << 20,
+    wakes_at: 1,
+    interrupts: 0,
+    reset_keeps_arrived: true,
+    seed: 0,
+};
 
 const FULL: &str = "* server is full\n";
 
@@ -62,6 +72,10 @@ struct Crowd {
     is_stopping: bool,
     /// How the last turn ended.
     last: Glance,
+    /// How many turns there were.
+    turns: usize,
+    /// For how long there have been members of each host that are gone.
+    hosts: BTreeMap<IpAddr, Duration>,
 }
 
 /// Plays the simulation of one seed, and panics where a promise is broken.
@@ -77,6 +91,8 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
         coming: plan.members.0,
         is_stopping: false,
         last: Glance { noted: Instant::now(), is_waited: false, is_short: false, held: 0 },
+        turns: 0,
+        hosts: BTreeMap::new(),
         plan,
     };
     crowd.play();
@@ -94,8 +110,16 @@ impl Play for Crowd {
 
     fn act(&mut self, all: bool) -> bool {
         let mut has_acted = false;
+        let now = self.world.now;
         for Peer { member, account, .. } in self.peers.values_mut() {
-            if all || self.random.u8(..) < self.plan.pace {
+            if member.is_person() {
+                let speech = &self.transcript.attendances[account.id].speech.bytes;
+                if member.type_line(&account.client, speech, now) {
+                    account.note_typed(member.sent, now, self.turns);
+                    has_acted = true;
+                }
+                has_acted |= member.act(&account.client, speech, all, &mut self.random);
+            } else if all || self.random.u8(..) < self.plan.pace {
                 let speech = &self.transcript.attendances[account.id].speech.bytes;
                 has_acted |= member.act(&account.client, speech, all, &mut self.random);
             }
@@ -113,8 +137,9 @@ impl Play for Crowd {
     }
 
     fn turn(&mut self) {
-        let Self { world, peers, transcript, refused, plan, last, .. } = self;
+        let Self { world, peers, transcript, refused, plan, last, hosts, .. } = self;
         let noted = world.noted;
+        let mut left = Vec::new();
         world.turn(|event| match event {
             Event::Room { peer, notice } => {
                 let line = &*notice.to_string();
@@ -124,21 +149,31 @@ impl Play for Crowd {
                 account.check_announcement(transcript, noted);
                 account.check_leave(transcript);
             }
-            Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
+            Event::Closed { peer: address, close, received, sent } => match peers.get_mut(&address) {
                 Some(Peer { member, account, .. }) => {
-                    account.closed(close, received, sent, last, &plan.rules);
+                    let spent = hosts.entry(address.ip()).or_default();
+                    let timeout = stall_timeout(&plan.rules.config);
+                    let is_short = *spent >= timeout && plan.rules.shares_hosts;
+                    let timeout = if is_short { timeout.min(SHORT_TIMEOUT) } else { timeout };
+                    account.closed(close, received, sent, last, timeout, &plan.rules);
+                    left.push((address.ip(), noted - account.since));
                     let is_hasty =
                         close == Close::TooSlow && !last.is_short && plan.rules.config.stall_timeout == Some(PATIENCE);
                     assert!(!is_hasty || !member.is_healthy(), "{} was closed though it reads on", account.id);
                 }
                 None => {
-                    let refused = refused.get_mut(&peer).expect("a client that is there");
+                    let refused = refused.get_mut(&address).expect("a client that is there");
                     assert!(close == Close::Full || matches!(close, Close::Broken(_)) && refused.client.is_reset());
                     refused.is_closed = true;
                 }
             },
             other => panic!("{other:?} in a room"),
         });
+        // Who is gone counts for those who are judged later.
+        for (host, time) in left {
+            *self.hosts.entry(host).or_default() += time;
+        }
+        self.turns += 1;
         self.check_turn();
     }
 
@@ -165,7 +200,7 @@ impl Play for Crowd {
         let Self { world, peers, refused, plan, last, .. } = self;
         world.abandon(|event| match event {
             Event::Closed { peer, close, received, sent } => match peers.get_mut(&peer) {
-                Some(Peer { account, .. }) => account.closed(close, received, sent, last, &plan.rules),
+                Some(Peer { account, .. }) => account.closed(close, received, sent, last, Duration::ZERO, &plan.rules),
                 None => refused.get_mut(&peer).expect("a client that is there").is_closed = true,
             },
             other => panic!("{other:?} at the very end"),
@@ -214,8 +249,13 @@ impl Play for Crowd {
         }
         self.coming -= 1;
         let id = self.transcript.attendances.len();
-        let (member, speech) = self.plan.member(id, here, &mut self.random);
-        let (address, client) = self.world.accept(nature);
+        let (member, speech) = self.plan.member(id, here, self.world.now, &mut self.random);
+        let nature = if member.is_person() { Nature { interrupts: nature.interrupts, ..ROOMY } } else { nature };
+        let host = self.plan.host(&mut self.random).filter(|_| !member.is_person());
+        let (address, client) = match host {
+            Some(host) => self.world.accept_from(host, nature),
+            None => self.world.accept(nature),
+        };
         assert_eq!(self.transcript.welcome(speech), id);
         self.taken.push(0);
         let account = Account::new(id, client, self.world.now);
@@ -259,6 +299,13 @@ impl Play for Crowd {
     fn rouse(&mut self, is_waiting: bool) -> bool {
         if self.peers.is_empty() && self.refused.is_empty() {
             return true;
+        }
+        let is_typing = |Peer { member, account }: &Peer| {
+            member.is_typing(self.transcript.attendances[account.id].speech.bytes.len()) && account.is_there()
+        };
+        if self.peers.values().any(is_typing) && self.random.u8(..4) > 0 {
+            self.world.pass(Duration::from_millis(self.random.u64(..=1000)));
+            return false;
         }
         let has_relented = !is_waiting && self.random.bool() && self.relent();
         if !has_relented && !self.world.sleep() && !is_waiting {
@@ -310,6 +357,10 @@ impl Crowd {
             self.taken[account.id] = account.record().taken;
             here += usize::from(account.is_there());
         }
+        let (turns, others) = (self.turns, self.peers.len());
+        for Peer { account, .. } in self.peers.values_mut().filter(|_| !self.is_stopping) {
+            account.check_typed(&self.transcript, self.world.now, turns, others);
+        }
         let windows = Windows::look(&self.peers, &self.transcript, &self.plan);
         if !self.is_stopping {
             windows.check(&self.peers, &self.transcript, self.world.now);
@@ -348,16 +399,7 @@ impl Crowd {
 
     /// The room works as on the first day. What its members may have left behind in the feed would keep this too.
     fn play_epilogue(&mut self) {
-        const ROOMY: usize = 1 << 20;
-        let nature = Nature {
-            receive_buffer: ROOMY,
-            send_buffer: ROOMY,
-            wakes_at: 1,
-            interrupts: 0,
-            reset_keeps_arrived: true,
-            seed: 0,
-        };
-        let clients = [self.world.accept(nature.clone()).1, self.world.accept(nature).1];
+        let clients = [self.world.accept(ROOMY).1, self.world.accept(ROOMY).1];
         let length = self.plan.rules.config.max_line.min(1000);
         let line = [&vec![b'.'; length], &b"\n"[..]].concat();
         let count = BLOCK.checked_div(length).map_or(0, |count| count + 1);
@@ -372,7 +414,7 @@ impl Crowd {
                 if self.world.poll() {
                     self.world.turn(|_| {});
                 }
-                heard += clients[1].receive(ROOMY).iter().filter(|byte| **byte == b'\n').count();
+                heard += clients[1].receive(usize::MAX).iter().filter(|byte| **byte == b'\n').count();
             }
         }
         assert!(self.world.hub.is_empty() && heard > count, "the room is not what it was");

@@ -23,13 +23,15 @@ const MAX_ANSWERS: usize = 64 << 10;
 const ANNOUNCEMENT_DELAY: Duration = Duration::from_secs(1);
 
 /// The stall timeout for an address that has spent its time.
-const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) id: usize,
     pub(crate) client: Client,
     pub(crate) listener: Listener,
+    /// What a person has sent that was not said yet: how much in all by when, and in which turn.
+    typed: VecDeque<(usize, Instant, usize)>,
     /// How many bytes of what was written to it have been looked at.
     seen: usize,
     /// Whether something that was written to it was lost before it could be looked at.
@@ -76,6 +78,7 @@ impl Account {
             id,
             client,
             listener: Listener::new(id),
+            typed: VecDeque::new(),
             seen: 0,
             is_deaf: false,
             progress: VecDeque::from([(now, 0)]),
@@ -140,6 +143,27 @@ impl Account {
         self.client.wants_room() && private() >= MAX_ANSWERS
     }
 
+    /// A person has sent a line in the turn of this number.
+    pub(crate) fn note_typed(&mut self, sent: usize, now: Instant, turn: usize) {
+        self.typed.push_back((sent, now, turn));
+    }
+
+    /// What a person sends is said within a second. It may wait for the turns of `others`.
+    pub(crate) fn check_typed(&mut self, transcript: &Transcript, now: Instant, turn: usize, others: usize) {
+        if !self.is_there() || self.client.has_edge() {
+            return;
+        }
+        let speech = &transcript.attendances[self.id].speech;
+        while let Some(&(sent, at, sent_in)) = self.typed.front() {
+            if !transcript.has_said(self.id, speech.complete(sent, false)) {
+                let is_late = now > at + SHORT_TIMEOUT && turn > sent_in + 2 * others + 4;
+                assert!(!is_late, "{}: a person was not heard for {:?}", self.id, now - at);
+                return;
+            }
+            self.typed.pop_front();
+        }
+    }
+
     /// Notes while the hub stops whether the member may not be read from any more.
     pub(crate) fn note_answers(&mut self, transcript: &Transcript, taken: &[usize]) {
         self.has_ignored_answers |= self.may_ignore_answers(transcript, taken);
@@ -187,8 +211,17 @@ impl Account {
         }
     }
 
-    /// The end of the connection was told. `last` is how the last turn ended.
-    pub(crate) fn closed(&mut self, close: Close, received: u64, sent: u64, last: &Glance, rules: &Rules) {
+    /// The end of the connection was told. `last` is how the last turn ended, and `timeout` how long the member may make
+    /// no progress at least.
+    pub(crate) fn closed(
+        &mut self,
+        close: Close,
+        received: u64,
+        sent: u64,
+        last: &Glance,
+        timeout: Duration,
+        rules: &Rules,
+    ) {
         let (who, record) = (self.id, self.record());
         assert_eq!(self.closed.replace(close), None, "{who}: closed twice");
         assert!(!record.is_dropped, "{who}: dropped before it was told");
@@ -200,8 +233,6 @@ impl Account {
             Close::Broken(_) => assert!(self.client.is_reset(), "{who}: broken without a reset"),
             Close::Stopping => assert!(self.stop_at.is_some(), "{who}: stopping, but nobody said so"),
             Close::TooSlow => {
-                let timeout = stall_timeout(&rules.config);
-                let timeout = if rules.shares_hosts { timeout.min(SHORT_TIMEOUT) } else { timeout };
                 let has_stalled = last.is_waited && self.has_stalled(timeout, last.noted);
                 assert!(has_stalled || last.is_short, "{who}: too slow, but {last:?}, {:?}", self.progress);
             }

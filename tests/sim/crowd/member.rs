@@ -1,11 +1,16 @@
 //! What a member does: how it writes, when it reads, and how it ends.
 
+use std::time::{Duration, Instant};
+
 use fastrand::Rng;
 
 use crate::socket::{Client, ReplyEnd};
 
 /// Who has read or sent so many bytes more does it a byte faster: what is slow must not take for ever.
 const HASTE: usize = 50;
+
+/// How many bytes a second a person types at most.
+pub(crate) const TYPING: usize = 200;
 
 /// When a member reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub(crate) struct Member {
     leaving: Leaving,
     /// Whether it has ended its side, in whatever way.
     has_left: bool,
+    /// It talks like a person: when it may send its next line.
+    next_line: Option<Instant>,
 }
 
 impl Member {
@@ -74,7 +81,55 @@ impl Member {
             _ => Leaving::HalfClose,
         };
         let breaks_at = (!is_fair && random.u8(..12) == 0).then(|| random.usize(..=length));
-        Self { sent: 0, got: 0, end: None, breaks_at, bite, reading, leaving, has_left: false }
+        Self { sent: 0, got: 0, end: None, breaks_at, bite, reading, leaving, has_left: false, next_line: None }
+    }
+
+    /// A member that reads everything at once and sends a line at a time, no faster than a person types.
+    pub(crate) fn person(now: Instant) -> Self {
+        Self {
+            sent: 0,
+            got: 0,
+            end: None,
+            breaks_at: None,
+            bite: usize::MAX,
+            reading: Reading::Always(usize::MAX),
+            leaving: Leaving::HalfClose,
+            has_left: false,
+            next_line: Some(now),
+        }
+    }
+
+    /// A member that does not read, and stays.
+    pub(crate) fn deaf() -> Self {
+        let (reading, leaving) = (Reading::UpTo(0), Leaving::Stay);
+        let bite = usize::MAX;
+        Self { sent: 0, got: 0, end: None, breaks_at: None, bite, reading, leaving, has_left: false, next_line: None }
+    }
+
+    /// A member that breaks the connection as soon as it is there.
+    pub(crate) fn fleeting() -> Self {
+        Self { breaks_at: Some(0), ..Self::deaf() }
+    }
+
+    pub(crate) fn is_person(&self) -> bool {
+        self.next_line.is_some()
+    }
+
+    /// Whether it will send more in a while.
+    pub(crate) fn is_typing(&self, length: usize) -> bool {
+        self.is_person() && !self.has_left && self.sent < length
+    }
+
+    /// Sends the next line of a person, if it has been typed by now. Returns whether it was.
+    pub(crate) fn type_line(&mut self, client: &Client, speech: &[u8], now: Instant) -> bool {
+        let Some(next) = self.next_line.filter(|next| *next <= now && self.sent < speech.len()) else { return false };
+        let rest = &speech[self.sent..];
+        let line = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
+        let count = client.send(&rest[..line]);
+        self.sent += count;
+        let time = Duration::from_millis(1000 * count as u64 / TYPING as u64);
+        self.next_line = Some(next.max(now) + time);
+        count > 0
     }
 
     /// Does what can be done now: all of it where `is_eager`. Returns whether anything was.
@@ -104,6 +159,9 @@ impl Member {
     }
 
     fn write(&mut self, client: &Client, speech: &[u8], is_eager: bool, random: &mut Rng) {
+        if self.is_typing(speech.len()) {
+            return;
+        }
         let bite = self.bite.saturating_add(self.sent / HASTE);
         let count = random.usize(1..=bite).min(speech.len() - self.sent);
         self.sent += client.send(&speech[self.sent..][..count]);
@@ -129,6 +187,9 @@ impl Member {
 
     /// Whether nothing but itself keeps it from an end: it does not read, or it has sent all and stays.
     pub(crate) fn is_stuck_by_choice(&self, length: usize) -> bool {
+        if self.is_typing(length) {
+            return true;
+        }
         let is_content = self.leaving == Leaving::Stay && self.sent == length;
         is_content || !matches!(self.reading, Reading::Always(_)) || self.is_over()
     }

@@ -1,6 +1,7 @@
 //! What is drawn for a simulation of the room, and for each of its members.
 
-use std::time::Duration;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
@@ -30,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) has_monologues: bool,
     /// Whether all of them do what clients can do to be told everything.
     pub(crate) is_fair: bool,
+    /// Whether hostile members come too, again when they are sent away, and share few hosts.
+    pub(crate) is_attacked: bool,
     pub(crate) stop: Stop,
     /// Whether signals interrupt reads and writes.
     pub(crate) has_interrupts: bool,
@@ -84,15 +87,17 @@ impl Plan {
             stall_timeout: stall_timeout[random.usize(..4)],
             ..Config::default()
         };
+        let is_attacked = random.u8(..4) == 0;
         let poll = [Poll::Genuine, Poll::Genuine, Poll::Late, Poll::Spurious][random.usize(..4)];
         Self {
-            rules: Rules { config, has_wrong_events: poll == Poll::Spurious, shares_hosts: false },
+            rules: Rules { config, has_wrong_events: poll == Poll::Spurious, shares_hosts: is_attacked },
             poll,
             members: (random.usize(1..=2 * crowd), random.usize(1..=crowd)),
             most,
             listeners: random.u8(..8),
             has_monologues,
-            is_fair: !has_monologues && random.u8(..4) == 0,
+            is_attacked,
+            is_fair: !is_attacked && !has_monologues && random.u8(..4) == 0,
             stop: Stop::draw(200, random),
             has_interrupts: random.u8(..3) == 0,
             pace: random.u8(50..),
@@ -114,6 +119,8 @@ impl Plan {
             _ => random.usize(5000..200_000),
         };
         let (receive_buffer, send_buffer) = (size(), size());
+        // Those who do not read at first have much to read in the end.
+        let send_buffer = if self.is_attacked { send_buffer.max(2000) } else { send_buffer };
         Nature {
             receive_buffer,
             send_buffer,
@@ -124,8 +131,13 @@ impl Plan {
         }
     }
 
+    /// The host of one more client, if it is one of several from there.
+    pub(crate) fn host(&self, random: &mut Rng) -> Option<Ipv4Addr> {
+        (self.is_attacked && random.bool()).then(|| Ipv4Addr::new(192, 0, 2, random.u8(..3)))
+    }
+
     /// What member `id` sends, and how, where so many are there already.
-    pub(crate) fn member(&self, id: usize, here: usize, random: &mut Rng) -> (Member, Speech) {
+    pub(crate) fn member(&self, id: usize, here: usize, now: Instant, random: &mut Rng) -> (Member, Speech) {
         let manner = match random.u8(..8) {
             _ if random.u8(..8) < self.listeners => Manner::Nothing,
             0..3 => Manner::Talk,
@@ -133,6 +145,19 @@ impl Plan {
             6 => Manner::Pester,
             _ => Manner::Flood,
         };
+        if random.u8(..6) == 0 {
+            let length = random.usize(200..3000);
+            return (Member::person(now), Speech::draw(random, id, Manner::Person, length, self.rules.config.max_line));
+        }
+        if self.is_attacked && random.bool() {
+            let (member, manner) = match random.u8(..3) {
+                0 => (Member::fleeting(), Manner::Nothing),
+                1 => (Member::deaf(), Manner::Pester),
+                _ => (Member::deaf(), Manner::Flood),
+            };
+            let length = random.usize(1000..20_000);
+            return (member, Speech::draw(random, id, manner, length, self.rules.config.max_line));
+        }
         let most = self.most;
         let is_monologue = self.has_monologues && random.u8(..3) == 0;
         let (manner, most) = match manner {

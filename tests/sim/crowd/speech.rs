@@ -122,6 +122,8 @@ pub(crate) enum Manner {
     Flood,
     /// As many private lines to one member.
     Pester,
+    /// Short lines.
+    Person,
 }
 
 impl Speech {
@@ -135,6 +137,10 @@ impl Speech {
             let tag = format!("{id}.{}", speech.phrases.len());
             let (raw, kind) = match manner {
                 Manner::Flood => (b"/who".to_vec(), Kind::Who),
+                Manner::Person => {
+                    let text = format!("{tag} {}", "x".repeat(random.usize(1..150)));
+                    (text.clone().into_bytes(), Kind::Say(text))
+                }
                 Manner::Talk if random.u8(..8) > 0 => say(random, &tag, length, max_line),
                 Manner::Pester if random.u8(..3) > 0 => whisper(random, &tag, &victim),
                 _ => match random.u8(..20) {
