@@ -14,12 +14,11 @@
 //! | `display`, `screen` | what the person sees; keeps the input below what is printed |
 //! | `incoming` | turns bytes from the server into safe lines in colour |
 //! | `names`, `clock` | who is in the room, and what time it is |
-//! | `link`, `reconnect` | the connection and what it still has to send, and how to get another |
+//! | `server` | the server's side: `link` is a connection and what it still has to send, `reconnect` gets another |
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -33,14 +32,14 @@ use signal_hook::low_level::emulate_default_handler;
 
 use super::{End, Error, Options, Peer};
 use crate::config::FOREVER;
-use crate::escape::{self, escape};
+use crate::error::reason as reason_of;
+use crate::escape::{Style, escape};
 use display::Display;
 use editor::{Action, Editor};
 use incoming::{Appearance, Incoming, Look};
 use keys::{Decoder, Key};
-use link::Link;
-use reconnect::Reconnect;
 use screen::{Input, Prompt};
+use server::Server;
 
 mod clock;
 mod complete;
@@ -52,6 +51,7 @@ mod link;
 mod names;
 mod reconnect;
 mod screen;
+mod server;
 mod terminal;
 mod undo;
 
@@ -86,17 +86,13 @@ pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &Atomi
     let mut session = Session {
         display: Display::open().map_err(Error::Input)?,
         signals,
-        link: Link::new(peer.reader).map_err(Error::Input)?,
+        server: Server::new(peer.reader, options).map_err(Error::Input)?,
         decoder: Decoder::default(),
         editor: Editor::new(),
         incoming: Incoming::new(peer.name.clone(), appearance),
         part_is_due: None,
         greeting_is_due: Some(Instant::now() + GREETING),
-        name: options.name.clone(),
-        options: options.clone(),
-        away: None,
         ending: None,
-        has_quit: false,
     };
     let close = session.run(peer.timeout.min(FOREVER));
     drop(session);
@@ -124,7 +120,7 @@ fn look(options: &Options) -> Look {
 struct Session {
     display: Display,
     signals: Signals,
-    link: Link,
+    server: Server,
     decoder: Decoder,
     editor: Editor,
     incoming: Incoming,
@@ -132,15 +128,8 @@ struct Session {
     part_is_due: Option<Instant>,
     /// When a server that has said nothing counts as an echo server.
     greeting_is_due: Option<Instant>,
-    /// The name to ask for as soon as the server turns out to be a room.
-    name: Option<String>,
-    options: Options,
-    /// While there is no connection: how the session gets another.
-    away: Option<Reconnect>,
     /// Ctrl-D was pressed: since when the server has neither accepted nor sent anything.
     ending: Option<Instant>,
-    /// `/quit` was sent: a room that closes after it does as told.
-    has_quit: bool,
 }
 
 /// How a session ends.
@@ -180,18 +169,15 @@ impl Session {
             {
                 return Ok(close);
             }
-            if self.away.is_none() && self.may_send() && self.link.flush() {
+            if self.server.flush() {
                 self.note_progress();
             }
-            if self.away.is_some() {
+            if self.server.is_away() {
                 self.come_back(ready.server);
             } else if ready.server
                 && let Some(close) = self.receive()
             {
-                match close {
-                    Close::Gone(reason) if self.options.reconnect && self.ending.is_none() => self.go_away(reason),
-                    close => return Ok(close),
-                }
+                return Ok(close);
             }
             if let Some(close) = self.expire(timeout) {
                 return Ok(close);
@@ -202,8 +188,8 @@ impl Session {
     /// Waits until there is something to do.
     fn wait(&mut self, timeout: Duration) -> io::Result<Ready> {
         let give_up = self.ending.map(|since| since + timeout);
-        let reconnect = self.away.as_ref().and_then(Reconnect::deadline);
-        let deadline = [self.part_is_due, self.greeting_is_due, reconnect, give_up].into_iter().flatten().min();
+        let deadlines = [self.part_is_due, self.greeting_is_due, self.server.deadline(), give_up];
+        let deadline = deadlines.into_iter().flatten().min();
         let patience = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
 
@@ -214,7 +200,8 @@ impl Session {
         if self.display.is_stalled() {
             waits.push(PollFd::from_borrowed_fd(self.display.output(), PollFlags::OUT));
         }
-        let of_server = self.awaited_of_server();
+        // While the terminal is stalled the server has to wait.
+        let of_server = self.server.awaited(!self.display.is_stalled());
         if let Some((server, flags)) = of_server {
             waits.push(PollFd::from_borrowed_fd(server, flags));
         }
@@ -228,18 +215,6 @@ impl Session {
             Err(Errno::INTR) => Ok(Ready { keys: false, server: false }),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// What to wait for on the server's side. `None` if for nothing: an error or a hang-up would be reported all the
-    /// same.
-    fn awaited_of_server(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        if let Some(away) = &self.away {
-            return Some((away.done()?, PollFlags::IN));
-        }
-        let mut flags = if self.may_send() { self.link.interest() } else { PollFlags::empty() };
-        // While the terminal is stalled the server has to wait.
-        flags.set(PollFlags::IN, !self.display.is_stalled());
-        (!flags.is_empty()).then(|| (self.link.as_fd(), flags))
     }
 
     /// Does what signals ask for; returns the one that ends the session.
@@ -289,7 +264,7 @@ impl Session {
         // Painted again with what the key changes.
         self.display.above();
         if self.editor.submits(&key)
-            && let Some(obstacle) = self.obstacle()
+            && let Some(obstacle) = self.server.obstacle()
         {
             self.incoming.tell(self.display.above(), &format!("* not sent: {obstacle}"));
             return Ok(None);
@@ -298,9 +273,9 @@ impl Session {
             Action::Edit => {}
             Action::Submit(text) => self.submit(&text),
             Action::Tell(notice) => self.incoming.tell(self.display.above(), &notice),
-            Action::End if self.away.is_some() => return Ok(Some(Close::Gone(None))),
+            Action::End if self.server.is_away() => return Ok(Some(Close::Gone(None))),
             Action::End => {
-                self.link.close();
+                self.server.close();
                 self.ending = Some(Instant::now());
             }
             Action::Interrupt => return Ok(Some(Close::Signal(SIGINT))),
@@ -313,91 +288,67 @@ impl Session {
         Ok(None)
     }
 
-    /// Why nothing can be sent now.
-    fn obstacle(&self) -> Option<&'static str> {
-        match self.away {
-            Some(_) => Some("there is no connection"),
-            None => self.link.is_full().then_some("the server does not read what was sent before"),
-        }
-    }
-
     fn submit(&mut self, text: &str) {
         self.incoming.introduce(self.display.above());
         self.incoming.push_stamp(self.display.above());
         self.display.commit(&self.incoming.prompt(), text);
-        self.link.push_line(text);
-        self.has_quit |= text.lines().any(is_quit);
+        self.server.push(text);
     }
 
     /// Takes in what has come.
     fn receive(&mut self) -> Option<Close> {
         let mut buffer = vec![0; BUFFER];
-        let received = self.link.receive(&mut buffer);
-        match received {
-            Ok(None) => None,
+        let reason = match self.server.receive(&mut buffer) {
+            Ok(None) => return None,
             Ok(Some(length @ 1..)) => {
                 self.note_progress();
                 self.incoming.push(self.display.above(), &buffer[..length]);
                 self.part_is_due = self.incoming.has_part().then(|| Instant::now() + PAUSE);
                 self.note_kind();
-                None
+                return None;
             }
-            Ok(Some(0)) => {
+            Ok(Some(0)) if self.server.was_asked_to_end(self.ending.is_some()) => {
                 self.incoming.finish(self.display.above());
-                let is_expected = match self.ending {
-                    Some(_) => self.link.is_flushed(),
-                    None => self.has_quit && self.incoming.is_room() == Some(true),
-                };
-                Some(if is_expected { Close::Done } else { Close::Gone(self.link.take_failure()) })
+                return Some(Close::Done);
             }
-            Err(error) => {
-                self.incoming.finish(self.display.above());
-                Some(Close::Gone(Some(error)))
-            }
-        }
+            Ok(Some(0)) => self.server.take_failure(),
+            Err(reason) => Some(reason),
+        };
+        self.incoming.finish(self.display.above());
+        self.go_away(reason)
     }
 
-    /// The connection is gone, but the session goes on.
-    fn go_away(&mut self, reason: Option<io::Error>) {
-        let reason =
-            reason.map_or_else(|| "the server closed it".to_owned(), |error| crate::error::reason(&error).to_string());
-        self.incoming.tell(self.display.above(), &format!("* the connection is gone ({reason}), connecting again"));
-        for line in self.link.doubtful() {
-            let mut shown = String::new();
-            escape(&mut shown, line.as_bytes(), escape::Style::Log);
-            self.incoming.tell(self.display.above(), &format!("* may not have arrived: {shown}"));
-        }
-        self.name = self.incoming.names().chosen().map(str::to_owned).or_else(|| self.options.name.clone());
+    /// The connection is gone. The session ends, unless it is to get another one.
+    fn go_away(&mut self, reason: Option<io::Error>) -> Option<Close> {
+        let names = self.incoming.names();
+        let lines = if self.ending.is_none() { self.server.go_away(names) } else { None };
+        let Some(lines) = lines else { return Some(Close::Gone(reason)) };
         (self.part_is_due, self.greeting_is_due) = (None, None);
-        self.away = Some(Reconnect::new(self.options.clone()));
+        let reason = reason.map_or_else(|| "the server closed it".to_owned(), |error| reason_of(&error).to_string());
+        let notice = format!("* the connection is gone ({reason}), connecting again");
+        self.incoming.tell(self.display.above(), &notice);
+        for line in lines {
+            let mut notice = "* may not have arrived: ".to_owned();
+            escape(&mut notice, line.as_bytes(), Style::Log);
+            self.incoming.tell(self.display.above(), &notice);
+        }
+        None
     }
 
     /// Goes on with a new connection as soon as there is one.
     fn come_back(&mut self, is_done: bool) {
-        let Some(away) = &mut self.away else { return };
-        away.begin();
-        if is_done && let Some(link) = away.take().and_then(|stream| Link::new(stream).ok()) {
-            (self.link, self.away) = (link, None);
+        if self.server.come_back(is_done) {
             self.incoming.restart();
             self.greeting_is_due = Some(Instant::now() + GREETING);
         }
     }
 
-    /// Whether lines may be sent: not before the name, nor before it is known whether one is to be asked for.
-    fn may_send(&self) -> bool {
-        self.name.is_none() || self.incoming.is_room().is_some()
-    }
-
-    /// Asks for the name once the server is known to be a room.
+    /// Passes on whether the server is a room.
     fn note_kind(&mut self) {
         if self.incoming.is_room().is_some() {
             self.greeting_is_due = None;
         }
-        if self.incoming.is_room() == Some(true)
-            && let Some(name) = self.name.take()
-        {
-            self.link.push_first(&format!("/name {name}"));
-        }
+        self.server.settle(self.incoming.is_room());
     }
 
     /// Does what is due.
@@ -413,6 +364,7 @@ impl Session {
         }
         if self.greeting_is_due.take_if(|due| *due <= now).is_some() {
             self.incoming.settle(self.display.above(), false);
+            self.note_kind();
         }
         let is_over = self.ending.is_some_and(|since| now.saturating_duration_since(since) >= timeout);
         is_over.then(|| {
@@ -476,9 +428,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Whether a room takes a line as the command to leave.
-fn is_quit(line: &str) -> bool {
-    line.strip_prefix("/quit").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }

@@ -179,6 +179,22 @@ fn several_lines_are_written_and_sent_together() {
 }
 
 #[test]
+fn a_paste_that_does_not_fit_is_refused_and_told() {
+    const LIMIT: usize = 1 << 20;
+    let (listener, port) = listener();
+    let mut ann = Person::connect(port, &[]);
+    let mut peer = accept_in_time(&listener);
+    let paste = |length: usize| format!("\x1b[200~{}\x1b[201~", "x".repeat(length));
+    ann.type_in(&(paste(4) + &paste(LIMIT)));
+    ann.wait_for("* not added: the input holds at most 1 MiB\n");
+    ann.wait_for_input("> xxxx", 6);
+    ann.type_in(&(paste(LIMIT - 4) + "\r\x04"));
+    let mut heard = Vec::new();
+    peer.read_to_end(&mut heard).expect("the line and the half-close");
+    assert_eq!(heard.len(), LIMIT + 1);
+}
+
+#[test]
 fn commands_and_names_are_completed() {
     let server = Server::start(&["--chat"]);
     let mut ann = Person::join(&server, "ann");

@@ -1,13 +1,14 @@
 //! How a session ends: with which status, with which words, and with the terminal as it was.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Process, Pty, Server, accept_in_time, client, feed, listener, reset, wait_for_input};
 use crate::session_person::{Person, spawn_on};
@@ -117,6 +118,29 @@ fn it_goes_on_over_a_restart_of_the_server_if_wanted() {
     assert_eq!([read_line(&mut peer), read_line(&mut peer)], ["half a line is sent", "/quit"]);
     drop(peer);
     assert_eq!(ann.expect_end(), (Some(0), String::new()));
+}
+
+#[test]
+fn nothing_is_taken_for_sent_while_there_is_no_connection() {
+    let bound = |port: u16| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_port(true).expect("set");
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("bound");
+        socket
+    };
+    let listening = bound(0);
+    listening.listen(1).expect("listening");
+    let listener = TcpListener::from(listening);
+    let port = listener.local_addr().expect("an address").port();
+    // Nobody else gets the port meanwhile.
+    let _reserved = bound(port);
+    let mut ann = Person::connect(port, &["--reconnect"]);
+    drop((accept_in_time(&listener), listener));
+    ann.wait_for("connecting again\n");
+    ann.type_in("hello\r");
+    ann.wait_for("* not sent: there is no connection\n> hello");
+    ann.type_in("\x03\x04");
+    assert_eq!(ann.expect_end().0, Some(1));
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Display {
     }
 
     pub(super) fn clear(&mut self) {
-        self.above().extend_from_slice(b"\x1b[H\x1b[2J");
+        self.screen.clear(&mut self.frame);
     }
 
     /// Writes what there is, and below it the input if there is one.
@@ -69,12 +69,13 @@ impl Display {
     /// Gives the terminal to the shell until that continues the program.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         self.terminal.suspend()?;
-        self.terminal.enter(&mut self.frame)
+        self.resume()
     }
 
-    /// The program was continued: what a shell may have printed meanwhile stays.
+    /// The program was continued. A shell may have moved the cursor below what it printed meanwhile, which stays: only
+    /// what follows the cursor is cleared.
     pub(super) fn resume(&mut self) -> io::Result<()> {
-        self.screen.abandon(&mut self.frame);
+        self.screen.wipe(&mut self.frame);
         self.terminal.enter(&mut self.frame)
     }
 

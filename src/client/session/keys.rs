@@ -1,4 +1,7 @@
 //! Turns the bytes that a terminal sends into keys.
+//!
+//! (Of the libraries, only termina's parser takes bytes without reading a terminal itself. It does not know rxvt's
+//! Ctrl-Left, takes Escape before an arrow and an APC reply for text, and keeps a paste of any size.)
 
 use std::mem;
 use std::time::{Duration, Instant};

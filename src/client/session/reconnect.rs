@@ -10,19 +10,26 @@ use std::time::{Duration, Instant};
 
 use super::super::{Error, Options, Peer, connect};
 
-/// The pause before the first attempt, and the longest one: each failure doubles it.
+/// The pause before the first attempt, and the longest one: each attempt doubles it. Only a connection that has lasted
+/// longer than that makes it short again, so a server that is full is not asked all the time.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Attempts to connect, one after the other. A thread makes them, because resolving a name blocks.
+/// Attempts to connect, one after the other, while there is no connection. A thread makes them, because resolving a
+/// name blocks.
 pub(super) struct Reconnect {
     options: Options,
+    /// Before the next attempt.
     pause: Duration,
-    attempt: Attempt,
+    state: State,
 }
 
-enum Attempt {
+enum State {
+    /// There has been a connection since then.
+    Connected(Instant),
+    /// The next attempt is due then.
     Due(Instant),
+    /// An attempt is under way.
     Running {
         /// Is closed by the thread when it has finished.
         done: UnixStream,
@@ -31,43 +38,70 @@ enum Attempt {
 }
 
 impl Reconnect {
-    pub(super) fn new(options: Options) -> Self {
-        Self { options, pause: FIRST_PAUSE, attempt: Attempt::Due(Instant::now() + FIRST_PAUSE) }
+    /// For a connection that has just been made.
+    pub(super) fn new(options: &Options) -> Self {
+        Self { options: options.clone(), pause: FIRST_PAUSE, state: State::Connected(Instant::now()) }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected(_))
+    }
+
+    /// The connection is gone.
+    pub(super) fn go_away(&mut self) {
+        if let State::Connected(since) = self.state
+            && since.elapsed() > LONGEST_PAUSE
+        {
+            self.pause = FIRST_PAUSE;
+        }
+        self.postpone();
     }
 
     /// When the next attempt is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.attempt {
-            Attempt::Due(when) => Some(when),
-            Attempt::Running { .. } => None,
+        match self.state {
+            State::Due(when) => Some(when),
+            State::Connected(_) | State::Running { .. } => None,
         }
     }
 
     /// Becomes readable when an attempt has ended.
     pub(super) fn done(&self) -> Option<BorrowedFd<'_>> {
-        match &self.attempt {
-            Attempt::Due(_) => None,
-            Attempt::Running { done, .. } => Some(done.as_fd()),
+        match &self.state {
+            State::Running { done, .. } => Some(done.as_fd()),
+            State::Connected(_) | State::Due(_) => None,
         }
     }
 
     /// Begins an attempt if one is due.
     pub(super) fn begin(&mut self) {
         if self.deadline().is_some_and(|when| when <= Instant::now()) {
-            self.attempt = self.start().unwrap_or_else(|_| Attempt::Due(Instant::now() + self.pause));
+            match self.start() {
+                Ok(running) => self.state = running,
+                Err(_) => self.postpone(),
+            }
         }
     }
 
     /// Takes the connection of an attempt that has ended, if it succeeded.
     pub(super) fn take(&mut self) -> Option<TcpStream> {
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        match mem::replace(&mut self.attempt, Attempt::Due(Instant::now() + self.pause)) {
-            Attempt::Running { thread, .. } => Some(thread.join().ok()?.ok()?.reader),
-            Attempt::Due(_) => None,
+        let state = mem::replace(&mut self.state, State::Connected(Instant::now()));
+        let stream = match state {
+            State::Running { thread, .. } => thread.join().ok().and_then(Result::ok).map(|peer| peer.reader),
+            State::Connected(_) | State::Due(_) => None,
+        };
+        if stream.is_none() {
+            self.postpone();
         }
+        stream
     }
 
-    fn start(&self) -> io::Result<Attempt> {
+    fn postpone(&mut self) {
+        self.state = State::Due(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    fn start(&self) -> io::Result<State> {
         let (done, finished) = UnixStream::pair()?;
         let options = self.options.clone();
         let thread = thread::Builder::new().spawn(move || {
@@ -75,6 +109,29 @@ impl Reconnect {
             drop(finished);
             outcome
         })?;
-        Ok(Attempt::Running { done, thread })
+        Ok(State::Running { done, thread })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_also_if_a_connection_ends_at_once() {
+        let mut reconnect = Reconnect::new(&Options::default());
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let now = Instant::now();
+            reconnect.go_away();
+            pauses.push((reconnect.deadline().unwrap() - now).as_millis() / 250 * 250);
+            reconnect.state = State::Connected(now);
+        }
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+        if let Some(long_ago) = Instant::now().checked_sub(LONGEST_PAUSE * 2) {
+            reconnect.state = State::Connected(long_ago);
+            reconnect.go_away();
+            assert!(reconnect.deadline().unwrap() <= Instant::now() + FIRST_PAUSE);
+        }
     }
 }
