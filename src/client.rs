@@ -1,6 +1,6 @@
 //! The blocking client: sends a message, reads the reply at the same time, and knows whether it is complete.
 //!
-//! A program that embeds the client starts from [`connect`] and calls [`exchange()`] or [`check()`]:
+//! A program that embeds the client starts from [`connect()`] and calls [`exchange()`] or [`check()`]:
 //!
 //! ```
 //! use std::io::Cursor;
@@ -99,7 +99,7 @@ pub enum End {
 ///
 /// # Errors
 ///
-/// Those of [`connect`], [`exchange()`] and [`check()`], and those of rooms and sessions. What has come of the reply
+/// Those of [`connect()`], [`exchange()`] and [`check()`], and those of rooms and sessions. What has come of the reply
 /// is printed first.
 pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
     if options.input == Input::Terminal && session::is_wanted() {

@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows of sockets, clocks or logs: streams are anything that implements
 //! [`Stream`], the time comes in as an argument, and what happened goes out as an [`Event`]. A turn serves
-//! the peers that have something to do, each once: what is queued for a peer is sent, and its [service](service::Service),
+//! the peers that have something to do, each once: what is queued for a peer is sent, and its service,
 //! the echo or the room, does one read and what follows from it. What is left over stays queued for the next turn, and
 //! of the peers in the middle of a long transfer only the first is served in each, after all others: no peer waits for
 //! more than one such read.
@@ -269,6 +269,11 @@ impl<S: Stream> Hub<S> {
             traffic.sent += peer.connection.sent();
         }
         traffic
+    }
+
+    /// Timers that are set, and entries of earlier ones that are not forgotten yet.
+    pub fn timers(&self) -> usize {
+        self.peers.timers()
     }
 
     /// Bytes of memory that are held for all peers: what is queued for them, and what is kept of unfinished messages.

@@ -1,8 +1,8 @@
 //! The room: what one member says, all the others hear.
 //!
 //! Nothing waits for one member's socket: lines are appended to the feed once, and each member's queue refers to them.
-//! What a slow member can hold up is decided in two places: [`Room::may_say`] says who may talk, and
-//! [`Waiting::reset_stalled`](waiting::Waiting::reset_stalled) who is disconnected because others wait for it.
+//! What a slow member can hold up is decided in two places: `Room::may_say` says who may talk, and
+//! `Waiting::reset_stalled` who is disconnected because others wait for it.
 //!
 //! | module | what it does |
 //! |---|---|

@@ -167,7 +167,7 @@ impl Server {
         self
     }
 
-    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, and `SIGUSR1` print its [`Counters`]. A
+    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, and `SIGUSR1` print its counters. A
     /// `SIGHUP` that the process was started to ignore, as nohup(1) does, stays ignored.
     ///
     /// # Errors

@@ -83,6 +83,10 @@ pub(super) struct ClientArgs {
     #[arg(value_name = "MESSAGE", hide_short_help = true)]
     words: Vec<OsString>,
 
+    #[expect(
+        rustdoc::broken_intra_doc_links,
+        reason = "the brackets belong to an address, and this is the help's text"
+    )]
     /// Server to connect to
     ///
     /// A name, of which every address is tried, or an address: example.org, 192.0.2.1, ::1 or fe80::1%eth0. A port

@@ -252,6 +252,10 @@ impl<S: Stream> Peers<S> {
         }
     }
 
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// Forgets timers that peers do not have any more.
     fn forget_timers(&mut self) {
         let slab = &self.slab;

@@ -282,6 +282,90 @@ fn an_address_that_has_made_talkers_wait_too_long_gets_a_second() {
     assert!(waits[1] <= SECOND && waits[2] <= SECOND, "{waits:?}");
 }
 
+/// It resets the connection itself, just before the server would.
+#[test]
+fn a_member_that_resets_its_connection_in_time_has_made_talkers_wait_all_the_same() {
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    let mut room = Room::open(Config { max_ahead: 1000, ..Config::default() });
+    let (_ann, eve) = (room.join(ROOMY), room.join(ROOMY));
+    let host = Ipv4Addr::new(192, 0, 2, 7);
+    for is_last in [false, true] {
+        let bob = room.knock_from(host, NARROW);
+        room.announce();
+        eve.say(&"something\n".repeat(TALK));
+        room.settle();
+        let begin = room.world.now;
+        while !is_last && room.world.now < begin + TIMEOUT - SECOND {
+            room.world.pass(SECOND);
+            room.settle();
+        }
+        if is_last {
+            room.world.pass(2 * SECOND);
+            room.settle();
+            assert!(bob.client.record().is_dropped, "its address has more time");
+        } else {
+            bob.client.reset();
+            room.settle();
+        }
+    }
+}
+
+/// Newcomers are welcomed between two turns, with lines that are longer than all that a turn may say.
+#[test]
+fn a_flood_of_newcomers_does_not_stop_the_room() {
+    let mut room = Room::open(Config::default());
+    let members: Vec<Member> = (0..20).map(|_| room.join(ROOMY)).collect();
+    let names = "ж".repeat(30);
+    for (at, member) in members.iter().enumerate() {
+        member.say(&format!("/name {names}{at:02}\n"));
+    }
+    room.settle();
+    let (ann, eve) = (&members[0], &members[1]);
+    for round in 0..20 {
+        let _newcomers: Vec<Member> = (0..60).map(|_| room.knock(ROOMY)).collect();
+        eve.say(&format!("line {round}\n"));
+        room.world.poll();
+        room.world.turn(|_| {});
+        let heard = String::from_utf8(ann.client.receive(usize::MAX)).expect("text");
+        assert!(heard.contains(&format!("line {round}\n")), "not heard in the turn in which it came");
+    }
+}
+
+/// Many commands whose answers are long, beside somebody who says a lot.
+#[test]
+fn members_that_ask_much_do_not_stop_those_that_say_much() {
+    let mut room = Room::open(Config::default());
+    let speaker = room.join(ROOMY);
+    let mut curious: Vec<Member> = (0..10).map(|_| room.join(ROOMY)).collect();
+    room.announce();
+    speaker.say(&"something\n".repeat(10_000));
+    for _ in 0..400 {
+        for member in &mut curious {
+            if member.client.unread() == 0 {
+                member.say(&"/who\n".repeat(400));
+            }
+            member.hears();
+        }
+        room.world.poll();
+        room.world.turn(|_| {});
+        speaker.client.receive(usize::MAX);
+    }
+    assert_eq!(speaker.client.unread(), 0, "it was not heard to the end");
+}
+
+/// The server stood still, and when it goes on, the second is over and the end has arrived.
+#[test]
+fn a_connection_that_ended_in_time_is_not_announced_late() {
+    let mut room = Room::open(Config::default());
+    let mut ann = room.join(ROOMY);
+    room.announce();
+    let probe = room.join(ROOMY);
+    probe.client.finish();
+    room.world.pass(2 * SECOND);
+    room.settle();
+    assert_eq!((ann.hears().as_str(), room.shown().len()), ("* welcome, user1; nobody else is here\n", 1));
+}
+
 #[test]
 fn timeouts_may_be_endless() {
     let endless = Some(Duration::MAX);

@@ -197,3 +197,20 @@ fn in_a_room_nobody_is_kept_from_speaking() {
     let heard = speaker.record().taken;
     assert_eq!(heard, TEXT / line.len() * line.len(), "of the text only so much was heard");
 }
+
+/// A timer that is set to an earlier time leaves its old entry behind.
+#[test]
+fn pauses_do_not_pile_up_while_a_timeout_is_far_away() {
+    let config = Config { idle_timeout: Some(Duration::from_secs(86_400)), ..Config::default() };
+    let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
+    let (_, client) = world.accept(NETWORK);
+    for _ in 0..20_000 {
+        client.send("half a character: \u{e9}".as_bytes().split_last().expect("bytes").1);
+        world.poll();
+        world.turn(|_| {});
+        client.receive(usize::MAX);
+        assert!(world.sleep());
+        world.turn(|_| {});
+    }
+    assert!(world.hub.timers() <= 2048, "{} timers for one client", world.hub.timers());
+}

@@ -549,3 +549,14 @@ fn an_author_is_told_that_a_private_line_was_not_sent() {
     scene.record.deaf.push(2);
     assert_eq!(scene.answer(1, "/msg bob hi"), "* bob is not reading; your line was not sent");
 }
+
+/// The first step is allowed, because no form of the name is the server's; the second is not, because one is.
+#[test]
+fn no_name_of_the_server_is_reached_by_way_of_ones_own() {
+    for (own, reserved) in [("sεrvεr", "SΕRVΕR"), ("aii", "aII")] {
+        let mut scene = Scene::with(&["ann"]);
+        if scene.takes_name(1, own) {
+            assert!(!scene.takes_name(1, reserved), "{reserved}");
+        }
+    }
+}
