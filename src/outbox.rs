@@ -13,6 +13,10 @@ const PIECE: usize = 64 << 10;
 /// The most memory that an outbox takes beyond what is queued in it, in bytes.
 pub const SLACK: usize = 16 << 10;
 
+/// The table of the pieces is not made smaller than four times this many. (An allocator may keep what is smaller, in the
+/// midst of memory that it would give back.)
+const KEPT_ENTRIES: usize = 64;
+
 /// The most slices given to one vectored write: 1 MiB of full pieces.
 pub const SLICES: usize = 16;
 
@@ -221,8 +225,8 @@ impl Queue {
                 Some(Piece::Shared(_)) => self.shared -= 1,
                 None => {}
             }
-            if self.pieces.len() < self.pieces.capacity() / 4 {
-                self.pieces.shrink_to(2 * self.pieces.len());
+            if self.pieces.len().max(KEPT_ENTRIES) < self.pieces.capacity() / 4 {
+                self.pieces.shrink_to(2 * self.pieces.len().max(KEPT_ENTRIES));
             }
         }
     }
@@ -370,7 +374,7 @@ mod tests {
         }
         let full = outbox.held();
         outbox.advance(outbox.len() - 20, &mut feed);
-        assert!(outbox.held() < full / 100, "{} of {full} bytes are held", outbox.held());
+        assert!(outbox.held() < full / 20, "{} of {full} bytes are held", outbox.held());
         outbox.clear(&mut feed);
     }
 

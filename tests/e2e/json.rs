@@ -266,7 +266,9 @@ fn the_counters_are_exact() {
     }
     let number = |name: &str| now[name].as_u64().unwrap_or_else(|| panic!("{name}: {now}"));
     assert!(number("bytes_held") > 1 << 20);
-    assert_eq!(number("bytes_held"), number("bytes_in") - number("bytes_out"));
+    // Memory counts whole pieces, also where a part of one is sent.
+    let pending = number("bytes_in") - number("bytes_out");
+    assert!((pending..pending + (160 << 10)).contains(&number("bytes_held")), "{pending} bytes are pending: {now}");
     let mut echo = vec![0; 12 << 20];
     stuck.read_exact(&mut echo).expect("the whole echo");
     let now = server.counters(3);
