@@ -93,14 +93,14 @@ impl Room {
     fn may_say<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
         let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
-        let (own, may_go_on) = (peer.held(), may_go_on(peer));
+        let (own, may_go_on, debt) = (peer.held(), may_go_on(peer), self.waiting.debt(peer, floor));
         let State::Member(member) = &mut peer.state else { return 0 };
         if !may_go_on {
             member.resume_at = None;
             return 0;
         }
         let room = match self.stop {
-            Stop::No => member.window.room(floor, self.max_ahead, now),
+            Stop::No => member.window.room(floor, debt, self.max_ahead, now),
             // A room that ends does not wait for slow members, and there is little to wait for: nothing that comes
             // later is heard.
             Stop::Ending => BATCH,
@@ -200,13 +200,17 @@ impl Room {
 
 impl Service for Room {
     fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, _: Instant) {
-        let end = peers.feed.end();
-        if let Some((peer, ..)) = peers.borrow(id)
-            && let State::Member(member) = &mut peer.state
-        {
-            // What was said before is not for it.
-            member.cursor = end;
+        let (floor, end) = (peers.feed.floor(), peers.feed.end());
+        if let Some((peer, ..)) = peers.borrow(id) {
+            let is_in_debt = self.waiting.debt(peer, floor) > 0;
             peer.is_bulky = true;
+            if let State::Member(member) = &mut peer.state {
+                // What was said before is not for it.
+                member.cursor = end;
+                if is_in_debt {
+                    member.window.use_savings();
+                }
+            }
         }
         self.roster.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
         self.batch.forget_private();
@@ -259,6 +263,11 @@ impl Service for Room {
         if self.stop != Stop::Over {
             let mut sender = Sender { batch: &mut self.batch, peers, on_event: turn.on_event };
             self.roster.leave(id, reason, &mut sender);
+        }
+        if let Some((peer, ..)) = peers.borrow(id)
+            && let State::Member(member) = &mut peer.state
+        {
+            self.waiting.owe(peer.address, member.window.take_said(), self.max_ahead);
         }
     }
 

@@ -37,6 +37,14 @@ impl Marks {
         }
     }
 
+    /// Counts what `other` counts as well. A part of it that ends earlier than what is counted already counts until then.
+    pub(super) fn append(&mut self, other: Self, limit: usize) {
+        for part in other.parts {
+            let last = self.parts.back().map_or(0, |last| last.end);
+            self.add(part.end.max(last), part.len, limit);
+        }
+    }
+
     /// Counts no more what lies before `position`.
     pub(super) fn take(&mut self, position: u64) {
         while let Some(first) = self.parts.front().filter(|first| first.end <= position) {

@@ -1,8 +1,10 @@
-//! How long the members of one address may make talkers wait.
+//! What the members of one address share: how long they may make talkers wait, and what they have said.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use super::marks::Marks;
 
 /// The period in which one address has one stall timeout to spend.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -40,6 +42,33 @@ impl Quotas {
     pub(super) fn charge(&mut self, address: IpAddr, time: Duration, now: Instant) {
         self.spent.retain(|_, spent| now < spent.since + PERIOD);
         self.spent.entry(address).or_insert(Spent { time: Duration::ZERO, since: now }).time += time;
+    }
+}
+
+/// Lines of members that have left, by their addresses, as far as the slowest member has not taken them. Otherwise a
+/// member could leave and come back to be ahead of the slowest one by as much again.
+#[derive(Debug, Default)]
+pub(super) struct Debts(HashMap<IpAddr, Marks>);
+
+impl Debts {
+    /// Bytes that the address has ahead of the slowest member, which has taken everything before `floor`.
+    pub(super) fn of(&self, address: IpAddr, floor: u64) -> usize {
+        self.0.get(&address).map_or(0, |said| said.total_from(floor))
+    }
+
+    /// A member with this address has left. `limit` is what the debt is compared with.
+    pub(super) fn add(&mut self, address: IpAddr, said: Marks, limit: usize) {
+        if said.total() > 0 {
+            self.0.entry(address).or_default().append(said, limit);
+        }
+    }
+
+    /// Forgets what the slowest member has taken.
+    pub(super) fn take(&mut self, floor: u64) {
+        self.0.retain(|_, said| {
+            said.take(floor);
+            said.total() > 0
+        });
     }
 }
 

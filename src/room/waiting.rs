@@ -1,9 +1,11 @@
 //! Talkers that wait for the slowest member, and how long they do.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::delivery::BATCH;
-use super::quota::Quotas;
+use super::marks::Marks;
+use super::quota::{Debts, Quotas};
 use crate::address::quota_key;
 use crate::config::RESERVE;
 use crate::connection::Close;
@@ -21,12 +23,13 @@ pub(super) struct Waiting {
     /// When a member that talkers wait for may have stalled.
     stall_check: Option<Instant>,
     quotas: Quotas,
+    debts: Debts,
 }
 
 impl Waiting {
     pub(super) fn new(stall_timeout: Duration) -> Self {
         let quotas = Quotas::new(stall_timeout);
-        Self { talkers: Vec::new(), floor: 0, stall_check: None, quotas }
+        Self { talkers: Vec::new(), floor: 0, stall_check: None, quotas, debts: Debts::default() }
     }
 
     /// When [`reset_stalled`](Self::reset_stalled) has to be called though no event comes.
@@ -49,6 +52,7 @@ impl Waiting {
             return;
         }
         self.floor = floor;
+        self.debts.take(floor);
         self.stall_check = None;
         for id in self.talkers.drain(..) {
             if let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(id) {
@@ -98,6 +102,16 @@ impl Waiting {
             reset(peers, id);
         }
         peers.feed.trim();
+    }
+
+    /// Bytes that members with this peer's address, which have left, have said ahead of the slowest member.
+    pub(super) fn debt<S: Stream>(&self, peer: &Peer<S>, floor: u64) -> usize {
+        self.debts.of(quota_key(peer.address), floor)
+    }
+
+    /// A member leaves, which has `said` this ahead of the slowest one.
+    pub(super) fn owe(&mut self, address: SocketAddr, said: Marks, max_ahead: usize) {
+        self.debts.add(quota_key(address), said, max_ahead);
     }
 
     /// Whether talkers wait for this peer.

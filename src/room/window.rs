@@ -1,5 +1,6 @@
 //! Who may talk: how far a member may be ahead of the slowest one.
 
+use std::mem;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -29,13 +30,24 @@ impl Window {
         Self { said: Marks::default(), allowance: BURST, counted_at: now }
     }
 
+    /// A window for a member whose address is in debt: nothing is saved up.
+    pub(super) fn use_savings(&mut self) {
+        self.allowance = 0;
+    }
+
+    /// What its member has said and the slowest member has not taken, for when it leaves.
+    pub(super) fn take_said(&mut self) -> Marks {
+        mem::take(&mut self.said)
+    }
+
     /// How many bytes the member may say now. It may be up to `max_ahead` bytes of its own lines ahead of the slowest
     /// member, which has taken everything before `floor`, and a little more where less than that is left; beyond that it
-    /// may still talk at the pace of a person.
-    pub(super) fn room(&mut self, floor: u64, max_ahead: usize, now: Instant) -> usize {
+    /// may still talk at the pace of a person. The `debt` of its address counts as its own lines; with half of `max_ahead`
+    /// there is no window at all, or each of many members with this address would have the rest of it.
+    pub(super) fn room(&mut self, floor: u64, debt: usize, max_ahead: usize, now: Instant) -> usize {
         self.said.take(floor);
-        let ahead = self.said.total();
-        if ahead > 0 && ahead >= max_ahead {
+        let ahead = self.said.total() + debt;
+        if ahead > 0 && (ahead >= max_ahead || debt >= max_ahead / 2) {
             return self.allowance(now);
         }
         // Not byte by byte at the edge: a long line would take a turn for each.
@@ -83,24 +95,24 @@ mod tests {
         let now = Instant::now();
         let mut window = Window::new(now);
         for line in 0..100 {
-            assert_eq!(window.room(0, MAX_AHEAD, now), (MAX_AHEAD - line * 100).max(SHORTEST));
+            assert_eq!(window.room(0, 0, MAX_AHEAD, now), (MAX_AHEAD - line * 100).max(SHORTEST));
             window.note(line as u64 * 100..(line as u64 + 1) * 100, MAX_AHEAD);
         }
         window.spend(BURST, now);
-        assert_eq!(window.room(0, MAX_AHEAD, now), 0);
-        assert!(window.room(5_000, MAX_AHEAD, now) >= 5_000 - 2 * SHORTEST);
-        assert_eq!(window.room(10_000, MAX_AHEAD, now), MAX_AHEAD);
+        assert_eq!(window.room(0, 0, MAX_AHEAD, now), 0);
+        assert!(window.room(5_000, 0, MAX_AHEAD, now) >= 5_000 - 2 * SHORTEST);
+        assert_eq!(window.room(10_000, 0, MAX_AHEAD, now), MAX_AHEAD);
     }
 
     #[test]
     fn a_member_that_is_not_ahead_may_say_something_however_small_the_window() {
         let now = Instant::now();
         let mut window = Window::new(now);
-        assert_eq!(window.room(0, 0, now), SHORTEST);
+        assert_eq!(window.room(0, 0, 0, now), SHORTEST);
         window.note(0..10, 0);
         window.spend(BURST, now);
-        assert_eq!(window.room(0, 0, now), 0);
-        assert_eq!(window.room(10, 0, now), SHORTEST);
+        assert_eq!(window.room(0, 0, 0, now), 0);
+        assert_eq!(window.room(10, 0, 0, now), SHORTEST);
     }
 
     #[test]
@@ -112,7 +124,7 @@ mod tests {
         for tenth in 0..600 {
             let now = begin + Duration::from_millis(100) * tenth;
             // Twenty bytes every tenth of a second.
-            assert!(window.room(0, MAX_AHEAD, now) >= 20, "after {tenth} tenths of a second");
+            assert!(window.room(0, 0, MAX_AHEAD, now) >= 20, "after {tenth} tenths of a second");
             assert!(!window.spend(20, now));
             said += 20;
         }
@@ -125,9 +137,9 @@ mod tests {
         let mut window = Window::new(begin);
         window.note(0..1 << 20, MAX_AHEAD);
         let now = begin + Duration::from_secs(1 << 30);
-        assert_eq!(window.room(0, MAX_AHEAD, now), BURST);
+        assert_eq!(window.room(0, 0, MAX_AHEAD, now), BURST);
         window.spend(BURST, now);
-        assert_eq!(window.room(0, MAX_AHEAD, now), 0);
+        assert_eq!(window.room(0, 0, MAX_AHEAD, now), 0);
         assert!(window.resume_at(now) > now, "it would be looked at again and again");
     }
 
@@ -138,7 +150,7 @@ mod tests {
         window.note(0..1 << 20, MAX_AHEAD);
         let (mut now, mut said) = (begin, 0);
         while now < begin + Duration::from_secs(60) {
-            let room = window.room(0, MAX_AHEAD, now);
+            let room = window.room(0, 0, MAX_AHEAD, now);
             said += room;
             window.spend(room, now);
             let next = window.resume_at(now);

@@ -278,3 +278,23 @@ fn members_that_ask_much_do_not_stop_those_that_say_much() {
     }
     assert_eq!(speaker.client.unread(), 0, "it was not heard to the end");
 }
+
+/// It says as much as one member may, half-closes, and comes back.
+#[test]
+fn a_talker_that_leaves_and_comes_back_is_as_far_ahead_as_before() {
+    let mut room = Room::open(Config { max_ahead: 100_000, ..Config::default() });
+    let mut ann = room.join(ROOMY);
+    let _slow = room.join(NARROW);
+    room.announce();
+    let host = Ipv4Addr::new(192, 0, 2, 7);
+    let mut heard = 0;
+    for _ in 0..50 {
+        let talker = room.knock_from(host, ROOMY);
+        room.settle();
+        talker.say(&"something\n".repeat(5_000));
+        talker.client.finish();
+        room.settle();
+        heard += ann.hears().len();
+    }
+    assert!(heard < 400_000, "{heard} bytes were said ahead of the slow member");
+}
