@@ -12,7 +12,7 @@
 //! use sockets::Server;
 //!
 //! // Any echo server will do. This one runs in a thread of this program.
-//! let server = Server::bind(&Config { port: 0, log: Log::Off, ..Config::default() })?;
+//! let server = Server::bind(&Config::with(|config| (config.port, config.log) = (0, Log::Off)))?;
 //! let (port, stopper) = (server.local_addr().port(), server.stopper());
 //! let server = thread::spawn(move || server.run());
 //!

@@ -14,11 +14,11 @@ pub const DEFAULT_PORT: u16 = 8888;
 /// ```
 /// use sockets::Config;
 ///
-/// let mut config = Config::default();
-/// config.port = 0;
+/// let config = Config::with(|config| config.port = 0);
 /// assert_eq!(config.max_pending, 64 << 20);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Addresses or names to listen on; a name stands for all its addresses. Empty, the default, means
     /// loopback: 127.0.0.1, and ::1 where the machine has IPv6.
@@ -100,6 +100,15 @@ impl Default for Config {
             max_ahead: 256 << 10,
             grace: Duration::from_secs(1),
         }
+    }
+}
+
+impl Config {
+    /// The defaults with some changes.
+    pub fn with(change: impl FnOnce(&mut Self)) -> Self {
+        let mut config = Self::default();
+        change(&mut config);
+        config
     }
 }
 

@@ -14,8 +14,7 @@
 //! use sockets::{Config, Event, Server};
 //!
 //! let (sender, messages) = mpsc::channel();
-//! let mut config = Config::default();
-//! (config.port, config.log) = (0, Log::Off);
+//! let config = Config::with(|config| (config.port, config.log) = (0, Log::Off));
 //! let server = Server::bind(&config)?.with_events(move |event| {
 //!     if let Event::Message { text, .. } = event {
 //!         sender.send(text.to_vec()).expect("the test is there");

@@ -59,7 +59,7 @@ type OnEvent = Box<dyn FnMut(&Event<'_>) + Send>;
 /// ```
 /// use sockets::{Config, Server, config::Log};
 ///
-/// let config = Config { port: 0, log: Log::Off, ..Config::default() };
+/// let config = Config::with(|config| (config.port, config.log) = (0, Log::Off));
 /// let server = Server::bind(&config)?;
 /// let stopper = server.stopper();
 /// let thread = std::thread::spawn(move || server.run());

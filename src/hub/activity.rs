@@ -6,9 +6,10 @@ use crate::config::{Config, FOREVER};
 use crate::connection::{Close, Connection};
 use crate::transport::Stream;
 
-/// What counts as progress of a member of a room, in bytes: the step in which the kernel reports that a slow reader has
-/// made room.
-const STEP: u64 = 64 << 10;
+/// What counts as progress of a member of a room, in bytes: half of what is promised to be enough, because a reader's
+/// kernel reports that it has made room in steps, and a step may be a little smaller than 64 KiB, such as the 65,483 bytes
+/// of a segment on loopback.
+const STEP: u64 = 32 << 10;
 
 /// How long a peer may be inactive.
 #[derive(Clone, Copy, Debug)]

@@ -107,8 +107,8 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         }
         let (word, rest) = split_word(command);
         match word {
-            b"name" => self.rename(id, rest, delivery),
-            b"who" => delivery.answer(id, &format!("* here: {}\n", self.list(self.newcomers.get(&id)))),
+            b"name" | b"nick" => self.rename(id, rest, delivery),
+            b"who" | b"names" => delivery.answer(id, &format!("* here: {}\n", self.list(self.newcomers.get(&id)))),
             b"msg" => self.whisper(id, rest, delivery),
             b"help" => delivery.answer(id, HELP),
             b"quit" => return Reaction::Leave,

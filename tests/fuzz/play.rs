@@ -77,18 +77,17 @@ fn config(tape: &mut Tape<'_>) -> Config {
     const SIZES: &[usize] = &[1 << 20, 0, 1, 20, 1000, 64 << 10, 100_000, 300_000, usize::MAX];
     const TIMES: &[Option<Duration>] =
         &[None, None, Some(Duration::from_millis(30)), Some(Duration::from_secs(5)), Some(Duration::MAX)];
-    Config {
-        chat: tape.below(2) == 1,
-        log: tape.one_of(&[Log::Messages, Log::Verbose, Log::Quiet]),
-        log_max: tape.one_of(SIZES),
-        max_pending: tape.one_of(SIZES),
-        max_memory: tape.one_of(SIZES),
-        max_line: tape.one_of(SIZES),
-        max_ahead: tape.one_of(SIZES),
-        idle_timeout: tape.one_of(TIMES),
-        stall_timeout: tape.one_of(TIMES),
-        ..Config::default()
-    }
+    Config::with(|config| {
+        config.chat = tape.below(2) == 1;
+        config.log = tape.one_of(&[Log::Messages, Log::Verbose, Log::Quiet]);
+        config.log_max = tape.one_of(SIZES);
+        config.max_pending = tape.one_of(SIZES);
+        config.max_memory = tape.one_of(SIZES);
+        config.max_line = tape.one_of(SIZES);
+        config.max_ahead = tape.one_of(SIZES);
+        config.idle_timeout = tape.one_of(TIMES);
+        config.stall_timeout = tape.one_of(TIMES);
+    })
 }
 
 struct Stage {

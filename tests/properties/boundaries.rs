@@ -18,7 +18,7 @@ fn the_hub_ends_messages_where_the_definition_says() {
     let pauses = vec(prop_oneof![Just(PAUSE), Just(PAUSE - Duration::from_millis(1)), Just(Duration::ZERO)], 1..20);
     let log_max = prop_oneof![0..40_usize, 1000..1050_usize, Just(1 << 20)];
     for_all((any::cut(any::bytes()), pauses, log_max, any::<bool>()), |(pieces, pauses, log_max, has_fin)| {
-        let config = Config { log_max, ..Config::default() };
+        let config = Config::with(|config| config.log_max = log_max);
         let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
         let (_, client) = world.accept(NATURE);
         let (mut echo, mut told, mut expected) = (Vec::new(), Vec::new(), Vec::new());

@@ -94,8 +94,9 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         any::line(),
         (name, any::line()).prop_map(|(name, text)| [name.as_bytes(), b" ", &text].concat()),
     ];
-    let command =
-        select(vec!["/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/help", "/quit", "//", "/", ""]);
+    let command = select(vec![
+        "/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/names", "/nick ", "/help", "/quit", "//", "/", "",
+    ]);
     let line = (command, rest).prop_map(|(command, rest)| [command.as_bytes(), &rest].concat());
     prop_oneof![4 => line, 1 => any::line()].prop_map(|mut line| {
         line.retain(|byte| *byte != b'\n');
@@ -197,7 +198,7 @@ impl Model {
             // Only a new name is told to all.
             let new = line.strip_prefix(&format!("* {name} is now ")).and_then(|rest| rest.strip_suffix('\n'));
             let new = new.map(str::to_owned);
-            prop_assert!(new.is_some() && (word == b"/name" || is_spaced), "{:?}", line);
+            prop_assert!(new.is_some() && (word == b"/name" || word == b"/nick" || is_spaced), "{:?}", line);
             let new = new.unwrap_or_default();
             record.expect_public(id, &format!("* {name} is now {new}"))?;
             prop_assert_eq!(&record.told, &[(id, format!("* {name} is now {new}\n"))]);
@@ -207,7 +208,7 @@ impl Model {
         } else {
             prop_assert_eq!(record.told.len(), 1, "an answer to {:?}", line);
             let (hearer, answer) = &record.told[0];
-            if word == b"/who" {
+            if word == b"/who" || word == b"/names" {
                 record.expect_private(id, &format!("* here: {}", self.list()))?;
             } else if answer.starts_with('<') {
                 let receiver = &self.names[hearer];

@@ -68,7 +68,7 @@ fn messages(pieces: &[Vec<u8>], pace: Pace) -> Vec<Vec<u8>> {
 
 /// Sends `pieces` to a hub; returns the echo and the messages that were told.
 fn exchange(pieces: &[Vec<u8>], pace: Pace) -> (Vec<u8>, Vec<Vec<u8>>) {
-    let config = Config { log_max: 100, ..Config::default() };
+    let config = Config::with(|config| config.log_max = 100);
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let nature = Nature {
         receive_buffer: 100,

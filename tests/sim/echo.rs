@@ -58,16 +58,13 @@ impl Plan {
             }
             Memory::Contested => (random.usize(200_000..1_000_000), random.usize(50_000..500_000)),
         };
-        let config = Config {
-            log: if random.u8(..8) == 0 { Log::Quiet } else { Log::Messages },
+        let config = Config::with(|config| {
+            config.log = if random.u8(..8) == 0 { Log::Quiet } else { Log::Messages };
             // Often more than one client may hold, so that a text has to give way to the echo.
-            log_max: [0, 10, 1000, 40_000, 128 << 10, 128 << 10, 128 << 10][random.usize(..7)],
-            max_pending,
-            max_memory,
-            idle_timeout: timeout(random),
-            stall_timeout: timeout(random),
-            ..Config::default()
-        };
+            config.log_max = [0, 10, 1000, 40_000, 128 << 10, 128 << 10, 128 << 10][random.usize(..7)];
+            (config.max_pending, config.max_memory) = (max_pending, max_memory);
+            (config.idle_timeout, config.stall_timeout) = (timeout(random), timeout(random));
+        });
         let sizes = if memory == Memory::Contested { 3.. } else { 0.. };
         let sizes = &[100, 5000, 100_000, 600_000][sizes];
         Self {

@@ -38,8 +38,8 @@ struct Member {
 }
 
 impl Room {
-    fn open(config: Config) -> Self {
-        let config = Config { chat: true, ..config };
+    fn open(mut config: Config) -> Self {
+        config.chat = true;
         let world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
         Self { world, shown: Rc::default() }
     }
@@ -110,8 +110,9 @@ impl Member {
 
 /// A room in which `ann` takes all, `bob` does not read, and `eve` has said so much that she has to wait for bob: her
 /// last line has not been said.
-fn held_up(config: Config) -> (Room, [Member; 3]) {
-    let mut room = Room::open(Config { max_ahead: 1000, ..config });
+fn held_up(mut config: Config) -> (Room, [Member; 3]) {
+    config.max_ahead = 1000;
+    let mut room = Room::open(config);
     let mut members = [room.join(ROOMY), room.join(NARROW), room.join(ROOMY)];
     room.announce();
     let eve = &members[2];
@@ -250,7 +251,7 @@ fn nothing_follows_the_notice_of_the_stop() {
 
 /// What everybody in a small room is told while one of them sends `pieces`, and ends its side.
 fn told_by(pieces: &[&[u8]]) -> (Vec<String>, Vec<String>) {
-    let mut room = Room::open(Config { max_line: 24, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| config.max_line = 24));
     let mut members = [(); 3].map(|()| {
         let member = room.join(ROOMY);
         room.announce();

@@ -118,7 +118,10 @@ fn every_way_to_cut_a_short_script_gives_the_same_room() {
 /// Sends `pieces` to a room, each when the one before it has been dealt with, and the end with the last one or after
 /// it. Returns what the sender, the two others and the operator are told.
 fn play(pieces: &[Vec<u8>], ends_at_once: bool, max_line: usize) -> [String; 4] {
-    let config = Config { chat: true, max_line, ..Config::default() };
+    let config = Config::with(|config| {
+        config.chat = true;
+        config.max_line = max_line;
+    });
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let nature = Nature {
         receive_buffer: 1000,

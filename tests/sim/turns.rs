@@ -74,7 +74,7 @@ fn many_short_messages_do_not_stop_a_long_transfer() {
 #[test]
 fn a_short_message_goes_before_what_is_discarded() {
     const TIMEOUT: Duration = Duration::from_secs(1);
-    let config = Config { idle_timeout: Some(TIMEOUT), ..Config::default() };
+    let config = Config::with(|config| config.idle_timeout = Some(TIMEOUT));
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let senders: Vec<Client> = (0..20).map(|_| world.accept(NETWORK).1).collect();
     world.pass(TIMEOUT);
@@ -104,7 +104,7 @@ fn a_short_message_goes_before_what_is_discarded() {
 
 #[test]
 fn a_quiet_server_remembers_nothing_about_messages() {
-    let config = Config { log: Log::Quiet, ..Config::default() };
+    let config = Config::with(|config| config.log = Log::Quiet);
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let (_, client) = world.accept(NETWORK);
     for _ in 0..3 {
@@ -121,7 +121,7 @@ fn a_quiet_server_remembers_nothing_about_messages() {
 
 #[test]
 fn who_waits_for_its_turn_is_not_idle() {
-    let config = Config { idle_timeout: Some(Duration::from_secs(1)), ..Config::default() };
+    let config = Config::with(|config| config.idle_timeout = Some(Duration::from_secs(1)));
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let senders: Vec<Client> = (0..30).map(|_| world.accept(NETWORK).1).collect();
     for sender in &senders {
@@ -144,12 +144,20 @@ fn who_waits_for_its_turn_is_not_idle() {
 fn who_waits_because_it_does_not_read_is_idle() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let limits = [
-        Config { max_pending: 200_000, ..Config::default() },
+        Config::with(|config| config.max_pending = 200_000),
         // There is nothing left for the others when the first one has got all.
-        Config { max_memory: 200_000, ..Config::default() },
+        Config::with(|config| config.max_memory = 200_000),
     ];
     for limit in limits {
-        let mut world = World::new(&Config { idle_timeout: Some(TIMEOUT), ..limit }, Poll::Genuine, Rng::with_seed(0));
+        let mut world = World::new(
+            &{
+                let mut config = limit;
+                config.idle_timeout = Some(TIMEOUT);
+                config
+            },
+            Poll::Genuine,
+            Rng::with_seed(0),
+        );
         let deaf: Vec<Client> = (0..3).map(|_| world.accept(Nature { send_buffer: 1000, ..NETWORK }).1).collect();
         for client in &deaf {
             client.send(&vec![b'x'; MUCH]);
@@ -178,7 +186,7 @@ fn who_waits_because_it_does_not_read_is_idle() {
 fn in_a_room_nobody_is_kept_from_speaking() {
     const CHATTER: usize = 32 << 10;
     const TEXT: usize = 300 << 10;
-    let config = Config { chat: true, ..Config::default() };
+    let config = Config::with(|config| config.chat = true);
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let members: Vec<Client> = (0..5).map(|_| world.accept(NETWORK).1).collect();
     let line = [&[b'y'; 999][..], b"\n"].concat();
@@ -201,7 +209,7 @@ fn in_a_room_nobody_is_kept_from_speaking() {
 /// A timer that is set to an earlier time leaves its old entry behind.
 #[test]
 fn pauses_do_not_pile_up_while_a_timeout_is_far_away() {
-    let config = Config { idle_timeout: Some(Duration::from_secs(86_400)), ..Config::default() };
+    let config = Config::with(|config| config.idle_timeout = Some(Duration::from_secs(86_400)));
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
     let (_, client) = world.accept(NETWORK);
     for _ in 0..20_000 {

@@ -3,7 +3,7 @@
 use super::names::Names;
 
 /// What a room understands.
-const COMMANDS: [&str; 6] = ["/help", "/me", "/msg", "/name", "/quit", "/who"];
+const COMMANDS: [&str; 5] = ["/help", "/msg", "/name", "/quit", "/who"];
 
 /// What a word can become.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ mod tests {
             ("", Completion::Nothing),
             ("hello ", Completion::Nothing),
             ("/w", word(2, "/who ")),
-            ("/m", Completion::Choice(vec!["/me".to_owned(), "/msg".to_owned()])),
+            ("/m", word(2, "/msg ")),
             ("one\n/h", word(2, "/help ")),
             ("say /h", Completion::Nothing),
             ("/x", Completion::Nothing),

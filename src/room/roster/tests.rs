@@ -440,6 +440,8 @@ fn commands_are_answered_and_what_is_none_is_refused() {
     let mut scene = Scene::with(&["ann", "bob"]);
     assert_eq!(scene.answer(1, "/who"), "* here: ann, bob");
     assert_eq!(scene.answer(1, "/who "), "* here: ann, bob");
+    assert_eq!(scene.answer(1, "/names"), "* here: ann, bob");
+    assert_eq!(scene.answer(1, "/nick ann"), "* you are ann already");
     assert_eq!(scene.answer(1, "/help"), HELP.trim_end());
     for (line, shown) in [
         ("/", ""),
@@ -447,7 +449,6 @@ fn commands_are_answered_and_what_is_none_is_refused() {
         ("/ name eve", ""),
         ("/ quit", ""),
         ("/Name eve", "Name"),
-        ("/names", "names"),
         ("/wh", "wh"),
         ("/me waves", "me"),
         ("/quit!", "quit!"),

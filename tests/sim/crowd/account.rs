@@ -14,7 +14,7 @@ use super::transcript::{Attendance, Deed, Transcript, is_given};
 use crate::socket::{Client, Record};
 
 /// How much a member has to take within the stall timeout.
-const STEP: usize = 64 << 10;
+const STEP: usize = 32 << 10;
 
 /// Pending answers from which on a member is not read from.
 const MAX_ANSWERS: usize = 64 << 10;

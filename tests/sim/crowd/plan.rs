@@ -79,14 +79,13 @@ impl Plan {
             _ => 1 << 30,
         };
         let stall_timeout = [Some(Duration::from_millis(50)), Some(Duration::from_secs(1)), None, Some(PATIENCE)];
-        let config = Config {
-            chat: true,
-            max_line,
-            max_ahead,
-            max_memory,
-            stall_timeout: stall_timeout[random.usize(..4)],
-            ..Config::default()
-        };
+        let config = Config::with(|config| {
+            config.chat = true;
+            config.max_line = max_line;
+            config.max_ahead = max_ahead;
+            config.max_memory = max_memory;
+            config.stall_timeout = stall_timeout[random.usize(..4)];
+        });
         let is_attacked = random.u8(..4) == 0;
         let poll = [Poll::Genuine, Poll::Genuine, Poll::Late, Poll::Spurious][random.usize(..4)];
         Self {

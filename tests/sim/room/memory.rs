@@ -51,7 +51,7 @@ fn private_lines_to_one_who_does_not_read_are_refused() {
 #[test]
 fn private_lines_do_not_take_more_memory_than_there_is() {
     const MAX_MEMORY: usize = 1 << 20;
-    let mut room = Room::open(Config { max_memory: MAX_MEMORY, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| config.max_memory = MAX_MEMORY));
     let deaf: Vec<Member> = (0..30).map(|_| room.join(NARROW)).collect();
     let mut eve = room.join(ROOMY);
     for at in 0..deaf.len() {
@@ -71,7 +71,10 @@ fn private_lines_do_not_take_more_memory_than_there_is() {
 #[test]
 fn where_memory_runs_out_the_members_furthest_behind_go() {
     const MAX_MEMORY: usize = 1 << 20;
-    let mut room = Room::open(Config { max_memory: MAX_MEMORY, max_ahead: usize::MAX, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| {
+        config.max_memory = MAX_MEMORY;
+        config.max_ahead = usize::MAX;
+    }));
     let (bob, eve, mut dan) = (room.join(NARROW), room.join(ROOMY), room.join(ROOMY));
     room.announce();
     let chunk = format!("{}\n", "x".repeat(999)).repeat(100);
@@ -94,7 +97,10 @@ fn where_memory_runs_out_the_members_furthest_behind_go() {
 #[test]
 fn lines_without_end_do_not_close_the_room_for_ever() {
     for max_line in [RESERVE, 1 << 20] {
-        let mut room = Room::open(Config { max_memory: 256 << 10, max_line, ..Config::default() });
+        let mut room = Room::open(Config::with(|config| {
+            config.max_memory = 256 << 10;
+            config.max_line = max_line;
+        }));
         let mut ann = room.join(ROOMY);
         let greedy: Vec<Member> = (0..20).map(|_| room.join(ROOMY)).collect();
         let half = "x".repeat(40_000);
@@ -116,7 +122,10 @@ fn lines_without_end_do_not_close_the_room_for_ever() {
 #[test]
 fn long_lines_without_end_are_given_up_where_memory_is_short() {
     const MAX_MEMORY: usize = 256 << 10;
-    let mut room = Room::open(Config { max_memory: MAX_MEMORY, max_line: 16 << 20, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| {
+        config.max_memory = MAX_MEMORY;
+        config.max_line = 16 << 20;
+    }));
     let greedy: Vec<Member> = (0..20).map(|_| room.join(ROOMY)).collect();
     for _ in 0..10 {
         for member in &greedy {
@@ -137,7 +146,7 @@ fn long_lines_without_end_are_given_up_where_memory_is_short() {
 #[test]
 fn talkers_who_do_not_read_share_what_is_pending() {
     const MAX_MEMORY: usize = 8 << 20;
-    let mut room = Room::open(Config { max_memory: MAX_MEMORY, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| config.max_memory = MAX_MEMORY));
     let mut talkers: Vec<Member> = (0..30).map(|_| room.join(10_000)).collect();
     let mut most = 0;
     for at in 0..3000 {

@@ -19,7 +19,10 @@ fn a_talker_goes_on_when_the_slowest_member_is_gone() {
 #[test]
 fn who_makes_a_talker_wait_and_takes_nothing_is_reset_in_time_and_not_before() {
     const TIMEOUT: Duration = Duration::from_secs(7);
-    let config = Config { max_ahead: 1000, stall_timeout: Some(TIMEOUT), ..Config::default() };
+    let config = Config::with(|config| {
+        config.max_ahead = 1000;
+        config.stall_timeout = Some(TIMEOUT);
+    });
     let mut room = Room::open(config);
     let (mut ann, bob, eve) = (room.join(ROOMY), room.join(NARROW), room.join(ROOMY));
     room.announce();
@@ -74,7 +77,7 @@ fn a_slow_reader_sets_the_pace_and_loses_nothing() {
 
 #[test]
 fn people_talk_though_a_file_waits_for_a_reader_that_reads_nothing() {
-    let config = Config { stall_timeout: Some(Duration::MAX), ..Config::default() };
+    let config = Config::with(|config| config.stall_timeout = Some(Duration::MAX));
     let (mut room, [mut ann, _bob, _eve]) = held_up(config);
     let dan = room.join(ROOMY);
     room.announce();
@@ -91,7 +94,7 @@ fn people_talk_though_a_file_waits_for_a_reader_that_reads_nothing() {
 /// Even the talker that waits may go on at the pace of a person.
 #[test]
 fn a_talker_that_waits_is_heard_at_the_pace_of_a_person() {
-    let (mut room, [mut ann, _bob, eve]) = held_up(Config { stall_timeout: Some(Duration::MAX), ..Config::default() });
+    let (mut room, [mut ann, _bob, eve]) = held_up(Config::with(|config| config.stall_timeout = Some(Duration::MAX)));
     let before = eve.client.unread();
     for _ in 0..10 {
         // It is looked at again whenever it has saved up enough.
@@ -108,7 +111,10 @@ fn a_talker_that_waits_is_heard_at_the_pace_of_a_person() {
 /// It waits for the slowest member and then has to read its own answers first: it is left alone until it does.
 #[test]
 fn a_talker_that_waits_and_does_not_read_its_answers_is_left_alone() {
-    let mut room = Room::open(Config { max_ahead: 1000, stall_timeout: Some(Duration::MAX), ..Config::default() });
+    let mut room = Room::open(Config::with(|config| {
+        config.max_ahead = 1000;
+        config.stall_timeout = Some(Duration::MAX);
+    }));
     let (_bob, eve, mut dan) = (room.join(NARROW), room.join(NARROW), room.join(ROOMY));
     room.announce();
     eve.say(&"something\n".repeat(TALK));
@@ -131,7 +137,7 @@ fn a_talker_that_waits_and_does_not_read_its_answers_is_left_alone() {
 #[test]
 fn an_address_that_has_made_talkers_wait_too_long_gets_a_second() {
     const TIMEOUT: Duration = Duration::from_secs(10);
-    let mut room = Room::open(Config { max_ahead: 1000, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| config.max_ahead = 1000));
     let (mut ann, eve) = (room.join(ROOMY), room.join(ROOMY));
     let host = Ipv4Addr::new(192, 0, 2, 7);
     let mut waits = Vec::new();
@@ -157,8 +163,10 @@ fn an_address_that_has_made_talkers_wait_too_long_gets_a_second() {
 #[test]
 fn timeouts_may_be_endless() {
     let endless = Some(Duration::MAX);
-    let (mut room, [mut ann, mut bob, _eve]) =
-        held_up(Config { stall_timeout: endless, idle_timeout: endless, ..Config::default() });
+    let (mut room, [mut ann, mut bob, _eve]) = held_up(Config::with(|config| {
+        config.stall_timeout = endless;
+        config.idle_timeout = endless;
+    }));
     room.world.pass(Duration::from_secs(1 << 30));
     room.settle();
     assert!(!ann.hears().contains("left"));
@@ -192,7 +200,7 @@ fn who_makes_a_talker_wait_and_reads_again_loses_nothing() {
 
 #[test]
 fn a_newcomer_joins_though_somebody_is_slow() {
-    let (mut room, [mut ann, _bob, _eve]) = held_up(Config { stall_timeout: Some(Duration::MAX), ..Config::default() });
+    let (mut room, [mut ann, _bob, _eve]) = held_up(Config::with(|config| config.stall_timeout = Some(Duration::MAX)));
     let mut newcomer = room.join(ROOMY);
     assert!(newcomer.hears().starts_with("* welcome, user4; here: user1, user2, user3\n"));
     newcomer.say("hello\n");
@@ -204,7 +212,7 @@ fn a_newcomer_joins_though_somebody_is_slow() {
 #[test]
 fn who_waits_to_be_heard_is_not_idle() {
     const TIMEOUT: Option<Duration> = Some(Duration::from_secs(5));
-    let (mut room, [mut ann, _bob, _eve]) = held_up(Config { idle_timeout: TIMEOUT, ..Config::default() });
+    let (mut room, [mut ann, _bob, _eve]) = held_up(Config::with(|config| config.idle_timeout = TIMEOUT));
     for _ in 0..7 {
         room.world.pass(Duration::from_secs(1));
         ann.say("me too\n");
@@ -233,7 +241,7 @@ fn private_lines_of_others_do_not_keep_a_member_from_talking() {
 #[test]
 fn a_member_that_resets_its_connection_in_time_has_made_talkers_wait_all_the_same() {
     const TIMEOUT: Duration = Duration::from_secs(10);
-    let mut room = Room::open(Config { max_ahead: 1000, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| config.max_ahead = 1000));
     let (_ann, eve) = (room.join(ROOMY), room.join(ROOMY));
     let host = Ipv4Addr::new(192, 0, 2, 7);
     for is_last in [false, true] {
@@ -282,7 +290,7 @@ fn members_that_ask_much_do_not_stop_those_that_say_much() {
 /// It says as much as one member may, half-closes, and comes back.
 #[test]
 fn a_talker_that_leaves_and_comes_back_is_as_far_ahead_as_before() {
-    let mut room = Room::open(Config { max_ahead: 100_000, ..Config::default() });
+    let mut room = Room::open(Config::with(|config| config.max_ahead = 100_000));
     let mut ann = room.join(ROOMY);
     let _slow = room.join(NARROW);
     room.announce();
