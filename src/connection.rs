@@ -44,7 +44,7 @@ impl fmt::Display for Close {
             Close::Stopping => f.write_str("the server is stopping"),
             Close::Quit => f.write_str("the client quit"),
             Close::TooSlow => f.write_str("the client was too slow"),
-            Close::Idle => f.write_str("nothing came or went"),
+            Close::Idle => f.write_str("idle timeout"),
             Close::Full => f.write_str("the server is full"),
         }
     }
@@ -387,14 +387,14 @@ impl<S: Stream> Connection<S> {
     /// up to some megabytes, would stay for minutes.
     pub fn abort(&mut self, close: Close, feed: &mut Feed) {
         if !self.outbox.is_empty() {
-            self.stream.break_off();
+            self.stream.reset_on_drop();
             self.outbox.clear(feed);
         }
         self.phase = Phase::Closed(close);
     }
 
     /// Goes on to the next phase where the present one has nothing left to do. Returns whether the
-    /// connection waits for [`depart`](Self::depart) now.
+    /// connection waits for [`half_close`](Self::half_close) now.
     pub fn settle(&mut self, feed: &mut Feed) -> bool {
         match (self.phase, self.write_error) {
             (Phase::Closed(close), _) => self.abort(close, feed),
@@ -411,7 +411,7 @@ impl<S: Stream> Connection<S> {
 
     /// Ends our side of a connection that has [settled](Self::settle). Returns whether it can be dropped;
     /// otherwise it lingers until the peer has read everything and ended its side too.
-    pub fn depart(&mut self) -> bool {
+    pub fn half_close(&mut self) -> bool {
         let Phase::Draining(close) = self.phase else { return true };
         // If this fails, the next read says why.
         _ = self.stream.finish();

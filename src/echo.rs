@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::mem;
-use std::time::Instant;
 
 use crate::config::{Config, Log, RESERVE};
 use crate::connection::{Close, Phase, Received};
@@ -148,8 +147,6 @@ impl Echo {
 }
 
 impl Service for Echo {
-    fn join<S: Stream>(&mut self, _: &mut Peers<S>, _: Id, _: Instant) {}
-
     fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
         let Some((peer, feed, memory)) = peers.borrow(id) else { return Served::NOTHING };
         let before = peer.connection.received() + peer.connection.sent();
@@ -177,16 +174,6 @@ impl Service for Echo {
         if let Some((peer, ..)) = peers.borrow(id) {
             self.end_message(peer, turn);
         }
-    }
-
-    fn is_full<S: Stream>(&self, _: &Peers<S>) -> bool {
-        false
-    }
-
-    fn after_turn<S: Stream>(&mut self, _: &mut Peers<S>, _: &mut Turn<'_>) {}
-
-    fn deadline(&self) -> Option<Instant> {
-        None
     }
 
     fn stop<S: Stream>(&mut self, peers: &mut Peers<S>) {

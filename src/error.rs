@@ -1,4 +1,4 @@
-//! What both programs have in common in telling people what went wrong.
+//! The error texts of both programs.
 
 use std::io;
 

@@ -9,7 +9,7 @@ use crate::room::notice::Notice;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A connection was accepted and admitted.
+    /// A connection was accepted, also one that is only told that the server is full.
     Opened {
         /// The client's address.
         peer: SocketAddr,

@@ -103,7 +103,7 @@ impl Feed {
         }
     }
 
-    /// Gives back what nobody has pinned. One block is kept to be written again.
+    /// Gives back the blocks before the first pin. One block is kept to be written again.
     pub fn trim(&mut self) {
         let mut left = self.blocks.len();
         while let Some(front) = self.blocks.front_mut().filter(|front| front.pins == 0) {

@@ -3,9 +3,9 @@
 //! Nothing here knows of sockets, clocks or logs: streams are anything that implements
 //! [`Stream`], the time comes in as an argument, and what happened goes out as an [`Event`]. A turn serves
 //! the peers that have something to do, each once: what is queued for a peer is sent, and its service,
-//! the echo or the room, does one read and what follows from it. What is left over stays queued for the next turn, and
-//! of the peers in the middle of a long transfer only the first is served in each, after all others: no peer waits for
-//! more than one such read.
+//! the echo or the room, does one read and what follows from it. What is left over stays queued for the next turn. Peers in
+//! the middle of a long transfer are served after all others, as many as move 256 KiB together and at least one: no small
+//! message waits for more than that.
 
 pub(crate) mod activity;
 mod buffer;
@@ -43,10 +43,10 @@ const LINGER_REFUSED: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Hub<S> {
     peers: Peers<S>,
-    service: Chosen,
+    service: AnyService,
     buffer: ReadBuffer,
     /// What has gone through connections that are over.
-    past: Traffic,
+    closed: Traffic,
     is_congested: bool,
 }
 
@@ -72,21 +72,21 @@ impl<S: Stream> Hub<S> {
     /// A hub without peers, with the service and the limits of `config`.
     pub fn new(config: &Config) -> Self {
         let service = match config.chat {
-            true => Chosen::Room(Box::new(Room::new(config))),
-            false => Chosen::Echo(Echo::new(config)),
+            true => AnyService::Room(Box::new(Room::new(config))),
+            false => AnyService::Echo(Echo::new(config)),
         };
         Self {
             peers: Peers::new(config),
             service,
             buffer: ReadBuffer::new(),
-            past: Traffic::default(),
+            closed: Traffic::default(),
             is_congested: false,
         }
     }
 
     /// Makes an event of each message even if [`Config::log`] does not show them.
     pub fn report_messages(&mut self) {
-        if let Chosen::Echo(echo) = &mut self.service {
+        if let AnyService::Echo(echo) = &mut self.service {
             echo.report_messages();
         }
     }
@@ -115,7 +115,7 @@ impl<S: Stream> Hub<S> {
     /// given out again, so no event of an earlier peer may be left over.
     pub fn insert(&mut self, stream: S, address: SocketAddr, now: Instant) -> usize {
         let id = self.peers.insert(stream, address, self.service.state(now), now);
-        self.service.join(&mut self.peers, id, now);
+        self.service.join(&mut self.peers, id);
         self.peers.arm(id.key());
         id.key()
     }
@@ -201,10 +201,10 @@ impl<S: Stream> Hub<S> {
             let Some(peer) = self.peers.get(key) else { continue };
             peer.place = Place::Idle;
             let phase = peer.connection.phase();
-            if peer.connection.depart() {
+            if peer.connection.half_close() {
                 let peer = self.peers.remove(key);
-                self.past.received += peer.connection.received();
-                self.past.sent += peer.connection.sent();
+                self.closed.received += peer.connection.received();
+                self.closed.sent += peer.connection.sent();
                 has_dropped = true;
                 continue;
             }
@@ -248,7 +248,7 @@ impl<S: Stream> Hub<S> {
                 Phase::Open | Phase::Stopping(_) => Close::Stopping,
             };
             peer.connection.abort(close, feed);
-            if let Chosen::Echo(echo) = &mut self.service {
+            if let AnyService::Echo(echo) = &mut self.service {
                 echo.leave(&mut self.peers, id, &mut turn);
             }
             if let Some(peer) = self.peers.find(id) {
@@ -263,7 +263,7 @@ impl<S: Stream> Hub<S> {
     /// What has gone through all connections, those of now and those that are over.
     pub fn traffic(&self) -> Traffic {
         let (connections, messages) = (self.peers.total(), self.service.messages());
-        let mut traffic = Traffic { connections, messages, ..self.past };
+        let mut traffic = Traffic { connections, messages, ..self.closed };
         for (_, peer) in self.peers.iter() {
             traffic.received += peer.connection.received();
             traffic.sent += peer.connection.sent();
@@ -285,7 +285,7 @@ impl<S: Stream> Hub<S> {
 }
 
 /// Gives a peer its turn. Returns how many bytes it moved.
-fn serve<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, key: usize, turn: &mut Turn<'_>) -> u64 {
+fn serve<S: Stream>(peers: &mut Peers<S>, service: &mut AnyService, key: usize, turn: &mut Turn<'_>) -> u64 {
     let Some(peer) = peers.get(key) else { return 0 };
     peer.place = Place::Served;
     let id = peer.id(key);
@@ -359,7 +359,7 @@ fn end_if_inactive<S: Stream>(peers: &mut Peers<S>, id: Id, next: Next, turn: &T
 }
 
 /// Tells the service that a peer takes no more part, unless it knows.
-fn leave<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, id: Id, turn: &mut Turn<'_>) {
+fn leave<S: Stream>(peers: &mut Peers<S>, service: &mut AnyService, id: Id, turn: &mut Turn<'_>) {
     let has_left = |peer: &Peer<S>| matches!(peer.state, State::Ended { .. });
     if peers.find(id).is_none_or(has_left) {
         return;
@@ -373,12 +373,12 @@ fn leave<S: Stream>(peers: &mut Peers<S>, service: &mut Chosen, id: Id, turn: &m
 
 /// The service of this hub.
 #[derive(Debug)]
-enum Chosen {
+enum AnyService {
     Echo(Echo),
     Room(Box<Room>),
 }
 
-impl Chosen {
+impl AnyService {
     /// What a new peer begins with.
     fn state(&self, now: Instant) -> State {
         match self {
@@ -395,11 +395,11 @@ impl Chosen {
     }
 }
 
-impl Service for Chosen {
-    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) {
+impl Service for AnyService {
+    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id) {
         match self {
-            Self::Echo(echo) => echo.join(peers, id, now),
-            Self::Room(room) => room.join(peers, id, now),
+            Self::Echo(echo) => echo.join(peers, id),
+            Self::Room(room) => room.join(peers, id),
         }
     }
 

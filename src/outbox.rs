@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    /// Takes at most so many bytes of each write, from the first slice alone or from all.
+    /// Takes at most `width` bytes of each write, from the first slice alone or from all.
     struct Narrow {
         taken: Vec<u8>,
         width: usize,

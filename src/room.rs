@@ -1,7 +1,7 @@
 //! The room: what one member says, all the others hear.
 //!
 //! Nothing waits for one member's socket: lines are appended to the feed once, and each member's queue refers to them.
-//! What a slow member can hold up is decided in two places: `Room::may_say` says who may talk, and
+//! What a slow member can hold up is decided in two places: `Room::input_budget` says who may talk, and
 //! `Waiting::reset_stalled` who is disconnected because others wait for it.
 //!
 //! | module | what it does |
@@ -85,12 +85,12 @@ impl Room {
         self.batch.messages()
     }
 
-    /// Who may talk: how many bytes of its input may be taken from a member now.
+    /// Who may talk: how many bytes of its input may be taken from a member now, 0 if it has to wait.
     ///
     /// A member that does not read the answers to its own commands has to read some first. A member that is too far
     /// ahead of the slowest one waits, except that it may always talk at the pace of a person. Nothing else that other
     /// members do keeps it from talking.
-    fn may_say<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
+    fn input_budget<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
         let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
         let (own, may_go_on, debt) = (peer.held(), may_go_on(peer), self.waiting.debt(peer, floor));
@@ -115,7 +115,7 @@ impl Room {
     }
 
     /// Takes up to `room` bytes of a member's input, and does what its lines say. Returns how many bytes were used up.
-    fn talk<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, room: usize, turn: &mut Turn<'_>) -> usize {
+    fn read_lines<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, room: usize, turn: &mut Turn<'_>) -> usize {
         // Only its author can free the memory of a line that has no end yet.
         let max_line = if self.is_short(peers) { self.max_line.min(RESERVE) } else { self.max_line };
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
@@ -133,12 +133,12 @@ impl Room {
             && !self.batch.is_full(peers)
             && let Some(line) = lines.next(&mut rest, max_line)
         {
-            reaction = self.hear(peers, id, line, max_line, turn.on_event);
+            reaction = self.handle_line(peers, id, line, max_line, turn.on_event);
         }
         if received == Received::End
             && let Some(line) = lines.last(max_line)
         {
-            reaction = self.hear(peers, id, line, max_line, turn.on_event);
+            reaction = self.handle_line(peers, id, line, max_line, turn.on_event);
         }
         lines.forget_spent();
         let used = before - rest.len();
@@ -153,7 +153,7 @@ impl Room {
         used
     }
 
-    fn hear<S: Stream>(
+    fn handle_line<S: Stream>(
         &mut self,
         peers: &mut Peers<S>,
         id: Id,
@@ -163,7 +163,7 @@ impl Room {
     ) -> Reaction {
         let mut sender = Sender { batch: &mut self.batch, peers, on_event };
         match line {
-            Line::Text(text) => self.roster.hear(id, text, &mut sender),
+            Line::Text(text) => self.roster.handle_line(id, text, &mut sender),
             Line::TooLong => {
                 self.roster.refuse_line(id, max_line, &mut sender);
                 Reaction::Stay
@@ -199,7 +199,7 @@ impl Room {
 }
 
 impl Service for Room {
-    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, _: Instant) {
+    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id) {
         let (floor, end) = (peers.feed.floor(), peers.feed.end());
         if let Some((peer, ..)) = peers.borrow(id) {
             let is_in_debt = self.waiting.debt(peer, floor) > 0;
@@ -223,9 +223,9 @@ impl Service for Room {
         if was_waited_for && peer.connection.write_error().is_some() {
             self.waiting.charge(peer, turn.now);
         }
-        let used = match self.may_say(peers, id, turn.now) {
+        let used = match self.input_budget(peers, id, turn.now) {
             0 => 0,
-            room => self.talk(peers, id, room, turn),
+            room => self.read_lines(peers, id, room, turn),
         };
         if self.is_to_be_announced(peers, id, turn.noted) {
             self.roster.announce(id, &mut Sender { batch: &mut self.batch, peers, on_event: turn.on_event });

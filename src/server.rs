@@ -87,7 +87,7 @@ pub struct Server {
 
 #[derive(Clone, Copy, Debug)]
 struct Stopping {
-    /// Until when what is owed is sent.
+    /// When it gives up sending what is pending.
     deadline: Instant,
     /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
     is_interrupted: bool,
@@ -127,7 +127,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address that cannot be had; the message names it, the port and the reason. Or the system's, if
+    /// An address that cannot be bound; the message names it, the port and the reason. Or the system's, if
     /// there are no descriptors.
     pub fn bind(config: &Config) -> io::Result<Self> {
         let reactor = Reactor::new()?;
@@ -212,7 +212,7 @@ impl Server {
                 return Err(error);
             }
             if self.note()
-                && let Some(End::Interrupted) = self.obey()
+                && let Some(End::Interrupted) = self.handle_requests()
             {
                 self.give_up();
                 return Ok(End::Interrupted);
@@ -222,7 +222,7 @@ impl Server {
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
             if let Some(stopping) = self.stopping
-                && (self.hub.is_empty() || self.now >= stopping.deadline)
+                && (self.hub.is_empty() || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }
@@ -235,7 +235,7 @@ impl Server {
 
     /// Ends the connections that are left. A client for which something was pending sees that by a reset.
     fn give_up(&mut self) {
-        let abandoned = self.hub.abandon(self.now, |event| tell(&event, &mut self.console, &mut self.on_event));
+        let abandoned = self.hub.abandon(self.now, |event| report(&event, &mut self.console, &mut self.on_event));
         self.console.flush(self.now, true);
         drop(abandoned);
     }
@@ -244,7 +244,7 @@ impl Server {
     fn wait(&mut self) -> io::Result<()> {
         // Refused connections are reported now, not only with the next event.
         if let Some((connections, last)) = self.acceptor.take_unreported(self.now) {
-            tell(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
+            report(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
         }
         self.console.flush(self.now, false);
         let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_pending()) {
@@ -261,10 +261,10 @@ impl Server {
 
     /// Turns events into flags. Returns whether a signal or a [`Stopper`] woke the server.
     fn note(&mut self) -> bool {
-        let mut is_told = false;
+        let mut is_asked = false;
         for event in self.reactor.events() {
             match event.token() {
-                SIGNALS | WAKER => is_told = true,
+                SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
                 Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
@@ -276,7 +276,7 @@ impl Server {
                 }
             }
         }
-        is_told
+        is_asked
     }
 
     /// Lets the hub do its work, and tells what happened.
@@ -285,12 +285,12 @@ impl Server {
             if let Event::Closed { peer, .. } = event {
                 self.acceptor.leave(peer);
             }
-            tell(&event, &mut self.console, &mut self.on_event);
+            report(&event, &mut self.console, &mut self.on_event);
         });
     }
 
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
-    fn obey(&mut self) -> Option<End> {
+    fn handle_requests(&mut self) -> Option<End> {
         let pending: Vec<_> = self.signals.as_mut().map(|signals| signals.pending().collect()).unwrap_or_default();
         if pending.contains(&SIGUSR1) {
             self.console.counters(&self.counters());
@@ -369,7 +369,7 @@ impl Server {
             self.acceptor.leave(address);
             return;
         }
-        tell(&Event::Opened { peer: address }, &mut self.console, &mut self.on_event);
+        report(&Event::Opened { peer: address }, &mut self.console, &mut self.on_event);
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {
@@ -379,7 +379,7 @@ impl Server {
 }
 
 /// Prints an event, and passes it on to the embedding program.
-fn tell(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEvent>) {
+fn report(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEvent>) {
     console.event(event);
     if let Some(on_event) = on_event {
         on_event(event);

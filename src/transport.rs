@@ -53,9 +53,9 @@ pub trait Stream {
     /// read. Those that are on their way count as sent: only the ioctl `SIOCOUTQ`, which takes unsafe code, knows more.
     fn has_unsent(&self) -> io::Result<bool>;
 
-    /// Makes the end that follows when the stream is dropped a reset instead of an orderly one (socket(7),
-    /// `SO_LINGER`), and gives back what the system holds for it.
-    fn break_off(&mut self) {}
+    /// Makes dropping the stream send a reset instead of a normal close (socket(7), `SO_LINGER`), and give back what the
+    /// system holds for it.
+    fn reset_on_drop(&mut self) {}
 }
 
 impl Received {

@@ -120,7 +120,7 @@ pub(super) struct ServerArgs {
     )]
     max_line: usize,
 
-    /// Own lines a member may be ahead of the slowest one
+    /// How far a member may be ahead of the slowest
     ///
     /// Beyond that the server reads from this member only at the pace of a person, until the slowest member has caught
     /// up.

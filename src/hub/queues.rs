@@ -6,9 +6,9 @@ use super::peer::Id;
 
 /// The queues of the peers that can make progress without a new event.
 ///
-/// Peers that have just moved a lot wait behind all others and get their turns one by one, with a look at the events
-/// in between: so a small message waits for one long read and write at most, however many peers are in the
-/// middle of a transfer. Each turn serves at least one of them, so that many small messages do not stop them.
+/// Peers that have just moved a lot wait behind all others, and a turn serves only as many of them as move 256 KiB
+/// together: so a small message waits for little more than one long read and write, however many peers are in the middle
+/// of a transfer. Each turn serves at least one of them, so that many small messages do not stop them.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     pub(super) swift: VecDeque<usize>,

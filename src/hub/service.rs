@@ -28,7 +28,7 @@ pub(crate) struct Served {
     pub(crate) next: Next,
     /// Bytes that were moved for it.
     pub(crate) moved: u64,
-    /// Whether it moved so much that the others go first in the next turn.
+    /// Whether the others go first in the next turn, because it moved a lot.
     pub(crate) is_bulky: bool,
 }
 
@@ -43,7 +43,7 @@ impl Served {
 /// It only ever sees peers that were admitted.
 pub(crate) trait Service {
     /// A peer was admitted.
-    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant);
+    fn join<S: Stream>(&mut self, _peers: &mut Peers<S>, _id: Id) {}
 
     /// Gives a peer its turn: writes what is queued for it, reads once, if the service lets it be read from, and sends
     /// or queues what follows.
@@ -52,14 +52,18 @@ pub(crate) trait Service {
     /// A peer takes no more part: its input has ended, or its connection. Called exactly once for each peer.
     fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>);
 
-    /// Whether so much was taken in that it is passed on before more is.
-    fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool;
+    /// Whether this turn has brought enough, which is passed on before more is taken in.
+    fn is_full<S: Stream>(&self, _peers: &Peers<S>) -> bool {
+        false
+    }
 
     /// The peers of this turn have been served.
-    fn after_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>);
+    fn after_turn<S: Stream>(&mut self, _peers: &mut Peers<S>, _turn: &mut Turn<'_>) {}
 
     /// When [`after_turn`](Self::after_turn) has to be called though no event comes.
-    fn deadline(&self) -> Option<Instant>;
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
 
     /// The server is to stop: no peer is read from beyond what has arrived.
     fn stop<S: Stream>(&mut self, peers: &mut Peers<S>);

@@ -70,7 +70,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         } else {
             delivery.answer(id, &format!("* welcome, {name}; here: {}\n", self.list(None)));
         }
-        self.take(id, &name);
+        self.claim(id, &name);
         self.newcomers.insert(id, name);
     }
 
@@ -85,16 +85,16 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` has left, for a reason that is told if there is one. Nobody hears of a newcomer that leaves.
     pub fn leave(&mut self, id: Id, reason: Option<&'static str>, delivery: &mut impl Delivery<Id>) {
         if let Some(name) = self.members.remove(&id) {
-            self.give_up(&name);
+            self.release(&name);
             delivery.publish(id, Notice::Left { name: &name, reason });
         } else if let Some(name) = self.newcomers.remove(&id) {
-            self.give_up(&name);
+            self.release(&name);
             self.newest -= u64::from(name == format!("user{}", self.newest));
         }
     }
 
     /// `id` sent a line: something to say, or a command.
-    pub fn hear(&mut self, id: Id, text: &[u8], delivery: &mut impl Delivery<Id>) -> Reaction {
+    pub fn handle_line(&mut self, id: Id, text: &[u8], delivery: &mut impl Delivery<Id>) -> Reaction {
         let Some(command) = text.strip_prefix(b"/") else {
             if !text.is_empty() {
                 self.say(id, text, delivery);
@@ -143,8 +143,8 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
             delivery.answer(id, &format!("* you are {new} already\n"));
             return;
         }
-        self.give_up(&old);
-        self.take(id, new);
+        self.release(&old);
+        self.claim(id, new);
         delivery.answer(id, &format!("* {old} is now {new}\n"));
         // The others never knew a newcomer's old name.
         let notice = match self.newcomers.remove(&id) {
@@ -187,11 +187,11 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         })
     }
 
-    fn take(&mut self, id: Id, name: &str) {
+    fn claim(&mut self, id: Id, name: &str) {
         self.taken.extend(forms(name).map(|form| (form, id)));
     }
 
-    fn give_up(&mut self, name: &str) {
+    fn release(&mut self, name: &str) {
         for form in forms(name) {
             self.taken.remove(&form);
         }

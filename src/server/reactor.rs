@@ -55,8 +55,8 @@ impl Reactor {
         self.noted
     }
 
-    /// A wait that brings as many events as fit leaves others behind. They come in turns, so after as many as can have
-    /// waited, all of those have come.
+    /// A wait that brings as many events as fit leaves others behind. epoll returns ready sources round-robin, so after more
+    /// events than the sources could have had waiting at the first of such waits, all of those have come.
     fn count(&mut self, now: Instant, sources: usize) {
         let count = self.events.iter().count();
         if count < EVENTS {

@@ -14,7 +14,7 @@ use crate::error::reason;
 /// `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// After so long without a byte the kernel asks whether the peer is still there (tcp(7), `TCP_KEEPIDLE`).
+/// The silence after which the kernel asks whether the peer is still there (tcp(7), `TCP_KEEPIDLE`).
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// `TCP_NOTSENT_LOWAT` in a room, in bytes: what waits for a slow member waits here, where it is shared, and its progress

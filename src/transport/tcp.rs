@@ -50,7 +50,7 @@ impl Stream for TcpStream {
         Ok(true)
     }
 
-    fn break_off(&mut self) {
+    fn reset_on_drop(&mut self) {
         // If this fails, the connection closes normally: there is nothing else to be done.
         _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }

@@ -59,7 +59,7 @@ fn a_room_stays_in_order_whatever_is_said() {
                 }
                 Step::Hear(at, line) => {
                     let Some(id) = of(at) else { continue };
-                    let reaction = roster.hear(id, &line, &mut record);
+                    let reaction = roster.handle_line(id, &line, &mut record);
                     model.hear(id, &line, reaction, &record)?;
                 }
                 Step::Refuse(at, limit) => {

@@ -151,6 +151,6 @@ fn lookalike(letter: char, choice: usize) -> String {
 /// What is said because of a line to those whom it concerns alone.
 fn said(roster: &mut Roster<u32>, id: u32, line: &str) -> Vec<(u32, String)> {
     let mut record = Record::default();
-    roster.hear(id, line.as_bytes(), &mut record);
+    roster.handle_line(id, line.as_bytes(), &mut record);
     record.told.into_iter().map(|(id, line)| (id, line.trim_end().to_owned())).collect()
 }

@@ -58,7 +58,7 @@ pub(super) struct Editor {
 /// What keys are for.
 enum Mode {
     Edit,
-    /// Whether so many lines are to be sent.
+    /// Whether that many lines are to be sent.
     Confirm(usize),
     Search(Search),
 }

@@ -90,7 +90,7 @@ impl Scene {
     /// What is told because of a line.
     fn says(&mut self, id: u32, text: impl AsRef<[u8]>) -> Vec<(u32, String)> {
         self.record.told.clear();
-        assert_eq!(self.roster.hear(id, text.as_ref(), &mut self.record), Reaction::Stay);
+        assert_eq!(self.roster.handle_line(id, text.as_ref(), &mut self.record), Reaction::Stay);
         self.record.told.clone()
     }
 
@@ -475,7 +475,7 @@ fn two_slashes_say_one() {
 fn who_quits_is_to_leave() {
     let mut scene = Scene::with(&["ann", "bob"]);
     for line in ["/quit", "/quit ", "/quit now"] {
-        assert_eq!(scene.roster.hear(1, line.as_bytes(), &mut scene.record), Reaction::Leave);
+        assert_eq!(scene.roster.handle_line(1, line.as_bytes(), &mut scene.record), Reaction::Leave);
     }
     assert_eq!(scene.leave(1, None), told(&[(2, "* ann left")]));
 }
