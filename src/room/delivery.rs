@@ -130,6 +130,9 @@ impl<S: Stream> Sender<'_, S> {
     fn send(&mut self, member: Id, line: &str) {
         let Some((peer, feed, memory)) = self.peers.borrow(member) else { return };
         let State::Member(state) = &mut peer.state else { return };
+        if peer.connection.write_error().is_some() {
+            return;
+        }
         // What was said before comes first.
         peer.connection.queue_shared(mem::replace(&mut state.cursor, feed.end())..feed.end(), feed);
         if peer.connection.queue(line.as_bytes()).is_err() {
@@ -149,5 +152,10 @@ impl<S: Stream> Sender<'_, S> {
 pub(super) fn may_go_on<S: Stream>(peer: &Peer<S>) -> bool {
     let State::Member(member) = &peer.state else { return false };
     let has_input = peer.connection.can_receive() || !member.backlog.is_empty();
-    has_input && peer.connection.takes_input() && member.answers.total_from(peer.connection.sent()) < MAX_ANSWERS
+    // What cannot be written any more is not pending.
+    let answers = match peer.connection.write_error() {
+        Some(_) => 0,
+        None => member.answers.total_from(peer.connection.sent()),
+    };
+    has_input && peer.connection.takes_input() && answers < MAX_ANSWERS
 }

@@ -64,7 +64,7 @@ impl Waiting {
     }
 
     /// Resets the members that talkers wait for, and that have made no progress for the stall timeout: they have taken
-    /// neither 64 KiB nor everything that they have pending. A slow member that makes progress only sets the pace of
+    /// neither enough nor everything that they have pending. A slow member that makes progress only sets the pace of
     /// talkers that say a lot.
     pub(super) fn reset_stalled<S: Stream>(&mut self, peers: &mut Peers<S>, noted: Instant, now: Instant) {
         if self.stall_check.is_none_or(|at| at > noted) {

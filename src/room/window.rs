@@ -30,7 +30,7 @@ impl Window {
         Self { said: Marks::default(), allowance: BURST, counted_at: now }
     }
 
-    /// A window for a member whose address is in debt: nothing is saved up.
+    /// Its address is in debt: nothing is saved up.
     pub(super) fn use_savings(&mut self) {
         self.allowance = 0;
     }

@@ -99,7 +99,8 @@ impl Ledger {
     pub(crate) fn held(&self, rules: &Rules) -> (usize, usize) {
         let (owed, text) = (self.owed(), self.most_text(rules));
         // Memory counts by capacity: a piece that is half sent counts whole, and a text grows by a quarter.
-        let spare = if owed > 0 { PIECE + SLACK } else { 0 };
+        // The table of the pieces may be a quarter full.
+        let spare = if owed > 0 { PIECE + SLACK + (8 << 10) + owed / 64 } else { 0 };
         (if rules.is_plenty { owed + text } else { owed }, owed + spare + text + text / 4)
     }
 

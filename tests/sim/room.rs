@@ -331,3 +331,16 @@ fn a_connection_that_ended_in_time_is_not_announced_late() {
     room.settle();
     assert_eq!((ann.hears().as_str(), room.shown().len()), ("* welcome, user1; nobody else is here\n", 1));
 }
+
+#[test]
+fn a_member_that_breaks_with_unread_answers_is_gone() {
+    let mut room = Room::open(Config::default());
+    let (mut ann, bob) = (room.join(ROOMY), room.join(NARROW));
+    room.announce();
+    bob.say(&"/help\n".repeat(50_000));
+    room.settle();
+    assert!(bob.client.unread() > 0, "all of it was answered");
+    bob.client.reset();
+    room.settle();
+    assert!(bob.client.record().is_dropped && ann.hears().ends_with("* user2 left\n"));
+}

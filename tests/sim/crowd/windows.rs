@@ -27,6 +27,8 @@ pub(crate) struct Windows {
     has_unknown: bool,
     /// Of each member, how many bytes of its own lines come after the floor, and how many after its block begins.
     ahead: Vec<(usize, usize)>,
+    /// How many bytes after the floor members have said that have left, and that may have had the same address.
+    debt: usize,
 }
 
 impl Windows {
@@ -48,13 +50,20 @@ impl Windows {
             }
         }
         let has_unknown = peers.values().any(is_unknown);
-        Self { max_ahead: plan.rules.config.max_ahead, longest, floor, has_unknown, ahead }
+        let mut debt = 0;
+        if plan.rules.shares_hosts {
+            let is_there = |id: usize| transcript.attendances[id].left.is_none();
+            debt = ahead.iter().enumerate().filter(|(id, _)| !is_there(*id)).map(|(_, (_, loose))| loose).sum();
+        }
+        Self { max_ahead: plan.rules.config.max_ahead, longest, floor, has_unknown, ahead, debt }
     }
 
     /// Whether a member may be so far ahead that it is only listened to at the pace of a person.
     pub(crate) fn may_be_too_far(&self, member: usize) -> bool {
         let mark = (self.max_ahead / 16).max(1024) + self.longest.0;
-        self.has_unknown || (self.floor.is_some() && self.ahead[member].1 + mark >= self.max_ahead)
+        let is_far = self.ahead[member].1 + self.debt + mark >= self.max_ahead;
+        let is_in_debt = self.debt > 0 && self.debt + mark >= self.max_ahead / 2;
+        self.has_unknown || (self.floor.is_some() && (is_far || is_in_debt))
     }
 
     /// Nobody is further ahead than the window and the pace of a person allow.
