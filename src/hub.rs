@@ -8,6 +8,7 @@
 //! message waits for more than that.
 
 pub(crate) mod activity;
+mod any_service;
 mod buffer;
 pub(crate) mod memory;
 pub(crate) mod peer;
@@ -23,11 +24,9 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::connection::{Close, Phase, Received};
-use crate::echo::Echo;
 use crate::event::Event;
-use crate::room::Room;
-use crate::room::member::Member;
 use crate::transport::Stream;
+use any_service::AnyService;
 use buffer::{READ_BUFFER, ReadBuffer};
 use peer::{Id, Peer, Place, State};
 use peers::{Peers, Turn};
@@ -71,13 +70,9 @@ pub struct Traffic {
 impl<S: Stream> Hub<S> {
     /// A hub without peers, with the service and the limits of `config`.
     pub fn new(config: &Config) -> Self {
-        let service = match config.chat {
-            true => AnyService::Room(Box::new(Room::new(config))),
-            false => AnyService::Echo(Echo::new(config)),
-        };
         Self {
             peers: Peers::new(config),
-            service,
+            service: AnyService::new(config),
             buffer: ReadBuffer::new(),
             closed: Traffic::default(),
             is_congested: false,
@@ -373,79 +368,4 @@ fn leave<S: Stream>(peers: &mut Peers<S>, service: &mut AnyService, id: Id, turn
         peer.state = State::Ended { is_refused: false };
     }
     peers.recount(id.key());
-}
-
-/// The service of this hub.
-#[derive(Debug)]
-enum AnyService {
-    Echo(Echo),
-    Room(Box<Room>),
-}
-
-impl AnyService {
-    /// What a new peer begins with.
-    fn state(&self, now: Instant) -> State {
-        match self {
-            Self::Echo(_) => State::Echo(Default::default()),
-            Self::Room(_) => State::Member(Box::new(Member::new(now))),
-        }
-    }
-
-    fn messages(&self) -> u64 {
-        match self {
-            Self::Echo(echo) => echo.messages(),
-            Self::Room(room) => room.messages(),
-        }
-    }
-}
-
-impl Service for AnyService {
-    fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id) {
-        match self {
-            Self::Echo(echo) => echo.join(peers, id),
-            Self::Room(room) => room.join(peers, id),
-        }
-    }
-
-    fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
-        match self {
-            Self::Echo(echo) => echo.serve(peers, id, turn),
-            Self::Room(room) => room.serve(peers, id, turn),
-        }
-    }
-
-    fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
-        match self {
-            Self::Echo(echo) => echo.leave(peers, id, turn),
-            Self::Room(room) => room.leave(peers, id, turn),
-        }
-    }
-
-    fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool {
-        match self {
-            Self::Echo(echo) => echo.is_full(peers),
-            Self::Room(room) => room.is_full(peers),
-        }
-    }
-
-    fn after_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
-        match self {
-            Self::Echo(echo) => echo.after_turn(peers, turn),
-            Self::Room(room) => room.after_turn(peers, turn),
-        }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Echo(echo) => echo.deadline(),
-            Self::Room(room) => room.deadline(),
-        }
-    }
-
-    fn stop<S: Stream>(&mut self, peers: &mut Peers<S>) {
-        match self {
-            Self::Echo(echo) => echo.stop(peers),
-            Self::Room(room) => room.stop(peers),
-        }
-    }
 }

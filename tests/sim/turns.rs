@@ -8,7 +8,7 @@ use sockets::Event;
 use sockets::config::Log;
 use sockets::connection::Close;
 
-use crate::socket::{Client, Nature};
+use crate::socket::{Client, Nature, Record};
 use crate::world::{Poll, World};
 
 /// How much one client sends that has much to send, in bytes: many reads of the hub.
@@ -32,22 +32,28 @@ fn a_short_message_waits_for_one_long_read_at_most() {
     let mut world = World::new(&Config::default(), Poll::Genuine, Rng::with_seed(0));
     let senders: Vec<Client> = (0..20).map(|_| world.accept(NETWORK).1).collect();
     let (_, visitor) = world.accept(NETWORK);
-    for sender in &senders {
+    expect_to_go_first(&mut world, &visitor, &senders, |record| record.taken);
+}
+
+/// The senders have much to send, of which `moved` tells how much the hub has read. A short message of the visitor is served
+/// in the turn in which it comes, and waits for one of the long reads at most.
+fn expect_to_go_first(world: &mut World, visitor: &Client, senders: &[Client], moved: fn(&Record) -> usize) {
+    for sender in senders {
         sender.send(&vec![b'x'; MUCH]);
     }
     // Only now is it known of them that they have much to send.
     world.poll();
     world.turn(|_| {});
-
-    let longest = senders.iter().map(|sender| sender.record().taken).max().expect("many");
-    while taken(&senders) < senders.len() * MUCH / 2 {
-        let before = taken(&senders);
+    let total = || senders.iter().map(|sender| moved(&sender.record())).sum::<usize>();
+    let longest = senders.iter().map(|sender| moved(&sender.record())).max().expect("many");
+    while total() < senders.len() * MUCH / 2 {
+        let before = total();
         visitor.send(b"short");
         world.poll();
         world.turn(|_| {});
         assert_eq!(visitor.receive(usize::MAX), b"short", "not in the turn in which it came");
-        let moved = taken(&senders) - before;
-        assert!((1..=longest).contains(&moved), "not just one of the others was served before the next look");
+        let step = total() - before;
+        assert!((1..=longest).contains(&step), "not just one of the others was served before the next look");
     }
 }
 
@@ -83,23 +89,8 @@ fn a_short_message_goes_before_what_is_discarded() {
         world.turn(|_| {});
     }
     let (_, visitor) = world.accept(NETWORK);
-    for sender in &senders {
-        assert!(sender.record().is_finished, "the server has not ended its side");
-        sender.send(&vec![b'x'; MUCH]);
-    }
-    world.poll();
-    world.turn(|_| {});
-    let discarded = |clients: &[Client]| clients.iter().map(|client| client.record().discarded).sum::<usize>();
-    let longest = senders.iter().map(|sender| sender.record().discarded).max().expect("many");
-    while discarded(&senders) < senders.len() * MUCH / 2 {
-        let before = discarded(&senders);
-        visitor.send(b"short");
-        world.poll();
-        world.turn(|_| {});
-        assert_eq!(visitor.receive(usize::MAX), b"short", "not in the turn in which it came");
-        let moved = discarded(&senders) - before;
-        assert!((1..=longest).contains(&moved), "not just one of the others was served before the next look");
-    }
+    assert!(senders.iter().all(|sender| sender.record().is_finished), "the server has not ended its side");
+    expect_to_go_first(&mut world, &visitor, &senders, |record| record.discarded);
 }
 
 #[test]
