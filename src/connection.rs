@@ -66,6 +66,19 @@ pub enum Phase {
     Closed(Close),
 }
 
+/// What an event says of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// A read may bring something.
+    pub readable: bool,
+    /// A write may be taken.
+    pub writable: bool,
+    /// The peer's side has ended, or reads stop short for another reason.
+    pub read_closed: bool,
+    /// The connection broke.
+    pub error: bool,
+}
+
 /// What one attempt to read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -97,6 +110,8 @@ pub struct Connection<S> {
     /// An event had said so before the server was told to stop: a read of what had arrived by then should find
     /// the end behind it.
     ends_with_stop: bool,
+    /// An event said that the connection broke. What had arrived before can still be read.
+    has_failed: bool,
     /// A write failed for this reason. What was queued is dropped, and nothing more is written.
     write_error: Option<ErrorKind>,
     received: u64,
@@ -114,6 +129,7 @@ impl<S: Stream> Connection<S> {
             writable: true,
             read_closed: false,
             ends_with_stop: false,
+            has_failed: false,
             write_error: None,
             received: 0,
             sent: 0,
@@ -121,10 +137,16 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Notes what an event says. Does no I/O; events that say too much do no harm.
-    pub fn on_ready(&mut self, readable: bool, writable: bool, read_closed: bool) {
-        self.readable |= readable | read_closed;
-        self.writable |= writable;
-        self.read_closed |= read_closed;
+    pub fn on_ready(&mut self, ready: Ready) {
+        self.readable |= ready.readable | ready.read_closed;
+        self.writable |= ready.writable;
+        self.read_closed |= ready.read_closed;
+        self.has_failed |= ready.error;
+    }
+
+    /// Whether an event said that the connection broke.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Notes that a write may be taken although no event said so. The kernel reports room in a socket only after

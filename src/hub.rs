@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::config::Config;
-use crate::connection::{Close, Phase, Received};
+use crate::connection::{Close, Phase, Ready, Received};
 use crate::event::Event;
 use crate::transport::Stream;
 use any_service::AnyService;
@@ -129,8 +129,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Notes that a peer's stream may be ready. Does no I/O; a key that is not in use is ignored.
-    pub fn on_ready(&mut self, key: usize, readable: bool, writable: bool, read_closed: bool) {
-        let Some(id) = self.peers.note_ready(key, readable, writable, read_closed) else { return };
+    pub fn on_ready(&mut self, key: usize, ready: Ready) {
+        let Some(id) = self.peers.note_ready(key, ready) else { return };
         self.peers.schedule(id);
     }
 

@@ -23,6 +23,7 @@ pub mod roster;
 mod waiting;
 mod window;
 
+use std::io::ErrorKind;
 use std::mem;
 use std::time::Instant;
 
@@ -92,7 +93,7 @@ impl Room {
     /// members do keeps it from talking.
     fn input_budget<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
         let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
-        let Some((peer, ..)) = peers.borrow(id) else { return 0 };
+        let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
         let (own, may_go_on, debt) = (peer.held(), may_go_on(peer), self.waiting.debt(peer, floor));
         let State::Member(member) = &mut peer.state else { return 0 };
         if !may_go_on {
@@ -106,6 +107,11 @@ impl Room {
             Stop::Ending => BATCH,
             Stop::Over => 0,
         };
+        if room == 0 && debt >= self.max_ahead / 2 && peer.connection.has_failed() {
+            // A flood of connections that break must not pile up until their lines may be said.
+            peer.connection.abort(Close::Broken(ErrorKind::ConnectionReset), feed);
+            return 0;
+        }
         member.resume_at = (room == 0).then(|| member.window.resume_at(now));
         if room == 0 && !mem::replace(&mut member.is_waiting, true) {
             self.waiting.push(id, now);

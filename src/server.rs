@@ -22,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::config::{Config, FOREVER};
+use crate::connection::Ready;
 use crate::console::{Console, Counters};
 use crate::event::Event;
 use crate::hub::Hub;
@@ -269,10 +270,14 @@ impl Server {
                 Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {
-                    // A read stops at urgent data as it does at the end, with more behind it.
-                    let read_closed = event.is_read_closed() || event.is_error() || event.is_priority();
-                    let writable = event.is_writable() || event.is_write_closed() || event.is_error();
-                    self.hub.on_ready(key, event.is_readable(), writable, read_closed);
+                    let ready = Ready {
+                        readable: event.is_readable(),
+                        writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+                        // A read stops at urgent data as it does at the end, with more behind it.
+                        read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
+                        error: event.is_error(),
+                    };
+                    self.hub.on_ready(key, ready);
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::memory::Memory;
 use super::peer::{Due, Id, Peer, Place, State};
 use super::queues::Queues;
 use crate::config::{Config, RESERVE};
-use crate::connection::Connection;
+use crate::connection::{Connection, Ready};
 use crate::event::Event;
 use crate::feed::Feed;
 use crate::transport::Stream;
@@ -147,9 +147,9 @@ impl<S: Stream> Peers<S> {
     }
 
     /// Passes an event on to a connection, and tells whose it is.
-    pub(super) fn note_ready(&mut self, key: usize, readable: bool, writable: bool, read_closed: bool) -> Option<Id> {
+    pub(super) fn note_ready(&mut self, key: usize, ready: Ready) -> Option<Id> {
         let peer = self.slab.get_mut(key)?;
-        peer.connection.on_ready(readable, writable, read_closed);
+        peer.connection.on_ready(ready);
         Some(peer.id(key))
     }
 

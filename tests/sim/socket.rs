@@ -36,6 +36,7 @@ pub(crate) struct Edge {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     pub(crate) read_closed: bool,
+    pub(crate) error: bool,
 }
 
 /// What the hub did to a socket, for the tests to judge.
@@ -245,7 +246,7 @@ impl Wire {
             self.arrived.clear();
         }
         // An error need not say what it is good for.
-        self.edge = Edge { readable: self.random.bool(), writable: true, read_closed: true };
+        self.edge = Edge { readable: self.random.bool(), writable: true, read_closed: true, error: true };
     }
 
     fn interrupt(&mut self) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::connection::Ready;
 use sockets::{Event, hub::Hub};
 
 use crate::socket::{self, Client, Edge, Nature, Socket};
@@ -103,7 +104,12 @@ impl World {
         if self.poll == Poll::Spurious && self.random.u8(..4) == 0 {
             let random = &mut self.random;
             let key = random.usize(..self.clients.len() + 2);
-            let edge = Edge { readable: random.bool(), writable: random.bool(), read_closed: random.u8(..8) == 0 };
+            let edge = Edge {
+                readable: random.bool(),
+                writable: random.bool(),
+                read_closed: random.u8(..8) == 0,
+                error: false,
+            };
             self.note(key, edge);
             is_woken = true;
         }
@@ -121,7 +127,8 @@ impl World {
         if edge.read_closed && self.clients.contains_key(&key) {
             self.told_of_end.insert(key);
         }
-        self.hub.on_ready(key, edge.readable, edge.writable, edge.read_closed);
+        let Edge { readable, writable, read_closed, error } = edge;
+        self.hub.on_ready(key, Ready { readable, writable, read_closed, error });
     }
 
     /// A turn and the reaping after it.
