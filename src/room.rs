@@ -29,7 +29,6 @@ use std::time::Instant;
 
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
-use crate::feed::BLOCK;
 use crate::hub::peer::{Id, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
@@ -43,9 +42,6 @@ use waiting::{Waiting, keep_within_memory};
 
 /// Memory is short when less than this many batches, or longest lines, are free.
 const HEADROOM: usize = 8;
-
-/// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
-const LEAST_READ: usize = BLOCK / 16;
 
 /// The room service.
 #[derive(Debug)]
@@ -92,7 +88,8 @@ impl Room {
     /// ahead of the slowest one waits, except that it may always talk at the pace of a person. Nothing else that other
     /// members do keeps it from talking.
     fn input_budget<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
-        let (floor, is_short) = (peers.feed.floor(), self.is_short(peers));
+        let floor = peers.feed.floor();
+        let free = peers.memory.max().saturating_sub(peers.feed.held() + peers.memory.excess());
         let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
         let (own, may_go_on, debt) = (peer.held(), may_go_on(peer), self.waiting.debt(peer, floor));
         let State::Member(member) = &mut peer.state else { return 0 };
@@ -116,8 +113,8 @@ impl Room {
         if room == 0 && !mem::replace(&mut member.is_waiting, true) {
             self.waiting.push(id, now);
         }
-        let most = if is_short { RESERVE.saturating_sub(own).clamp(LEAST_READ, BATCH) } else { BATCH };
-        room.min(most)
+        // At least a byte: it may be the end of a line that takes all of the member's share.
+        room.min(free.max(RESERVE.saturating_sub(own)).clamp(1, BATCH))
     }
 
     /// Takes up to `room` bytes of a member's input, and does what its lines say. Returns how many bytes were used up.
