@@ -43,6 +43,9 @@ use waiting::{Waiting, keep_within_memory};
 /// Memory is short when less than this many batches, or longest lines, are free.
 const HEADROOM: usize = 8;
 
+/// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
+const LEAST_READ: usize = 1024;
+
 /// The room service.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -113,8 +116,7 @@ impl Room {
         if room == 0 && !mem::replace(&mut member.is_waiting, true) {
             self.waiting.push(id, now);
         }
-        // At least a byte: it may be the end of a line that takes all of the member's share.
-        room.min(free.max(RESERVE.saturating_sub(own)).clamp(1, BATCH))
+        room.min(free.max(RESERVE.saturating_sub(own)).clamp(LEAST_READ, BATCH))
     }
 
     /// Takes up to `room` bytes of a member's input, and does what its lines say. Returns how many bytes were used up.
@@ -182,7 +184,7 @@ impl Room {
     }
 
     fn is_short<S: Stream>(&self, peers: &Peers<S>) -> bool {
-        let headroom = self.max_line.max(BATCH).saturating_mul(HEADROOM).min(peers.memory.max() / 2);
+        let headroom = self.max_line.max(BATCH).saturating_mul(HEADROOM).min(peers.memory.max() / 2).max(BATCH);
         peers.feed.held() + peers.memory.excess() + headroom > peers.memory.max()
     }
 

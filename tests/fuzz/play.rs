@@ -195,9 +195,10 @@ impl Stage {
         let Self { world, books, .. } = self;
         world.turn(|event| books.note(event));
         let held = self.world.hub.held();
-        // In a room, one block of the feed is always there to be appended to; and a line has an ending.
+        // In a room, one block of the feed is always there to be appended to, and a turn may bring as much; and a line has
+        // an ending.
         let most = self.world.hub.len() * (RESERVE + 1);
-        let limit = self.config.max_memory.saturating_add(most + if self.config.chat { RESERVE } else { 0 });
+        let limit = self.config.max_memory.saturating_add(most + if self.config.chat { 2 * RESERVE } else { 0 });
         assert!(held <= limit, "{held} bytes are held, {limit} may be");
         for guest in self.books.guests.values() {
             guest.check_turn();
