@@ -92,9 +92,8 @@ impl Room {
     /// members do keeps it from talking.
     fn input_budget<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
         let floor = peers.feed.floor();
-        let free = peers.memory.max().saturating_sub(peers.feed.held() + peers.memory.excess());
         let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
-        let (own, may_go_on, debt) = (peer.held(), may_go_on(peer), self.waiting.debt(peer, floor));
+        let (may_go_on, debt) = (may_go_on(peer), self.waiting.debt(peer, floor));
         let State::Member(member) = &mut peer.state else { return 0 };
         if !may_go_on {
             member.resume_at = None;
@@ -116,18 +115,20 @@ impl Room {
         if room == 0 && !mem::replace(&mut member.is_waiting, true) {
             self.waiting.push(id, now);
         }
-        room.min(free.max(RESERVE.saturating_sub(own)).clamp(LEAST_READ, BATCH))
+        room
     }
 
     /// Takes up to `room` bytes of a member's input, and does what its lines say. Returns how many bytes were used up.
     fn read_lines<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, room: usize, turn: &mut Turn<'_>) -> usize {
         // Only its author can free the memory of a line that has no end yet.
         let max_line = if self.is_short(peers) { self.max_line.min(RESERVE) } else { self.max_line };
+        let free = peers.memory.max().saturating_sub(peers.feed.held() + peers.memory.excess());
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
+        let most = free.max(RESERVE.saturating_sub(peer.held())).clamp(LEAST_READ, BATCH);
         let State::Member(member) = &mut peer.state else { return 0 };
         let (mut lines, backlog) = (mem::take(&mut member.lines), mem::take(&mut member.backlog));
         let received = match backlog.is_empty() {
-            true => peer.connection.receive(&mut turn.buffer[..room]),
+            true => peer.connection.receive(&mut turn.buffer[..room.min(most)]),
             false => Received::Nothing,
         };
         let input = if let Received::Bytes(count) = received { &turn.buffer[..count] } else { &backlog[..] };
