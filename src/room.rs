@@ -122,7 +122,7 @@ impl Room {
     fn read_lines<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, room: usize, turn: &mut Turn<'_>) -> usize {
         // Only its author can free the memory of a line that has no end yet.
         let max_line = if self.is_short(peers) { self.max_line.min(RESERVE) } else { self.max_line };
-        let free = peers.memory.max().saturating_sub(peers.feed.held() + peers.memory.excess());
+        let free = free_memory(peers);
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
         let most = free.max(RESERVE.saturating_sub(peer.held())).clamp(LEAST_READ, BATCH);
         let State::Member(member) = &mut peer.state else { return 0 };
@@ -186,7 +186,7 @@ impl Room {
 
     fn is_short<S: Stream>(&self, peers: &Peers<S>) -> bool {
         let headroom = self.max_line.max(BATCH).saturating_mul(HEADROOM).min(peers.memory.max() / 2).max(BATCH);
-        peers.feed.held() + peers.memory.excess() + headroom > peers.memory.max()
+        headroom > free_memory(peers)
     }
 
     /// Where the room is to end and everything has been said, tells the members.
@@ -296,4 +296,9 @@ impl Service for Room {
     fn stop<S: Stream>(&mut self, _: &mut Peers<S>) {
         self.stop = Stop::Ending;
     }
+}
+
+/// How much more may be held for all members, each one's [`RESERVE`] not counted.
+fn free_memory<S: Stream>(peers: &Peers<S>) -> usize {
+    peers.memory.max().saturating_sub(peers.feed.held() + peers.memory.excess())
 }

@@ -46,7 +46,7 @@ pub(crate) struct Peers<S> {
     timers: BinaryHeap<Reverse<(Due, Id)>>,
     /// What [`Due`] counts from.
     epoch: Instant,
-    pub(crate) timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     pub(crate) memory: Memory,
     /// What is to be sent to many of them.
     pub(crate) feed: Feed,

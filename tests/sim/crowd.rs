@@ -176,7 +176,7 @@ impl Play for Crowd {
             },
             other => panic!("{other:?} in a room"),
         });
-        // Who is gone counts for those who are judged later.
+        // Members that are gone count for those that are judged later.
         for (host, time) in left {
             *self.hosts.entry(host).or_default() += time;
         }

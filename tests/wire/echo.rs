@@ -22,7 +22,7 @@ fn some_mebibytes_come_back_exactly() {
     exchange(4 << 20, Duration::from_secs(1), LONGEST / 6);
 }
 
-/// Sends so many bytes through the echo, or as many as it can in the time, over a wire that is cut for so long when half
+/// Sends `length` bytes through the echo, or as many as it can in the time, over a wire that is cut for so long when half
 /// of them have come back, or half of the time is over.
 fn exchange(length: usize, cut: Duration, time: Duration) {
     let Some(scene) = Scene::new(&[]) else { return };

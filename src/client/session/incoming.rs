@@ -135,7 +135,7 @@ impl Incoming {
         }
     }
 
-    /// Expects the greeting of a new connection. Who is in the room is known until it comes.
+    /// Expects the greeting of a new connection. The names of the members stay known until it comes.
     pub(super) fn restart(&mut self) {
         self.line.clear();
         (self.is_continued, self.is_room, self.has_spoken, self.is_introduced) = (false, None, false, false);

@@ -11,7 +11,7 @@ use super::{connect_from, reset};
 
 /// How long an attacker waits when it can neither read nor write.
 const REST: Duration = Duration::from_millis(2);
-/// Attackers repeat scripts of about so many bytes.
+/// The length of the script that an attacker repeats, about, in bytes.
 const SCRIPT: usize = 60_000;
 
 /// Attackers, which go on until the attack ends.

@@ -201,7 +201,7 @@ impl Speech {
         self.whispers.iter().map(|at| &self.phrases[*at]).take_while(move |phrase| phrase.start < taken)
     }
 
-    /// Whether its first so many bytes ask to leave.
+    /// Whether the first `taken` bytes ask to leave.
     pub(crate) fn asks_to_quit(&self, taken: usize) -> bool {
         self.quit.is_some_and(|quit| self.phrases[quit].end <= taken)
     }
