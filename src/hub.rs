@@ -144,6 +144,7 @@ impl<S: Stream> Hub<S> {
         debug_assert!(peers.queues.settled.is_empty(), "a turn without a reap");
         peers.expire(noted);
         let mut turn = Turn { now, noted, buffer: buffer.bytes(), on_event: &mut on_event };
+        service.before_turn(peers, &mut turn);
         // Peers that are not through by then are behind these, for the next turn.
         let (swift, bulky) = (peers.queues.swift.len(), peers.queues.bulky.len());
         for _ in 0..swift {
@@ -168,7 +169,7 @@ impl<S: Stream> Hub<S> {
 
     /// Whether another [`turn`](Self::turn) can make progress without an event.
     pub fn has_work(&self) -> bool {
-        !self.peers.queues.is_empty()
+        !self.peers.queues.is_empty() || self.service.has_work()
     }
 
     /// When [`turn`](Self::turn) has to be called again, though no event comes.

@@ -7,7 +7,7 @@ use super::peers::{Peers, Turn};
 use super::service::{Served, Service};
 use crate::config::Config;
 use crate::echo::Echo;
-use crate::room::Room;
+use crate::room::LocalRoom;
 use crate::room::member::Member;
 use crate::transport::Stream;
 
@@ -15,13 +15,13 @@ use crate::transport::Stream;
 #[derive(Debug)]
 pub(super) enum AnyService {
     Echo(Echo),
-    Room(Box<Room>),
+    Room(Box<LocalRoom>),
 }
 
 impl AnyService {
     pub(super) fn new(config: &Config) -> Self {
         match config.chat {
-            true => Self::Room(Box::new(Room::new(config))),
+            true => Self::Room(Box::new(LocalRoom::local(config))),
             false => Self::Echo(Echo::new(config)),
         }
     }
@@ -50,6 +50,13 @@ impl Service for AnyService {
         }
     }
 
+    fn before_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
+        match self {
+            Self::Echo(echo) => echo.before_turn(peers, turn),
+            Self::Room(room) => room.before_turn(peers, turn),
+        }
+    }
+
     fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
         match self {
             Self::Echo(echo) => echo.serve(peers, id, turn),
@@ -75,6 +82,13 @@ impl Service for AnyService {
         match self {
             Self::Echo(echo) => echo.after_turn(peers, turn),
             Self::Room(room) => room.after_turn(peers, turn),
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        match self {
+            Self::Echo(echo) => echo.has_work(),
+            Self::Room(room) => room.has_work(),
         }
     }
 

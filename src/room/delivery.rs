@@ -1,6 +1,5 @@
 //! How lines reach the members.
 
-use std::mem;
 use std::time::Instant;
 
 use super::notice::Notice;
@@ -24,7 +23,7 @@ const MAX_PRIVATE: usize = 2 * MAX_ANSWERS;
 /// The lines of one turn. They are appended to the feed once, and the members' queues refer to them; only what is for one
 /// member alone is queued for it at once.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Up to where the feed has been delivered.
     delivered: u64,
     /// Bytes that were queued for single members in this turn.
@@ -67,10 +66,9 @@ impl Batch {
         self.delivered = end;
         peers.for_each(|_, peer, feed| {
             let State::Member(member) = &mut peer.state else { return false };
-            let new = mem::replace(&mut member.cursor, end)..end;
-            peer.connection.send_shared(new, feed);
+            peer.connection.send_shared(member.take_news(end), feed);
             peer.connection.flush(feed, BATCH);
-            let is_waiting = member.resume_at.is_some();
+            let is_waiting = member.waits();
             peer.note_activity(false, now);
             peer.connection.can_flush() || (!is_waiting && may_go_on(peer))
         });
@@ -79,7 +77,7 @@ impl Batch {
 }
 
 /// Brings lines to members while a peer is served.
-pub(super) struct Sender<'a, S> {
+pub(crate) struct Sender<'a, S> {
     pub(super) batch: &'a mut Batch,
     pub(super) peers: &'a mut Peers<S>,
     pub(super) on_event: &'a mut dyn FnMut(Event<'_>),
@@ -134,7 +132,7 @@ impl<S: Stream> Sender<'_, S> {
             return;
         }
         // What was said before comes first.
-        peer.connection.queue_shared(mem::replace(&mut state.cursor, feed.end())..feed.end(), feed);
+        peer.connection.queue_shared(state.take_news(feed.end()), feed);
         if peer.connection.queue(line.as_bytes()).is_err() {
             memory.refused(feed.held());
             // Without memory for it the line is lost, and the member that does not read has to go.

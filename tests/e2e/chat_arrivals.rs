@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Member, Server, hesitant, reset, shown};
 
-const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text";
+const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text";
 /// A newcomer that says nothing is announced after this time.
 const UNANNOUNCED: Duration = Duration::from_secs(1);
 /// How much later than it should something may come on a machine under load.

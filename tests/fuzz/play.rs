@@ -345,12 +345,13 @@ fn pass_own<'a>(
     is_announced
 }
 
-/// Whether a line that `name` heard was for it alone. Its own new name is not: all others hear the same.
+/// Whether a line that `name` heard was for it alone, or confirms what it told another alone. Its own new name is not: all others hear the same.
 fn is_private(line: &str, name: &str) -> bool {
-    const BEGINNINGS: [&str; 9] = [
+    const BEGINNINGS: [&str; 10] = [
         "* here: ",
         "* /name NEW, ",
         "* /msg NAME",
+        "* /me ACTION",
         "* no such command: ",
         "* line too long ",
         "* a name has 1 ",
@@ -359,14 +360,15 @@ fn is_private(line: &str, name: &str) -> bool {
         "* server is stopping",
     ];
     let words: Vec<&str> = line.split(' ').collect();
-    let is_whisper = line.starts_with('<') && words[1] == "->" && words[2] == format!("{name}>");
+    let is_whisper =
+        line.starts_with('<') && words[1] == "->" && (words[2] == format!("{name}>") || words[0] == format!("<{name}"));
     is_whisper
         || BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
         || matches!(words[..], ["*", _, "is", "taken"] | ["*", _, "is", "not", "reading;", ..])
 }
 
 /// What is said in rooms.
-const LINES: [&[u8]; 16] = [
+const LINES: [&[u8]; 17] = [
     b"hello\n",
     b"hello\r\n",
     b"no end",
@@ -381,6 +383,7 @@ const LINES: [&[u8]; 16] = [
     b"/msg user1 psst\n",
     b"/msg user2 \xff\n",
     b"//quit\n",
+    b"/me left\n",
     "/name é\n".as_bytes(),
     b"\n\n",
 ];

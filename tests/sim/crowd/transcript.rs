@@ -86,15 +86,6 @@ impl Names {
     }
 }
 
-/// How long a member had a name: after the entry before `from`, until the entry at `until`.
-#[derive(Clone, Debug)]
-struct Tenure {
-    member: usize,
-    identity: String,
-    from: usize,
-    until: usize,
-}
-
 /// What the transcript know of one member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attendance {
@@ -121,7 +112,6 @@ pub(crate) struct Transcript {
     pub(crate) attendances: Vec<Attendance>,
     /// How many bytes all entries before an entry have.
     totals: Vec<usize>,
-    tenures: Vec<Tenure>,
     /// Whether long lines may be refused because memory is short.
     may_refuse_huge: bool,
 }
@@ -149,16 +139,6 @@ impl Transcript {
         let phrase = self.spoken(author, line, &deed);
         if let Some(phrase) = phrase {
             self.attendances[author].speech.phrases[phrase].entry = Some(at);
-        }
-        if deed != Deed::Said {
-            let old = self.tenures.iter_mut().rfind(|tenure| tenure.member == author);
-            if let Some(old) = old {
-                old.until = at;
-            }
-        }
-        if let Deed::Joined(name) | Deed::Renamed(name) = &deed {
-            let identity = identity(name);
-            self.tenures.push(Tenure { member: author, identity, from: at + 1, until: usize::MAX });
         }
         if let Deed::Left(_) = deed {
             self.attendances[author].left = Some(at);
@@ -244,23 +224,6 @@ impl Transcript {
     pub(crate) fn total(&self) -> usize {
         let last = self.totals.last().zip(self.entries.last());
         last.map_or(0, |(before, entry)| before + entry.line.len() + 1)
-    }
-
-    /// A private line that was sent after the entries before `from` and before the entry at `to`, at the latest, and
-    /// not refused: whoever had the name all the time is the addressee.
-    pub(crate) fn expect_whisper(&mut self, sender: usize, phrase: usize, from: usize, to: usize) {
-        let Kind::Whisper { to: name, text } = &self.attendances[sender].speech.phrases[phrase].kind else { return };
-        let wanted = identity(name);
-        let is_there = |tenure: &&Tenure| tenure.identity == wanted && tenure.from <= to && tenure.until >= from;
-        let mut holders = self.tenures.iter().filter(is_there);
-        let Some(holder) = holders.next() else {
-            // It may be a newcomer's that nobody else knows of.
-            assert!(is_given(&wanted), "nobody is called {name}, but {sender} was not told when it sent {text:?}");
-            return;
-        };
-        if holders.next().is_none() && holder.from <= from && holder.until >= to {
-            self.attendances[holder.member].due.push((sender, phrase));
-        }
     }
 
     /// A private line has reached `member`, under the name `from` of its sender.
