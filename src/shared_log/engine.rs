@@ -25,7 +25,7 @@ use fastrand::Rng;
 
 use super::outgoing::Outgoing;
 use super::resp::{Malformed, Reply};
-use super::{LogEvent, Op, Position, Seat, ServerId};
+use super::{LogEvent, Op, Position, Seat, ServerId, Urgency};
 use calls::{Call, Script};
 use channel::{Channel, Expected};
 
@@ -89,8 +89,8 @@ pub struct Engine {
     stage: Stage,
     /// The call that is on its way.
     call: Option<Call>,
-    /// When a call was last sent.
-    called_at: Instant,
+    /// When a call was last answered.
+    answered_at: Instant,
     epoch: Vec<u8>,
     /// The number of the last call to enter, which also names it.
     run: u64,
@@ -99,15 +99,15 @@ pub struct Engine {
     last: Option<Last>,
     /// The position of the last entry that the log is known to have.
     top: u64,
-    /// All members at a position that is still to be reached.
-    snapshot: Option<(Position, Vec<Seat>)>,
+    /// All members at a position that is still to be reached, and the operations that come behind it.
+    snapshot: Option<(Position, Vec<Seat>, usize)>,
     /// The members of this server as of the last entry.
     own: BTreeMap<u64, Own>,
     /// The last batch of each server that was delivered.
     batches: HashMap<ServerId, u64>,
     outgoing: Outgoing,
     floor: u64,
-    reported_floor: u64,
+    urgency: Urgency,
     others_floor: Option<Position>,
     /// Since when the server has been out of touch with the log.
     trouble_since: Option<Instant>,
@@ -171,7 +171,7 @@ impl Engine {
             events: VecDeque::new(),
             stage: Stage::Out,
             call: None,
-            called_at: now,
+            answered_at: now,
             epoch: Vec::new(),
             run: 0,
             gap: None,
@@ -182,7 +182,7 @@ impl Engine {
             batches: HashMap::new(),
             outgoing: Outgoing::default(),
             floor: 0,
-            reported_floor: 0,
+            urgency: Urgency::Relaxed,
             others_floor: None,
             trouble_since: Some(now),
             trouble: "it has not answered yet".to_owned(),
@@ -205,7 +205,13 @@ impl Engine {
         self.outgoing.bytes()
     }
 
-    /// The oldest entry that some member of this server has not taken yet, or the position after the last one.
+    /// How soon the log is to be asked and told how far members are.
+    pub fn set_urgency(&mut self, urgency: Urgency) {
+        self.urgency = urgency;
+    }
+
+    /// The oldest entry that some member of this server has not taken yet, or the position after the last one. Only needed
+    /// when the next turn [reports it](Self::reports_floor).
     pub fn set_floor(&mut self, floor: Position) {
         self.floor = floor.0;
     }

@@ -4,7 +4,7 @@
 //! in four; numbers are decimal texts. The script copies what members say as it is, and packs the outcome of the rest.
 
 use super::{Change, MemberId, Op, Seat, ServerId};
-use crate::room::names::forms;
+use crate::room::names::{forms, is_well_formed};
 
 /// Appends what the script is to evaluate for `ops`. What is only to be appended to the log goes in one piece.
 pub(super) fn pack(ops: &[Op], words: &mut Vec<Vec<u8>>) {
@@ -31,16 +31,16 @@ pub(super) fn packed_len(op: &Op) -> usize {
     FIELDS
         + match op {
             Op::Say { text, .. } | Op::Whisper { text, .. } => text.len(),
-            Op::Rename { name, .. } | Op::Unread { name, .. } => 3 * name.len(),
+            Op::Rename { name, .. } => 3 * name.len(),
             Op::Leave { reason, .. } => reason.as_ref().map_or(0, String::len),
-            Op::Join { .. } | Op::Announce { .. } => 0,
+            Op::Join { .. } | Op::Announce { .. } | Op::Unread { .. } => 0,
         }
 }
 
 fn pack_raw(op: &Op, out: &mut Vec<u8>) {
     match op {
-        Op::Say { member, text, is_action } => {
-            out.push(if *is_action { b'S' } else { b's' });
+        Op::Say { member, text } => {
+            out.push(b's');
             short(out, &decimal(*member));
             long(out, text);
         }
@@ -51,11 +51,11 @@ fn pack_raw(op: &Op, out: &mut Vec<u8>) {
             short(out, &decimal(to.number));
             long(out, text);
         }
-        Op::Unread { to, name } => {
+        Op::Unread { member, to } => {
             out.push(b'u');
+            short(out, &decimal(*member));
             short(out, to.server.to_string().as_bytes());
             short(out, &decimal(to.number));
-            short(out, name.as_bytes());
         }
         Op::Join { .. } | Op::Announce { .. } | Op::Rename { .. } | Op::Leave { .. } => {}
     }
@@ -110,17 +110,18 @@ pub(super) fn unpack(mut packed: &[u8], server: ServerId) -> (Vec<Change>, bool)
 
 fn unpack_change(rest: &mut &[u8], server: ServerId) -> Option<Change> {
     let kind = take(rest, 1)?[0];
-    if matches!(kind, b'e' | b'g' | b'u') {
+    if matches!(kind, b'e' | b'g') {
         return unpack_of_server(kind, rest);
     }
     let member = MemberId { server, number: take_number(rest)? };
     Some(match kind {
-        b'j' => Change::Joined { member, name: take_string(rest)? },
+        b'j' => Change::Joined { member, name: take_name(rest)? },
         b'a' => Change::Announced { member },
-        b'n' => Change::Renamed { member, name: take_string(rest)? },
-        b't' => Change::Taken { member, name: take_string(rest)? },
-        b's' | b'S' => Change::Said { member, text: take_long(rest)?.to_vec(), is_action: kind == b'S' },
+        b'n' => Change::Renamed { member, name: take_name(rest)? },
+        b't' => Change::Taken { member, name: take_name(rest)? },
+        b's' => Change::Said { member, text: take_long(rest)?.to_vec() },
         b'w' => Change::Whispered { member, to: take_member(rest)?, text: take_long(rest)?.to_vec() },
+        b'u' => Change::Unread { member, to: take_member(rest)? },
         b'l' => Change::Left { member, reason: None },
         b'L' => Change::Left { member, reason: Some(take_string(rest)?) },
         _ => return None,
@@ -128,9 +129,6 @@ fn unpack_change(rest: &mut &[u8], server: ServerId) -> Option<Change> {
 }
 
 fn unpack_of_server(kind: u8, rest: &mut &[u8]) -> Option<Change> {
-    if kind == b'u' {
-        return Some(Change::Unread { to: take_member(rest)?, name: take_string(rest)? });
-    }
     let server = parse_server(take_short(rest)?)?;
     if kind == b'g' {
         return Some(Change::Gone { server, is_lost: take(rest, 1)? == b"1" });
@@ -138,7 +136,7 @@ fn unpack_of_server(kind: u8, rest: &mut &[u8]) -> Option<Change> {
     let count = take_number(rest)?;
     let members = (0..count).map(|_| {
         let member = MemberId { server, number: take_number(rest)? };
-        Some(Seat { member, name: take_string(rest)?, is_announced: take(rest, 1)? == b"1" })
+        Some(Seat { member, name: take_name(rest)?, is_announced: take(rest, 1)? == b"1" })
     });
     Some(Change::Entered { server, members: members.collect::<Option<_>>()? })
 }
@@ -161,6 +159,11 @@ fn take_string(rest: &mut &[u8]) -> Option<String> {
     String::from_utf8(take_short(rest)?.to_vec()).ok()
 }
 
+/// A name ends up on terminals, and what is in Redis may come from anybody who has access to it.
+fn take_name(rest: &mut &[u8]) -> Option<String> {
+    take_string(rest).filter(|name| is_well_formed(name))
+}
+
 fn take_number(rest: &mut &[u8]) -> Option<u64> {
     str::from_utf8(take_short(rest)?).ok()?.parse().ok()
 }
@@ -179,5 +182,6 @@ pub(super) fn parse_seat(id: &[u8], record: &[u8]) -> Option<Seat> {
     let (server, number) = str::from_utf8(id).ok()?.split_once(':')?;
     let mut lines = str::from_utf8(record).ok()?.split('\n');
     let member = MemberId { server: parse_server(server.as_bytes())?, number: number.parse().ok()? };
-    Some(Seat { member, is_announced: lines.next()? == "1", name: lines.next()?.to_owned() })
+    let (is_announced, name) = (lines.next()? == "1", lines.next()?);
+    is_well_formed(name).then(|| Seat { member, is_announced, name: name.to_owned() })
 }

@@ -74,21 +74,12 @@ impl Outgoing {
         }
     }
 
-    /// The server has entered, and `applied` is its last batch that the log knows. Where the batch on its way is applied
-    /// and has been read, it is done. After a gap nobody knows what became of its joins and renames: these are sent once
-    /// more, in a batch of their own, and texts are not.
-    pub(super) fn resume(&mut self, applied: u64, has_gap: bool) {
-        let Some(batch) = &self.batch else { return };
-        if batch.number > applied && (has_gap || !batch.was_read) {
-            return;
+    /// The server has entered again, and `applied` is its last batch that the log knows. A batch that the log has or had is
+    /// done: if Redis has lost it, this is announced. Returns how many operations are still to be appended.
+    pub(super) fn resume(&mut self, applied: u64) -> usize {
+        if self.batch.as_ref().is_some_and(|batch| batch.number <= applied || batch.was_read) {
+            self.settle();
         }
-        let ops = if has_gap { batch.ops.clone() } else { Vec::new() };
-        self.settle();
-        for op in ops.into_iter().rev() {
-            if !matches!(op, Op::Say { .. } | Op::Whisper { .. } | Op::Unread { .. }) {
-                self.bytes += packed_len(&op);
-                self.waiting.push_front(op);
-            }
-        }
+        self.batch.as_ref().map_or(0, |batch| batch.ops.len()) + self.waiting.len()
     }
 }

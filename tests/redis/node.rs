@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sockets::shared_log::engine::{Action, Engine, Role, Settings};
-use sockets::shared_log::{Change, LogEvent, MemberId, Op, Position, ServerId};
+use sockets::shared_log::{Change, LogEvent, MemberId, Op, Position, ServerId, Urgency};
 
 use crate::harness::DEADLINE;
 
@@ -33,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) aways: usize,
     pub(crate) is_in: bool,
     pub(crate) floor: Option<Position>,
+    /// How far its members have told that they are.
+    taken: Position,
     /// Whether its members take nothing.
     pub(crate) is_stuck: bool,
 }
@@ -58,6 +60,7 @@ impl Node {
             aways: 0,
             is_in: false,
             floor: None,
+            taken: Position(0),
             is_stuck: false,
         }
     }
@@ -67,7 +70,7 @@ impl Node {
     }
 
     pub(crate) fn say(&mut self, text: impl Into<String>) {
-        self.engine.push(Op::Say { member: 1, text: text.into().into_bytes(), is_action: false });
+        self.engine.push(Op::Say { member: 1, text: text.into().into_bytes() });
     }
 
     pub(crate) fn join(&mut self, number: u64) {
@@ -171,8 +174,16 @@ impl Node {
                 LogEvent::Back => self.is_in = true,
             }
         }
-        if !self.is_stuck {
-            self.engine.set_floor(Position(self.engine.position().0 + 1));
+        let next = Position(self.engine.position().0 + 1);
+        let is_waiting = self.floor.is_some_and(|floor| floor < next);
+        let has_moved = !self.is_stuck && self.taken != next;
+        let urgency = if is_waiting { Urgency::Soon } else { Urgency::Relaxed };
+        self.engine.set_urgency(if has_moved { Urgency::Now } else { urgency });
+        if self.engine.reports_floor(Instant::now()) {
+            if !self.is_stuck {
+                self.taken = next;
+            }
+            self.engine.set_floor(self.taken);
         }
     }
 

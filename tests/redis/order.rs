@@ -51,8 +51,9 @@ fn a_server_is_told_how_far_the_others_are() {
     }
     let redis = Redis::start(&[]);
     let mut nodes = Nodes::start(2, redis.address());
-    nodes.0[1].is_stuck = true;
     let stuck_at = nodes.0[1].engine.position();
+    nodes.run_until("all is taken", |nodes| nodes[0].floor == Some(Position(stuck_at.0 + 1)));
+    nodes.0[1].is_stuck = true;
     nodes.0[0].say("hello");
     nodes.run_until_heard(1);
     nodes.run_until("the floor stays", |nodes| nodes[0].floor == Some(Position(stuck_at.0 + 1)));

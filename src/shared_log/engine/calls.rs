@@ -7,7 +7,7 @@ use super::{Engine, Gap, Last, Stage};
 use crate::room::names::forms;
 use crate::shared_log::entry::{decimal, pack, parse_seat};
 use crate::shared_log::resp::Reply;
-use crate::shared_log::{LogEvent, MemberId, Position, Seat, ServerId};
+use crate::shared_log::{LogEvent, MemberId, Position, Seat, ServerId, Urgency};
 
 /// The script, which does all that servers do to the log.
 const SCRIPT: &str = include_str!("../script.lua");
@@ -21,8 +21,8 @@ const KEYS: [&str; 7] = ["meta", "log", "srv", "seq", "pos", "members", "names"]
 /// How often a server gives a sign of life when nothing happens.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// How often while members of this server or of another one have not taken everything: talkers may wait for them.
-const HURRIED_BEAT: Duration = Duration::from_millis(50);
+/// How long after the last answer while talkers wait for the members of other servers.
+const SOON: Duration = Duration::from_millis(20);
 
 /// The script on this connection.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Call {
 impl Engine {
     /// Sends the next call, if there is one to be sent.
     pub(super) fn send_call(&mut self, now: Instant) {
-        if self.call.is_some() || self.script.hash.is_none() || !self.calls.is_idle() {
+        if !self.can_call() {
             return;
         }
         let Some(kind) = self.next_call(now) else { return };
@@ -101,8 +101,16 @@ impl Engine {
         };
         let Some(words) = words else { return };
         self.calls.send(&words, Expected::Call, now);
-        self.called_at = now;
         self.call = Some(Call { kind, sent_at: now, position: self.position().0 });
+    }
+
+    /// Whether the next [`turn`](Self::turn) will send a call that reports the [floor](Self::set_floor).
+    pub fn reports_floor(&mut self, now: Instant) -> bool {
+        self.can_call() && matches!(self.next_call(now), Some(Kind::Apply | Kind::Beat))
+    }
+
+    fn can_call(&self) -> bool {
+        self.call.is_none() && self.script.hash.is_some() && self.calls.is_idle()
     }
 
     fn next_call(&mut self, now: Instant) -> Option<Kind> {
@@ -116,6 +124,8 @@ impl Engine {
                 return Some(Kind::Enter(None));
             }
             Stage::Out | Stage::Behind(_) => {}
+            // The operations that follow an entry are to come behind what is read up to it.
+            Stage::In if self.snapshot.is_some() => {}
             Stage::In if self.outgoing.batch().is_some() => return Some(Kind::Apply),
             Stage::In if self.is_leaving => return Some(Kind::Bye),
             Stage::In if self.beat_at() <= now => return Some(Kind::Beat),
@@ -126,15 +136,16 @@ impl Engine {
 
     /// When a call is due, though nothing happens.
     pub(super) fn next_call_at(&self) -> Option<Instant> {
-        let is_idle = self.stage == Stage::In && self.call.is_none() && self.calls.is_idle();
-        (is_idle && self.script.hash.is_some()).then(|| self.beat_at())
+        (self.stage == Stage::In && self.can_call()).then(|| self.beat_at())
     }
 
     fn beat_at(&self) -> Instant {
-        let position = self.position();
-        let is_awaited = self.reported_floor() != self.reported_floor;
-        let is_waiting = self.others_floor.is_some_and(|floor| floor <= position);
-        self.called_at + if is_awaited || is_waiting { HURRIED_BEAT } else { BEAT }
+        self.answered_at
+            + match self.urgency {
+                Urgency::Relaxed => BEAT,
+                Urgency::Soon => SOON,
+                Urgency::Now => Duration::ZERO,
+            }
     }
 
     /// The floor of this server, as the others are to know it.
@@ -165,11 +176,11 @@ impl Engine {
         if let Some(batch) = batch {
             pack(&batch.ops, &mut words);
         }
-        self.reported_floor = floor;
         Some(words)
     }
 
     pub(super) fn call_answered(&mut self, reply: &Reply<'_>, now: Instant) {
+        self.answered_at = now;
         let (Some(call), Some([verdict, values @ ..])) = (self.call.take(), reply.list()) else {
             self.fail("its answer to the script is unknown".to_owned(), now);
             return;
@@ -230,25 +241,25 @@ impl Engine {
             members.list().unwrap_or_default().chunks(2).filter_map(|pair| seat_of(pair)).collect();
         seats.sort_unstable_by_key(|seat| seat.member);
         let gap = self.gap.take();
-        self.outgoing.resume(applied, gap.is_some());
+        let pending = self.outgoing.resume(applied);
         self.stage = Stage::In;
         self.top = top;
         if gap.is_none() && self.last.is_some() {
-            self.snapshot = Some((Position(top), seats));
+            self.snapshot = Some((Position(top), seats, pending));
         } else {
             let batch = format!("e{}", self.run).into_bytes();
             self.last = Some(Last { position: top, server: self.id.to_string().into_bytes(), batch });
-            (self.floor, self.reported_floor) = (top + 1, top + 1);
-            self.tell_entered(Position(top), seats, gap.is_some());
+            self.floor = top + 1;
+            self.tell_entered(Position(top), seats, pending, gap.is_some());
         }
         self.others_floor = None;
         self.tell_floor(floor);
     }
 
-    pub(super) fn tell_entered(&mut self, top: Position, members: Vec<Seat>, is_gap: bool) {
+    pub(super) fn tell_entered(&mut self, top: Position, members: Vec<Seat>, pending: usize, is_gap: bool) {
         let own = |seat: &&Seat| seat.member.server == self.id;
         self.own = members.iter().filter(own).map(|seat| (seat.member.number, seat.into())).collect();
-        self.events.push_back(LogEvent::Entered { top, members, is_gap });
+        self.events.push_back(LogEvent::Entered { top, members, pending, is_gap });
     }
 
     fn tell_floor(&mut self, floor: &Reply<'_>) {

@@ -132,10 +132,10 @@ impl Engine {
         self.last = Some(Last { position: position.0, server: entry.server.into(), batch: entry.batch.into() });
         self.top = self.top.max(position.0);
         self.events.push_back(LogEvent::Entry { position, changes });
-        if self.snapshot.as_ref().is_some_and(|(top, _)| *top == position)
-            && let Some((top, members)) = self.snapshot.take()
+        if self.snapshot.as_ref().is_some_and(|(top, ..)| *top == position)
+            && let Some((top, members, pending)) = self.snapshot.take()
         {
-            self.tell_entered(top, members, false);
+            self.tell_entered(top, members, pending, false);
         }
         if is_whole { Ok(()) } else { Err(Gap::Missed) }
     }
