@@ -281,7 +281,7 @@ impl Engine {
         }
     }
 
-    /// Bytes have come from Redis.
+    /// Bytes have come from Redis. A [`turn`](Self::turn) is to follow.
     pub fn received(&mut self, role: Role, bytes: &[u8], now: Instant) {
         let channel = self.channel(role);
         if !channel.is_open() {
@@ -301,7 +301,6 @@ impl Engine {
             }
         }
         self.channel(role).put_back_replies(replies);
-        self.advance(now);
     }
 
     /// What is to be sent to Redis.
@@ -387,9 +386,8 @@ impl Engine {
         if settings.database != 0 {
             channel.send(&["SELECT", &settings.database.to_string()], Expected::Login, now);
         }
-        match role {
-            Role::Calls => self.script.load(channel, now),
-            Role::Reads => self.advance(now),
+        if role == Role::Calls {
+            self.script.load(channel, now);
         }
     }
 
