@@ -1,10 +1,14 @@
 //! The settings of a server, with their defaults.
 
+mod redis;
+
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::limits::default_max_memory;
+pub(crate) use redis::RedisAddress;
+pub use redis::RedisUrl;
 
 /// The port of both programs unless they are told otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
@@ -64,9 +68,17 @@ pub struct Config {
     /// Room: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
     /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
     pub max_ahead: usize,
+    /// Room: the Redis by which servers share the room; then [`max_line`](Self::max_line) is at most [`MAX_SHARED_LINE`].
+    /// Default: none, and the room is on this server alone.
+    pub redis: Option<RedisUrl>,
+    /// Room: which of the rooms in that Redis it is. Default: `lobby`.
+    pub room: String,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
 }
+
+/// The longest line in bytes in a room that servers share.
+pub const MAX_SHARED_LINE: usize = 1 << 20;
 
 /// How long a member of a room may make no progress while talkers wait for it, unless [`Config::stall_timeout`] says
 /// otherwise.
@@ -98,6 +110,8 @@ impl Default for Config {
             chat: false,
             max_line: 64 << 10,
             max_ahead: 256 << 10,
+            redis: None,
+            room: "lobby".to_owned(),
             grace: Duration::from_secs(1),
         }
     }
