@@ -25,6 +25,8 @@ use slab::Slab;
 use crate::config::Config;
 use crate::connection::{Close, Phase, Ready, Received};
 use crate::event::Event;
+use crate::room::SharedRoom;
+use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
 use crate::transport::Stream;
 use any_service::AnyService;
 use buffer::{READ_BUFFER, ReadBuffer};
@@ -70,9 +72,19 @@ pub struct Traffic {
 impl<S: Stream> Hub<S> {
     /// A hub without peers, with the service and the limits of `config`.
     pub fn new(config: &Config) -> Self {
+        Self::with(config, AnyService::new(config))
+    }
+
+    /// A hub with a room that spans servers, of which this one is `server`. Its members hear what comes from
+    /// [`on_log`](Self::on_log), and what they do is in [`take_ops`](Self::take_ops).
+    pub fn shared(config: &Config, server: ServerId) -> Self {
+        Self::with(config, AnyService::shared(config, server))
+    }
+
+    fn with(config: &Config, service: AnyService) -> Self {
         Self {
             peers: Peers::new(config),
-            service: AnyService::new(config),
+            service,
             buffer: ReadBuffer::new(),
             closed: Traffic::default(),
             is_congested: false,
@@ -132,6 +144,28 @@ impl<S: Stream> Hub<S> {
     pub fn on_ready(&mut self, key: usize, ready: Ready) {
         let Some(id) = self.peers.note_ready(key, ready) else { return };
         self.peers.schedule(id);
+    }
+
+    /// Notes what the log says that a room shares with other servers. It takes effect in the next turn.
+    pub fn on_log(&mut self, event: LogEvent) {
+        if let Some(room) = self.service.shared_room() {
+            room.on_log(event);
+        }
+    }
+
+    /// Takes what is to be asked of the log, in this order. It comes back from it as entries.
+    pub fn take_ops(&mut self) -> Vec<Op> {
+        self.service.shared_room().map(SharedRoom::take_ops).unwrap_or_default()
+    }
+
+    /// The first entry of the log that some member has not taken, which is to be reported to the other servers now.
+    pub fn log_floor(&mut self) -> Position {
+        self.service.shared_room().map(|room| room.report_floor(&self.peers.feed)).unwrap_or_default()
+    }
+
+    /// How soon the log should be asked for news of the other servers, and told those of this one.
+    pub fn log_urgency(&mut self) -> Urgency {
+        self.service.shared_room().map(|room| room.urgency(&self.peers.feed)).unwrap_or_default()
     }
 
     /// Serves the peers that have something to do, each at most once, and tells what happened.

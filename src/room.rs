@@ -13,6 +13,7 @@
 //! | `notice` | the lines that all members hear |
 //! | `delivery` | how lines reach the members |
 //! | `window`, `marks` | how far a talker may be ahead of the slowest member |
+//! | `shared` | a room that spans servers |
 //! | `waiting`, `quota` | talkers that wait, and how long one address may make them wait |
 
 mod command;
@@ -24,6 +25,7 @@ pub(crate) mod notice;
 mod quota;
 pub mod roster;
 mod sequencer;
+mod shared;
 mod waiting;
 mod window;
 
@@ -33,16 +35,19 @@ use std::time::Instant;
 
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
+use crate::feed::Feed;
 use crate::hub::peer::{Id, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
+use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
 use crate::transport::Stream;
 use delivery::{BATCH, Batch, Sender, may_go_on};
 pub use names::MAX_NAME;
 pub use notice::Notice;
 use roster::{Reaction, Roster};
 use sequencer::Sequencer;
+use shared::Shared;
 use waiting::{Waiting, keep_within_memory};
 
 /// Memory is short when less than this many batches, or longest lines, are free.
@@ -53,6 +58,9 @@ const LEAST_READ: usize = 1024;
 
 /// A room of one server: what its members do takes effect at once.
 pub(crate) type LocalRoom = Room<Roster<Id>>;
+
+/// A room that spans servers: what its members do takes effect when their log says so.
+pub(crate) type SharedRoom = Room<Shared>;
 
 /// The room service.
 #[derive(Debug)]
@@ -78,6 +86,32 @@ enum Stop {
 impl LocalRoom {
     pub(crate) fn local(config: &Config) -> Self {
         Self::new(config, Roster::new())
+    }
+}
+
+impl SharedRoom {
+    pub(crate) fn shared(config: &Config, server: ServerId) -> Self {
+        Self::new(config, Shared::new(server, config.max_ahead))
+    }
+
+    /// Takes what the log says, for the next turn.
+    pub(crate) fn on_log(&mut self, event: LogEvent) {
+        self.sequencer.push(event);
+    }
+
+    /// Hands over what is asked of the log.
+    pub(crate) fn take_ops(&mut self) -> Vec<Op> {
+        self.sequencer.take_ops()
+    }
+
+    /// The first entry that some member has not taken, which is reported to the other servers now.
+    pub(crate) fn report_floor(&mut self, feed: &Feed) -> Position {
+        self.sequencer.report_floor(feed)
+    }
+
+    /// How soon the other servers should be asked and told what was taken.
+    pub(crate) fn urgency(&self, feed: &Feed) -> Urgency {
+        self.sequencer.urgency(self.waiting.has_talkers(), feed)
     }
 }
 
@@ -109,9 +143,13 @@ impl<Q: Sequencer> Room<Q> {
         let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
         let (may_go_on, debt) = (may_go_on(peer), self.waiting.debt(peer, floor));
         let State::Member(member) = &mut peer.state else { return 0 };
-        member.is_held = !self.sequencer.may_read(id);
+        member.is_held = !self.sequencer.may_read(id, member.is_held);
         if member.is_held {
             member.resume_at = None;
+            if !member.is_in() && peer.connection.has_failed() {
+                // A flood of connections that break must not pile up until they may join.
+                peer.connection.abort(Close::Broken(ErrorKind::ConnectionReset), feed);
+            }
             return 0;
         }
         if !may_go_on {
@@ -215,6 +253,14 @@ impl<Q: Sequencer> Room<Q> {
             return;
         }
         self.stop = Stop::Over;
+        let end = peers.feed.end();
+        peers.for_each(|_, peer, _| {
+            if let State::Member(member) = &mut peer.state {
+                // Also those that the room has not taken in.
+                member.cursor = member.cursor.min(end);
+            }
+            false
+        });
         peers.feed.push(b"* server is stopping\n");
         self.batch.deliver(peers, now);
         peers.for_each(|_, peer, _| {

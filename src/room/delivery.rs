@@ -1,5 +1,7 @@
 //! How lines reach the members.
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::notice::Notice;
@@ -45,6 +47,11 @@ impl Batch {
         self.messages
     }
 
+    /// How many bytes of its own lines a member may be ahead of the slowest one.
+    pub(super) fn max_ahead(&self) -> usize {
+        self.max_ahead
+    }
+
     /// Whether this turn has brought enough.
     pub(super) fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool {
         (peers.feed.end() - self.delivered) as usize + self.private >= BATCH
@@ -85,22 +92,10 @@ pub(crate) struct Sender<'a, S> {
 
 impl<S: Stream> Delivery<Id> for Sender<'_, S> {
     fn publish(&mut self, author: Id, notice: Notice<'_>) {
-        let feed = &mut self.peers.feed;
-        let start = feed.end();
-        notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
-        let said = start..feed.end();
-        self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
-        let Some((peer, feed, _)) = self.peers.borrow(author) else { return };
-        if let State::Member(member) = &mut peer.state {
-            // Its own line is not for it.
-            peer.connection.queue_shared(member.cursor..said.start, feed);
-            member.cursor = said.end;
-            member.announce_at = None;
-            member.window.note(said, self.batch.max_ahead);
+        let said = self.append(&notice);
+        if let Some(address) = self.credit(author, said) {
+            self.report(address, notice);
         }
-        let peer = peer.address;
-        self.peers.recount(author.key());
-        (self.on_event)(Event::Room { peer, notice });
     }
 
     fn answer(&mut self, member: Id, line: &str) {
@@ -124,6 +119,34 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
 }
 
 impl<S: Stream> Sender<'_, S> {
+    /// Appends a line to the feed. Returns where it is.
+    pub(super) fn append(&mut self, notice: &Notice<'_>) -> Range<u64> {
+        let feed = &mut self.peers.feed;
+        let start = feed.end();
+        notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
+        start..feed.end()
+    }
+
+    /// Notes whose line is at `said` of the feed: its author does not hear it. Returns the author's address, if it is there.
+    pub(super) fn credit(&mut self, author: Id, said: Range<u64>) -> Option<SocketAddr> {
+        let (peer, feed, _) = self.peers.borrow(author)?;
+        if let State::Member(member) = &mut peer.state {
+            peer.connection.queue_shared(member.cursor..said.start, feed);
+            member.cursor = said.end;
+            member.announce_at = None;
+            member.window.note(said, self.batch.max_ahead);
+        }
+        let address = peer.address;
+        self.peers.recount(author.key());
+        Some(address)
+    }
+
+    /// Shows the operator what a member of this server did.
+    pub(super) fn report(&mut self, peer: SocketAddr, notice: Notice<'_>) {
+        self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
+        (self.on_event)(Event::Room { peer, notice });
+    }
+
     /// Queues a line for one member alone.
     fn send(&mut self, member: Id, line: &str) {
         let Some((peer, feed, memory)) = self.peers.borrow(member) else { return };

@@ -52,6 +52,21 @@ impl Member {
         }
     }
 
+    /// A newcomer that waits until the room takes it in: it hears nothing, and is not announced.
+    pub(super) fn keep_waiting(&mut self) {
+        (self.cursor, self.announce_at) = (u64::MAX, None);
+    }
+
+    /// The room has taken a newcomer in: it hears what comes behind `end` of the feed.
+    pub(super) fn take_in(&mut self, end: u64, now: Instant) {
+        (self.cursor, self.announce_at) = (end, Some(now + ANNOUNCEMENT_DELAY));
+    }
+
+    /// Whether the room has taken it in.
+    pub(super) fn is_in(&self) -> bool {
+        self.cursor < u64::MAX
+    }
+
     /// Takes what the feed, which ends at `end`, has for it since the last time.
     pub(super) fn take_news(&mut self, end: u64) -> Range<u64> {
         // A cursor behind the end stays: such a member hears nothing yet.

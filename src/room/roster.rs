@@ -35,6 +35,8 @@ pub trait Delivery<Id> {
 pub enum Reaction {
     /// The member stays.
     Stay,
+    /// The member stays, and its next line is not to be taken before this one has been answered.
+    Wait,
     /// The member asked to leave: [`Roster::leave`] is to follow.
     Leave,
 }
@@ -79,7 +81,11 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` joins, and gets the next name: `user1`, `user2`, and so on.
     pub fn join(&mut self, id: Id, delivery: &mut impl Delivery<Id>) {
         self.newest += 1;
-        let name = format!("user{}", self.newest);
+        self.welcome(id, format!("user{}", self.newest), delivery);
+    }
+
+    /// `id` joins under this name.
+    pub(super) fn welcome(&mut self, id: Id, name: String, delivery: &mut impl Delivery<Id>) {
         if self.members.is_empty() {
             delivery.answer(id, &format!("* welcome, {name}; nobody else is here\n"));
         } else {
@@ -100,10 +106,10 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` has left, for a reason that is told if there is one. Nobody hears of a newcomer that leaves.
     pub fn leave(&mut self, id: Id, reason: Option<&'static str>, delivery: &mut impl Delivery<Id>) {
         if let Some(name) = self.members.remove(&id) {
-            self.release(&name);
+            self.release(id, &name);
             delivery.publish(id, Notice::Left { name: &name, reason });
         } else if let Some(name) = self.newcomers.remove(&id) {
-            self.release(&name);
+            self.release(id, &name);
             self.newest -= u64::from(name == format!("user{}", self.newest));
         }
     }
@@ -160,7 +166,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` gets another name, which nobody else has.
     pub(super) fn rename(&mut self, id: Id, new: &str, delivery: &mut impl Delivery<Id>) {
         let Some(old) = self.name(id).cloned() else { return };
-        self.release(&old);
+        self.release(id, &old);
         self.claim(id, new);
         delivery.answer(id, &format!("* {old} is now {new}\n"));
         // The others never knew a newcomer's old name.
@@ -198,6 +204,38 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         }
     }
 
+    /// `id` is here under this name, in place of its earlier one if it had one. Nobody is told.
+    pub(super) fn seat(&mut self, id: Id, name: &str, is_announced: bool) {
+        self.remove(id);
+        self.claim(id, name);
+        match is_announced {
+            true => _ = self.members.insert(id, name.to_owned()),
+            false => _ = self.newcomers.insert(id, name.to_owned()),
+        }
+    }
+
+    /// `id` is here no more. Nobody is told.
+    pub(super) fn remove(&mut self, id: Id) {
+        if let Some(name) = self.members.remove(&id).or_else(|| self.newcomers.remove(&id)) {
+            self.release(id, &name);
+        }
+    }
+
+    /// All who are here, newcomers last.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
+        self.members.keys().chain(self.newcomers.keys()).copied()
+    }
+
+    /// Who has a name that cannot be told from this one.
+    pub(super) fn holders(&self, name: &str) -> impl Iterator<Item = Id> {
+        forms(name).into_iter().filter_map(|form| self.taken.get(&form).copied())
+    }
+
+    /// The name of a member of which the others have heard.
+    pub(super) fn announced(&self, id: Id) -> Option<&str> {
+        self.members.get(&id).map(String::as_str)
+    }
+
     /// Whether `name` is neither another member's nor the server's. A member may write its own name in another
     /// way, also the one that the server gave it.
     fn may_take(&self, id: Id, name: &str) -> bool {
@@ -211,9 +249,11 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         self.taken.extend(forms(name).map(|form| (form, id)));
     }
 
-    fn release(&mut self, name: &str) {
+    fn release(&mut self, id: Id, name: &str) {
         for form in forms(name) {
-            self.taken.remove(&form);
+            if self.taken.get(&form) == Some(&id) {
+                self.taken.remove(&form);
+            }
         }
     }
 
@@ -222,7 +262,8 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         forms(name).iter().find_map(|form| self.taken.get(form)).copied()
     }
 
-    fn name(&self, id: Id) -> Option<&String> {
+    /// The name of a member or newcomer.
+    pub(super) fn name(&self, id: Id) -> Option<&String> {
         self.members.get(&id).or_else(|| self.newcomers.get(&id))
     }
 

@@ -29,8 +29,9 @@ pub(crate) trait Sequencer {
     /// A member has left, for a reason that is told if there is one.
     fn leave<S: Stream>(&mut self, id: Id, reason: Option<&'static str>, sender: &mut Sender<'_, S>);
 
-    /// Whether a member may be read from. If not, the sequencer will schedule it.
-    fn may_read(&mut self, _id: Id) -> bool {
+    /// Whether a member may be read from. If not, the sequencer will schedule it. It is held already if it could not the last
+    /// time.
+    fn may_read(&mut self, _id: Id, _is_held: bool) -> bool {
         true
     }
 

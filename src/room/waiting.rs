@@ -43,6 +43,11 @@ impl Waiting {
         self.stall_check
     }
 
+    /// Whether talkers wait.
+    pub(super) fn has_talkers(&self) -> bool {
+        !self.talkers.is_empty()
+    }
+
     /// A talker begins to wait.
     pub(super) fn push(&mut self, id: Id, now: Instant) {
         if self.talkers.is_empty() {
