@@ -168,6 +168,11 @@ impl<S: Stream> Hub<S> {
         self.service.shared_room().map(|room| room.urgency(&self.peers.feed)).unwrap_or_default()
     }
 
+    /// Whether nothing more is to be asked of the log: the room has ended.
+    pub fn has_said_all(&mut self) -> bool {
+        self.service.shared_room().is_none_or(|room| room.is_over())
+    }
+
     /// Serves the peers that have something to do, each at most once, and tells what happened.
     ///
     /// `now` is the time at which the turn began. All events that came until `noted` have been passed to

@@ -7,6 +7,7 @@
 mod acceptor;
 mod access;
 mod reactor;
+mod redis;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::hub::Hub;
 use crate::transport::listener::BACKLOG;
 use acceptor::Acceptor;
 use reactor::Reactor;
+use redis::SharedLog;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -48,6 +50,7 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
+const REDIS: [Token; 2] = [Token(usize::MAX - 5), Token(usize::MAX - 4)];
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -75,6 +78,8 @@ pub struct Server {
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<TcpStream>,
+    /// What the room shares with other servers, if it does.
+    log: Option<Box<SharedLog>>,
     console: Console,
     on_event: Option<OnEvent>,
     started: Instant,
@@ -141,12 +146,14 @@ impl Server {
         });
         console.set_watched(is_watched);
         let acceptor = Acceptor::open(config, registry, FIRST_LISTENER)?;
+        let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
             acceptor,
             signals: None,
             waker,
             stop_requested: Arc::default(),
-            hub: Hub::new(config),
+            hub: log.as_ref().map_or_else(|| Hub::new(config), |log| Hub::shared(config, log.id)),
+            log,
             console,
             on_event: None,
             started: Instant::now(),
@@ -222,8 +229,9 @@ impl Server {
             self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
+            let has_left = self.has_left();
             if let Some(stopping) = self.stopping
-                && (self.hub.is_empty() || self.reactor.noted() >= stopping.deadline)
+                && ((self.hub.is_empty() && has_left) || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }
@@ -248,11 +256,13 @@ impl Server {
             report(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
         }
         self.console.flush(self.now, false);
-        let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_pending()) {
+        let has_work = self.hub.has_work() || self.log.as_ref().is_some_and(|log| log.has_work());
+        let timeout = if has_work || (self.has_room() && self.acceptor.is_pending()) {
             Some(Duration::ZERO)
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop];
+            let log = self.log.as_ref().and_then(|log| log.deadline());
+            let deadlines = [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(), stop];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -267,6 +277,7 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
+                token if REDIS.contains(&token) => self.log.iter_mut().for_each(|log| log.on_ready(event)),
                 Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {
@@ -284,14 +295,34 @@ impl Server {
         is_asked
     }
 
-    /// Lets the hub do its work, and tells what happened.
+    /// Lets the hub do its work, and tells what happened. In a room that spans servers, what their log says takes effect
+    /// first, and what the members do is sent to it then.
     fn serve(&mut self) {
+        if let Some(log) = &mut self.log {
+            let mut on_change = |state, reason: &str| {
+                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            };
+            log.read(&mut self.hub, self.now, &mut on_change);
+        }
         self.hub.turn(self.now, self.reactor.noted(), |event| {
             if let Event::Closed { peer, .. } = event {
                 self.acceptor.leave(peer);
             }
             report(&event, &mut self.console, &mut self.on_event);
         });
+        if let Some(log) = &mut self.log {
+            let mut on_change = |state, reason: &str| {
+                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            };
+            log.flush(&mut self.hub, (self.now, self.reactor.noted()), &mut on_change);
+        }
+    }
+
+    /// Says goodbye to the other servers of the room, if it is to stop and everything has been said. Returns whether that
+    /// is done.
+    fn has_left(&mut self) -> bool {
+        let Some(log) = &mut self.log else { return true };
+        self.stopping.is_some() && self.hub.has_said_all() && log.leave()
     }
 
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
@@ -322,6 +353,7 @@ impl Server {
             bytes_held: self.hub.held(),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
+            redis: self.log.as_ref().map(|log| log.counters()),
         }
     }
 

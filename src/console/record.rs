@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use super::Counters;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
+use crate::event::RedisState;
 use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
@@ -73,6 +74,11 @@ pub(super) enum Record<'a> {
         connections: u64,
         /// The address of the last one.
         peer: SocketAddr,
+    },
+    Redis {
+        state: RedisState,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
     },
     Dropped {
         lines: u64,
@@ -171,6 +177,13 @@ impl<'a> Record<'a> {
             }
             Record::Refused { connections: 1, peer } => write!(out, "1 connection refused: {peer}"),
             Record::Refused { connections, peer } => write!(out, "{connections} connections refused, the last: {peer}"),
+            Record::Redis { state: RedisState::Connected, .. } => out.write_str("Redis: connected"),
+            Record::Redis { state: RedisState::Gap, .. } => out.write_str("Redis: lines may be missing"),
+            Record::Redis { state: RedisState::Away, reason } => {
+                out.push_str("Redis: out of reach: ");
+                escape(out, reason.as_bytes(), Style::Log);
+                Ok(())
+            }
             Record::Dropped { lines: 1 } => out.write_str("1 log line dropped"),
             Record::Dropped { lines } => write!(out, "{lines} log lines dropped"),
             Record::Counters(counters) => write!(out, "{counters}"),

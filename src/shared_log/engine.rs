@@ -316,9 +316,9 @@ impl Engine {
         self.channel(role).sent(count, now);
     }
 
-    /// Whether the members have been told that the other servers cannot be reached.
-    pub fn is_away(&self) -> bool {
-        self.is_away
+    /// Whether the server is in the room, and in touch with the others.
+    pub fn is_in(&self) -> bool {
+        self.trouble_since.is_none() && !self.is_away
     }
 
     /// Why the server was last out of touch with the log.

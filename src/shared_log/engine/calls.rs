@@ -136,7 +136,8 @@ impl Engine {
 
     /// When a call is due, though nothing happens.
     pub(super) fn next_call_at(&self) -> Option<Instant> {
-        (self.stage == Stage::In && self.can_call()).then(|| self.beat_at())
+        let due = if self.is_leaving { self.answered_at } else { self.beat_at() };
+        (self.stage == Stage::In && self.can_call()).then_some(due)
     }
 
     fn beat_at(&self) -> Instant {
