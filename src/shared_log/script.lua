@@ -1,6 +1,7 @@
 -- All that servers do to the shared log. Each call is one atomic step.
 --
--- KEYS: meta     epoch, top (position of the last entry), users (number of the newest `user7`), bytes, version
+-- KEYS: meta     epoch, top (position of the last entry), users (number of the newest `user7`), bytes, version, and when
+--                a server last called
 --       log      stream: entry n has the id n-0; s: server, b: batch, o: packed changes
 --       srv      server -> when its lease ends, in milliseconds of Redis' clock
 --       seq      server -> "run batch position time": its last `enter`, its last batch, and where that is in the log
@@ -14,7 +15,7 @@
 
 local META, LOG, SERVERS, SEQ, POS, MEMBERS, NAMES = unpack(KEYS)
 local call, version, me, run = unpack(ARGV, 1, 4)
-local LEASE, MEMORY_OF_BATCHES = 10000, 3600000
+local LEASE, SILENCE, MEMORY_OF_BATCHES = 10000, 3000, 3600000
 local MAX_ENTRIES, MAX_BYTES, ENTRY_COST = 16384, 64 * 1024 * 1024, 64
 local TRIMMED_ENTRIES, TRIMMED_BYTES = 64, 256 * 1024
 
@@ -24,10 +25,11 @@ if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local meta = redis.call('HMGET', META, 'epoch', 'top', 'users', 'bytes', 'version')
-local epoch, top, users, bytes = meta[1], tonumber(meta[2] or 0), tonumber(meta[3] or 0), tonumber(meta[4] or 0)
-if epoch and meta[5] ~= version then
-  return {'version', meta[5] or ''}
+local meta = redis.call('HMGET', META, 'version', 'epoch', 'top', 'users', 'bytes', 'called')
+local epoch, top, users = meta[2], tonumber(meta[3] or 0), tonumber(meta[4] or 0)
+local bytes, called = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
+if epoch and meta[1] ~= version then
+  return {'version', meta[1] or ''}
 end
 
 local function number(value)
@@ -40,7 +42,7 @@ end
 
 local function save()
   redis.call('HSET', META, 'epoch', epoch, 'top', number(top), 'users', number(users), 'bytes', number(bytes),
-    'version', version)
+    'version', version, 'called', number(now))
 end
 
 -- Removes the oldest entries while there are too many. Some more than that go at a time, because it takes reading them
@@ -117,14 +119,15 @@ local function remove_server(server, lost)
   append(server, 'g', 'g' .. short(server) .. lost)
 end
 
--- Extends the lease of this server, which is the first write of a call, and removes servers whose lease ended. A lease
--- that ends too late was given by a clock that has been set back since, or by that of another machine.
+-- Extends the lease of this server, which is the first write of a call, and removes servers whose lease ended. If nobody
+-- has called for a while, it was Redis that could not be reached, and every server gets a new lease. A lease that ends too
+-- late was given by a clock that has been set back since, or by that of another machine.
 local function extend_lease()
   redis.call('HSET', SERVERS, me, number(now + LEASE))
   local servers = redis.call('HGETALL', SERVERS)
   for at = 1, #servers, 2 do
     local server, ends = servers[at], tonumber(servers[at + 1])
-    if ends > now + LEASE then
+    if ends > now + LEASE or called + SILENCE < now then
       redis.call('HSET', SERVERS, server, number(now + LEASE))
     elseif ends < now then
       remove_server(server, '1')

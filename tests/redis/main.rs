@@ -7,6 +7,7 @@ mod faults;
 mod harness;
 mod node;
 mod order;
+mod proxy;
 mod redis;
 
 /// Whether redis-server is here.

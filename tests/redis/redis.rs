@@ -97,6 +97,24 @@ impl Redis {
         line.trim_end().to_owned()
     }
 
+    /// Sends these bytes, and waits until they are answered or refused.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        let mut stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(bytes).expect("sent");
+        _ = stream.read(&mut [0; 1024]).expect("an answer");
+    }
+
+    /// Takes what was appended from this text on.
+    pub(crate) fn cut_appended(&self, text: &str) {
+        let files = fs::read_dir(self.folder.join("appendonlydir")).expect("a folder").flatten();
+        let file = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        let file = file.expect("a file");
+        let bytes = fs::read(&file).expect("it can be read");
+        let at = memchr::memmem::rfind(&bytes, text.as_bytes()).expect("it is there");
+        fs::write(&file, &bytes[..at]).expect("it can be written");
+    }
+
     /// Waits until a command is answered so.
     pub(crate) fn wait_for(&self, command: &str, what: impl Fn(&str) -> bool) {
         let begin = Instant::now();
