@@ -83,7 +83,7 @@ impl<S: Stream> Hub<S> {
 
     fn with(config: &Config, service: AnyService) -> Self {
         Self {
-            peers: Peers::new(config),
+            peers: Peers::new(config, service.held()),
             service,
             buffer: ReadBuffer::new(),
             closed: Traffic::default(),
@@ -311,7 +311,8 @@ impl<S: Stream> Hub<S> {
         self.peers.timers()
     }
 
-    /// Bytes of memory that are held for all peers: what is queued for them, and what is kept of unfinished messages.
+    /// Bytes of memory that are held for all peers: what is queued for them, what is kept of unfinished messages, and the
+    /// history of a room.
     /// At most [`Config::max_memory`] plus [`RESERVE`](crate::config::RESERVE) for each peer; in a room, the lines of
     /// one turn come on top.
     pub fn held(&self) -> usize {

@@ -11,6 +11,7 @@
 //! | `sequencer` | when what members do takes effect |
 //! | `names` | which names are well-formed, and which count as the same |
 //! | `notice` | the lines that all members hear |
+//! | `history` | what was said last, for newcomers |
 //! | `delivery` | how lines reach the members |
 //! | `window`, `marks` | how far a talker may be ahead of the slowest member |
 //! | `shared` | a room that spans servers |
@@ -18,6 +19,7 @@
 
 mod command;
 mod delivery;
+mod history;
 mod marks;
 pub(crate) mod member;
 pub(crate) mod names;
@@ -125,7 +127,7 @@ impl<Q: Sequencer> Room<Q> {
         let stall_timeout = config.stall_timeout.map_or(CHAT_STALL_TIMEOUT, |timeout| timeout.min(FOREVER));
         Self {
             sequencer,
-            batch: Batch::new(config.max_ahead),
+            batch: Batch::new(config),
             waiting: Waiting::new(stall_timeout),
             stop: Stop::No,
             max_line: config.max_line,
@@ -136,6 +138,11 @@ impl<Q: Sequencer> Room<Q> {
     /// Lines that were said.
     pub(crate) fn messages(&self) -> u64 {
         self.batch.messages()
+    }
+
+    /// Bytes of memory that it takes beside what is held for its members.
+    pub(crate) fn held(&self) -> usize {
+        self.batch.history.held()
     }
 
     /// Who may talk: how many bytes of its input may be taken from a member now, 0 if it has to wait.

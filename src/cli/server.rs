@@ -132,6 +132,13 @@ pub(super) struct ServerArgs {
     )]
     max_ahead: usize,
 
+    /// Lines said earlier that a newcomer is shown
+    ///
+    /// They come as one block after the welcome, each marked with "| ", and fill at most 32 KiB; of a long line the
+    /// first KiB is kept. Who came, left or took another name is not shown again, and neither are private lines.
+    #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
+    history: usize,
+
     /// Redis by which servers share the room [default: none]
     ///
     /// URL: redis://[user:password@]host:port[/db] or unix:///path, with percent-encoded parts. ECHO_REDIS keeps the
@@ -214,6 +221,7 @@ impl ServerArgs {
             chat: args.chat,
             max_line: args.max_line,
             max_ahead: args.max_ahead,
+            history: args.history,
             redis,
             room: args.room.unwrap_or_else(|| Config::default().room),
             grace: args.grace,

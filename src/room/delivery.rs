@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Instant;
 
+use super::history::History;
 use super::notice::Notice;
 use super::roster::Delivery;
+use crate::config::Config;
 use crate::connection::Close;
 use crate::event::Event;
 use crate::hub::peer::{Id, Peer, State};
@@ -32,14 +34,17 @@ pub(crate) struct Batch {
     private: usize,
     /// Lines that have been said since the start.
     messages: u64,
+    /// The last of them.
+    pub(super) history: History,
     max_ahead: usize,
     /// Where lines are composed.
     line: String,
 }
 
 impl Batch {
-    pub(super) fn new(max_ahead: usize) -> Self {
-        Self { delivered: 0, private: 0, messages: 0, max_ahead, line: String::new() }
+    pub(super) fn new(config: &Config) -> Self {
+        let (history, max_ahead) = (History::new(config), config.max_ahead);
+        Self { delivered: 0, private: 0, messages: 0, history, max_ahead, line: String::new() }
     }
 
     /// Lines that have been said since the start.
@@ -119,12 +124,20 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
 }
 
 impl<S: Stream> Sender<'_, S> {
-    /// Appends a line to the feed. Returns where it is.
+    /// Appends a line to the feed, and keeps it for newcomers. Returns where it is.
     pub(super) fn append(&mut self, notice: &Notice<'_>) -> Range<u64> {
         let feed = &mut self.peers.feed;
         let start = feed.end();
         notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
+        self.batch.history.note(notice);
         start..feed.end()
+    }
+
+    /// Tells a newcomer what was said last.
+    pub(super) fn retell(&mut self, member: Id) {
+        if let Some(earlier) = self.batch.history.retold() {
+            self.answer(member, &earlier);
+        }
     }
 
     /// Notes whose line is at `said` of the feed: its author does not hear it. Returns the author's address, if it is there.

@@ -73,6 +73,7 @@ pub(crate) trait Sequencer {
 impl Sequencer for Roster<Id> {
     fn join<S: Stream>(&mut self, id: Id, sender: &mut Sender<'_, S>) {
         self.join(id, sender);
+        sender.retell(id);
     }
 
     fn handle_line<S: Stream>(&mut self, id: Id, text: &[u8], sender: &mut Sender<'_, S>) -> Reaction {

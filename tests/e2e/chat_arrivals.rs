@@ -137,3 +137,19 @@ fn numbers_that_were_announced_are_never_given_again() {
     newcomer(&server, "user5");
     server.stop();
 }
+
+#[test]
+fn a_newcomer_is_shown_what_was_said_last() {
+    let server = Server::start(&["--chat", "--history", "2"]);
+    let mut ann = Member::join(&server, "ann", "");
+    let mut bob = newcomer(&server, "user2");
+    bob.say("one\n/me waves\n/msg ann psst\nthree\n/name bob\n");
+    ann.hears(&["* user2 joined", "<user2> one", "<user2> *waves*", "<user2 -> ann> psst", "<user2> three"]);
+    bob.hears(&["<user2 -> ann> psst", "* user2 is now bob"]);
+    let mut eve = newcomer(&server, "user3");
+    eve.hears(&["* earlier:", "| <user2> *waves*", "| <user2> three"]);
+    ann.hears(&["* user2 is now bob"]);
+    ann.say("hello\n");
+    eve.hears(&["<ann> hello"]);
+    server.stop();
+}

@@ -122,6 +122,7 @@ impl Shared {
         release(sender.peers, id);
         let Self { server, roster, own, remote, .. } = self;
         roster.welcome(member, name, &mut Audience { sender, server: *server, own, remote });
+        sender.retell(id);
     }
 
     /// All members of a server have left at once.

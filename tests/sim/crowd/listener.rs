@@ -7,6 +7,9 @@ use sockets::config::RESERVE;
 use super::speech::{Kind, identity, too_long};
 use super::transcript::{Deed, Entry, Names, Transcript, is_given};
 
+/// What comes before the lines that had been said before.
+const EARLIER: &str = "* earlier:";
+
 /// The last line of all.
 const STOP: &str = "* server is stopping";
 
@@ -29,6 +32,8 @@ pub(crate) struct Listener {
     /// How many bytes of lines that are for it alone it was told.
     pub(crate) private: usize,
     is_greeted: bool,
+    /// What it was told that had been said before it came; `None` once it was told something else.
+    pub(crate) earlier: Option<Vec<String>>,
     pub(crate) is_told_of_stop: bool,
 }
 
@@ -44,6 +49,7 @@ impl Listener {
             partial: Vec::new(),
             private: 0,
             is_greeted: false,
+            earlier: Some(Vec::new()),
             is_told_of_stop: false,
         }
     }
@@ -67,8 +73,15 @@ impl Listener {
     fn hear_line(&mut self, line: &str, transcript: &mut Transcript, max_line: usize) {
         let who = self.member;
         assert!(!self.is_told_of_stop, "{who} was told {line:?} after the stop");
+        let is_earlier = self.is_greeted && (line == EARLIER || line.starts_with("| "));
+        if self.is_greeted && !is_earlier {
+            self.end_earlier(transcript);
+        }
         if !self.is_greeted {
             self.greet(line, transcript);
+        } else if is_earlier {
+            let earlier = self.earlier.as_mut().unwrap_or_else(|| panic!("{who} was told {line:?} too late"));
+            earlier.push(line.to_owned());
         } else if line == STOP {
             assert_eq!(transcript.attendances[who].left, None, "{who} had left before the stop");
             self.pass_own(transcript);
@@ -101,6 +114,13 @@ impl Listener {
         self.names = attendance.others.clone();
         self.newcomer = Some(name.to_owned());
         self.cursor = attendance.start;
+    }
+
+    /// It is told nothing more of what was said before it came.
+    fn end_earlier(&mut self, transcript: &Transcript) {
+        if let Some(earlier) = self.earlier.take() {
+            transcript.check_history(self.member, &earlier);
+        }
     }
 
     /// What it is called, as far as it knows.
@@ -351,6 +371,7 @@ impl Listener {
         let who = self.member;
         assert!(self.partial.is_empty(), "{who} was told half a line: {:?}", String::from_utf8_lossy(&self.partial));
         assert!(self.is_greeted, "{who} was not greeted");
+        self.end_earlier(transcript);
         if is_unknown {
             return;
         }
