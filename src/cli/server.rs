@@ -130,6 +130,13 @@ pub(super) struct ServerArgs {
     )]
     max_ahead: usize,
 
+    /// Lines said earlier that a newcomer is shown
+    ///
+    /// They come as one block after the welcome, each marked with "| ", and fill at most 32 KiB; of a long line the
+    /// first KiB is kept. Who came, left or took another name is not shown again, and neither are private lines.
+    #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
+    history: usize,
+
     /// Print no line per message; wins over --verbose
     #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
     quiet: bool,
@@ -185,6 +192,7 @@ impl From<ServerArgs> for Config {
             chat: args.chat,
             max_line: args.max_line,
             max_ahead: args.max_ahead,
+            history: args.history,
             grace: args.grace,
         }
     }
