@@ -1,5 +1,6 @@
 //! The settings of a server, with their defaults.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -66,6 +67,13 @@ pub struct Config {
     pub max_ahead: usize,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
+    /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
+    /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
+    /// request, or `SIGINT` or `SIGHUP`, ends this early. Default: zero, it stops at once.
+    pub drain: Duration,
+    /// Where HTTP requests about the server's health are answered: `GET /livez` gives 200, `GET /readyz` gives 200, or
+    /// 404 while the server drains or stops. Default: nowhere.
+    pub admin: Option<SocketAddr>,
 }
 
 /// How long a member of a room may make no progress while talkers wait for it, unless [`Config::stall_timeout`] says
@@ -99,6 +107,8 @@ impl Default for Config {
             max_line: 64 << 10,
             max_ahead: 256 << 10,
             grace: Duration::from_secs(1),
+            drain: Duration::ZERO,
+            admin: None,
         }
     }
 }

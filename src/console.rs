@@ -12,6 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -103,6 +104,16 @@ impl Console {
     /// `--- Starting server on port 8888 at 12:43:08 29/01/2018 ---`
     pub(crate) fn started(&mut self, port: u16) {
         self.print(Log::Quiet, &Record::Started { port });
+    }
+
+    /// `[12:43:08 29/01/2018] Answering health checks on 127.0.0.1:9100`
+    pub(crate) fn admin(&mut self, address: SocketAddr) {
+        self.print(Log::Quiet, &Record::Admin { address });
+    }
+
+    /// `[12:43:09 29/01/2018] Draining for 30s`
+    pub(crate) fn draining(&mut self, duration: Duration) {
+        self.print(Log::Quiet, &Record::Draining { duration });
     }
 
     /// `--- Stopping server on port 8888 at 12:43:39 29/01/2018 ---`

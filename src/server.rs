@@ -6,6 +6,7 @@
 
 mod acceptor;
 mod access;
+mod admin;
 mod reactor;
 
 use std::io;
@@ -28,6 +29,7 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::transport::listener::BACKLOG;
 use acceptor::Acceptor;
+use admin::Admin;
 use reactor::Reactor;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
@@ -36,6 +38,10 @@ const ACCEPTS_PER_TURN: usize = 256;
 
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
+
+/// How many descriptors [`Config::admin`] takes.
+#[doc(hidden)]
+pub const ADMIN_DESCRIPTORS: usize = admin::DESCRIPTORS;
 
 /// How many sources of events there are at most beside the clients, listeners included, for a rough count.
 const OTHER_SOURCES: usize = 64;
@@ -48,6 +54,7 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
+const FIRST_ADMIN: usize = usize::MAX / 4 * 3;
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -81,8 +88,12 @@ pub struct Server {
     max_connections: usize,
     is_chat: bool,
     grace: Duration,
+    drain: Duration,
+    admin: Option<Admin>,
     /// When the turn began.
     now: Instant,
+    /// Until when it goes on serving though it was told to stop.
+    draining: Option<Instant>,
     stopping: Option<Stopping>,
 }
 
@@ -112,7 +123,8 @@ pub struct Stopper {
 
 impl Stopper {
     /// Tells the server to stop, as `SIGTERM` does; [`Server::run`] returns soon after, within
-    /// [`Config::grace`]. Once the server has ended this does nothing.
+    /// [`Config::drain`] and [`Config::grace`]. A second call ends the draining. Once the server has ended this does
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -141,6 +153,7 @@ impl Server {
         });
         console.set_watched(is_watched);
         let acceptor = Acceptor::open(config, registry, FIRST_LISTENER)?;
+        let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         Ok(Self {
             acceptor,
             signals: None,
@@ -153,7 +166,10 @@ impl Server {
             max_connections: config.max_connections,
             is_chat: config.chat,
             grace: config.grace.min(FOREVER),
+            drain: config.drain.min(FOREVER),
+            admin,
             now: Instant::now(),
+            draining: None,
             stopping: None,
             reactor,
         })
@@ -168,8 +184,8 @@ impl Server {
         self
     }
 
-    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, and `SIGUSR1` print its counters. A
-    /// `SIGHUP` that the process was started to ignore, as nohup(1) does, stays ignored.
+    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, `SIGTERM` after [`Config::drain`], and `SIGUSR1` print its
+    /// counters. A `SIGHUP` that the process was started to ignore, as nohup(1) does, stays ignored.
     ///
     /// # Errors
     ///
@@ -194,6 +210,11 @@ impl Server {
         self.acceptor.addresses()
     }
 
+    /// Where it answers requests about its health, if it does.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// A way to stop this server from another thread.
     pub fn stopper(&self) -> Stopper {
         Stopper { waker: Arc::clone(&self.waker), stop_requested: Arc::clone(&self.stop_requested) }
@@ -207,6 +228,9 @@ impl Server {
     pub fn run(mut self) -> io::Result<End> {
         let port = self.local_addr().port();
         self.console.started(port);
+        if let Some(address) = self.admin_addr() {
+            self.console.admin(address);
+        }
         let stopping = loop {
             if let Err(error) = self.wait() {
                 self.give_up();
@@ -218,7 +242,11 @@ impl Server {
                 self.give_up();
                 return Ok(End::Interrupted);
             }
+            if self.draining.is_some_and(|until| until <= self.reactor.noted()) {
+                self.stop(false);
+            }
             self.serve();
+            self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
@@ -248,16 +276,24 @@ impl Server {
             report(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
         }
         self.console.flush(self.now, false);
-        let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_pending()) {
+        let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            let stop = self.stopping.map(|stopping| stopping.deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop];
+            let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
+            let admin = self.admin.as_ref().and_then(Admin::deadline);
+            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
         self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
         Ok(())
+    }
+
+    /// Whether a turn can make progress without an event.
+    fn has_work(&self) -> bool {
+        self.hub.has_work()
+            || (self.has_room() && self.acceptor.is_pending())
+            || self.admin.as_ref().is_some_and(Admin::has_work)
     }
 
     /// Turns events into flags. Returns whether a signal or a [`Stopper`] woke the server.
@@ -267,6 +303,11 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
+                Token(token) if token >= FIRST_ADMIN => {
+                    if let Some(admin) = &mut self.admin {
+                        admin.on_ready(token);
+                    }
+                }
                 Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
                 // What an event says of errors and closed sides is a hint to try both; read and write tell.
                 Token(key) => {
@@ -294,6 +335,14 @@ impl Server {
         });
     }
 
+    /// Answers requests about the server's health.
+    fn answer_admin(&mut self) {
+        if let Some(admin) = &mut self.admin {
+            let is_draining = self.draining.is_some() || self.stopping.is_some();
+            admin.turn(self.now, self.reactor.noted(), is_draining, self.reactor.registry());
+        }
+    }
+
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
     fn handle_requests(&mut self) -> Option<End> {
         let pending: Vec<_> = self.signals.as_mut().map(|signals| signals.pending().collect()).unwrap_or_default();
@@ -301,13 +350,22 @@ impl Server {
             self.console.counters(&self.counters());
         }
         let is_interrupted = pending.contains(&SIGINT);
-        let must_stop = self.stop_requested.load(Ordering::Acquire) || pending.iter().any(|signal| *signal != SIGUSR1);
-        match self.stopping {
-            Some(_) if is_interrupted => return Some(End::Interrupted),
-            None if must_stop => self.stop(is_interrupted),
-            _ => {}
+        let must_drain = self.stop_requested.swap(false, Ordering::AcqRel) || pending.contains(&SIGTERM);
+        let must_stop = is_interrupted || pending.contains(&SIGHUP);
+        match (self.stopping, self.draining) {
+            (Some(_), _) if is_interrupted => return Some(End::Interrupted),
+            (Some(_), _) => {}
+            (None, None) if must_drain && !must_stop && !self.drain.is_zero() => self.start_draining(),
+            (None, _) if must_drain || must_stop => self.stop(is_interrupted),
+            (None, _) => {}
         }
         None
+    }
+
+    /// Goes on serving for a while, and reports that it is draining.
+    fn start_draining(&mut self) {
+        self.draining = Some(self.now + self.drain);
+        self.console.draining(self.drain);
     }
 
     fn counters(&self) -> Counters {
@@ -331,6 +389,7 @@ impl Server {
         self.accept_up_to(BACKLOG as usize);
         self.acceptor.close();
         self.hub.drain();
+        self.draining = None;
         self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
     }
 

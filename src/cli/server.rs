@@ -1,7 +1,7 @@
 //! The command line of `echo-server`.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -45,6 +45,20 @@ pub(super) struct ServerArgs {
     /// How long a stopping server goes on sending
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
     grace: Duration,
+
+    /// How long to go on serving after SIGTERM, as draining
+    ///
+    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
+    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
+    #[arg(long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration)]
+    drain: Duration,
+
+    /// Answer HTTP GET /livez and /readyz here [default ADDR: 127.0.0.1]
+    ///
+    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops. With port 0 the
+    /// system picks a free one.
+    #[arg(long, value_name = "[ADDR:]PORT", env = "ECHO_ADMIN", value_parser = admin_address)]
+    admin: Option<SocketAddr>,
 
     /// Clients served at once [default: the descriptor limit less 16]
     ///
@@ -186,6 +200,8 @@ impl From<ServerArgs> for Config {
             max_line: args.max_line,
             max_ahead: args.max_ahead,
             grace: args.grace,
+            drain: args.drain,
+            admin: args.admin,
         }
     }
 }
@@ -201,6 +217,16 @@ fn network(text: &str) -> Result<IpNet, String> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.into()),
         Err(_) => text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1".to_owned()),
+    }
+}
+
+/// An address with a port, or a port of 127.0.0.1.
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => {
+            text.parse().map_err(|_| "not a port, or an address and a port, such as 9100 or [::1]:9100".to_owned())
+        }
     }
 }
 
@@ -229,6 +255,16 @@ mod tests {
         println!("{help}");
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
+    }
+
+    #[test]
+    fn an_admin_address_may_be_a_port_alone() {
+        for (text, address) in [("9100", "127.0.0.1:9100"), ("0.0.0.0:1", "0.0.0.0:1"), ("[::1]:0", "[::1]:0")] {
+            assert_eq!(admin_address(text), Ok(address.parse().expect("an address")));
+        }
+        for wrong in ["", "::1", "127.0.0.1", "localhost:1", "70000"] {
+            assert!(admin_address(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

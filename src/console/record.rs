@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -22,6 +23,13 @@ const OVERHEAD: usize = 512;
 pub(super) enum Record<'a> {
     Started {
         port: u16,
+    },
+    Admin {
+        address: SocketAddr,
+    },
+    Draining {
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        duration: Duration,
     },
     Stopped {
         port: u16,
@@ -150,6 +158,8 @@ impl<'a> Record<'a> {
         _ = match self {
             Record::Started { port } => write!(out, "Starting server on port {port} at {time} ---"),
             Record::Stopped { port } => write!(out, "Stopping server on port {port} at {time} ---"),
+            Record::Admin { address } => write!(out, "Answering health checks on {address}"),
+            Record::Draining { duration } => write!(out, "Draining for {}", humantime::format_duration(*duration)),
             Record::Opened { peer } => write!(out, "Opened: {peer}"),
             Record::Echoed { bytes, excerpt, .. } => {
                 out.push_str("Echoed: '");
@@ -202,6 +212,10 @@ fn whole_characters(text: &[u8]) -> &[u8] {
 
 fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// Lets serde_json, which writes only whole characters at a time, write to a string.

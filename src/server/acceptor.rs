@@ -13,7 +13,7 @@ use crate::transport::listener::{ROOM_NOTSENT_LOWAT, listen};
 
 /// How long to wait before accept is tried again after it failed for want of descriptors or memory. It is also tried
 /// whenever a connection of this server ends; this is for descriptors that others free.
-const RETRY: Duration = Duration::from_millis(250);
+pub(super) const RETRY: Duration = Duration::from_millis(250);
 
 /// The shortest time between two reports of refused connections.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
