@@ -13,7 +13,7 @@
 //!
 //! // Any echo server will do. This one runs in a thread of this program.
 //! let server = Server::bind(&Config::with(|config| (config.port, config.log) = (0, Log::Off)))?;
-//! let (port, stopper) = (server.local_addr().port(), server.stopper());
+//! let (port, stopper) = (server.port(), server.stopper());
 //! let server = thread::spawn(move || server.run());
 //!
 //! let peer = connect("localhost", port, Timeouts::default())?;

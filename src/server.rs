@@ -16,17 +16,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::address::PeerAddress;
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
 use crate::console::{Console, Counters};
 use crate::event::Event;
 use crate::hub::Hub;
+use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
 use acceptor::Acceptor;
 use admin::Admin;
@@ -81,7 +82,7 @@ pub struct Server {
     signals: Option<Signals>,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
-    hub: Hub<TcpStream>,
+    hub: Hub<Socket>,
     console: Console,
     on_event: Option<OnEvent>,
     started: Instant,
@@ -200,12 +201,12 @@ impl Server {
         Ok(())
     }
 
-    /// The first address it listens on, with the port that all of them share.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.acceptor.addresses()[0]
+    /// The TCP port that it listens on, the first one if there are several; 0 if there is none.
+    pub fn port(&self) -> u16 {
+        self.local_addrs().first().map_or(0, SocketAddr::port)
     }
 
-    /// All addresses it listens on.
+    /// The addresses of its TCP sockets.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         self.acceptor.addresses()
     }
@@ -226,7 +227,7 @@ impl Server {
     ///
     /// The system's, if waiting for events fails. Nothing that a client does is an error here.
     pub fn run(mut self) -> io::Result<End> {
-        let port = self.local_addr().port();
+        let port = self.port();
         self.console.started(port);
         if let Some(address) = self.admin_addr() {
             self.console.admin(address);
@@ -426,7 +427,7 @@ impl Server {
         self.hub.len() - self.hub.refused() < self.max_connections
     }
 
-    fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
+    fn admit(&mut self, mut stream: Socket, address: PeerAddress) {
         let key = Token(self.hub.next_key());
         if self.reactor.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
             // Without events it would never be served: dropping it tells the client at once.
