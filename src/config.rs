@@ -52,6 +52,14 @@ pub struct Config {
     pub allow: Vec<IpNet>,
     /// Addresses that may not connect; see [`allow`](Self::allow). Default: none.
     pub deny: Vec<IpNet>,
+    /// Proxies whose connections begin with a PROXY protocol header, version 1 or 2, which announces the address of the
+    /// client. From these it is mandatory, from others it is never looked for. The address that it announces is what the
+    /// log shows and what [`allow`](Self::allow), [`deny`](Self::deny) and [`max_per_ip`](Self::max_per_ip) are about;
+    /// none of them is about connections that announce none (LOCAL and UNKNOWN). Default: none.
+    pub proxy_from: Vec<ProxyFrom>,
+    /// Reset a connection of a proxy whose header has not come in this time. Such connections take at most half of
+    /// [`max_connections`](Self::max_connections): of more, the oldest is reset. Default: 10 s.
+    pub proxy_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,
     /// Disconnect, with a reset, a client that reads nothing of what is pending for it for this time. In a room: a client
@@ -101,6 +109,8 @@ impl Default for Config {
             max_per_ip: usize::MAX,
             allow: Vec::new(),
             deny: Vec::new(),
+            proxy_from: Vec::new(),
+            proxy_timeout: Duration::from_secs(10),
             idle_timeout: None,
             stall_timeout: None,
             chat: false,
@@ -120,6 +130,16 @@ impl Config {
         change(&mut config);
         config
     }
+}
+
+/// Proxies that announce their clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyFrom {
+    /// Those of a network. IPv4 networks match v4-mapped addresses.
+    Network(IpNet),
+    /// All that connect to a Unix socket.
+    Unix,
 }
 
 /// What is printed on standard output, from nothing to everything.

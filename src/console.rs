@@ -20,7 +20,7 @@ use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Log, LogFormat};
-use crate::event::Event;
+use crate::event::{Event, Refusal};
 use output::Output;
 use record::{Excerpt, Record};
 use sink::Sink;
@@ -163,8 +163,12 @@ impl Console {
             Event::Closed { peer, close: reason, received, sent } => {
                 self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
             }
-            Event::Refused { connections, last } => {
-                self.print(Log::Quiet, &Record::Refused { connections, peer: last });
+            Event::Refused { reason, connections, last } => {
+                let importance = match reason {
+                    Refusal::Address => Log::Quiet,
+                    Refusal::Header => Log::Verbose,
+                };
+                self.print(importance, &Record::Refused { reason, connections, peer: last });
             }
         }
     }

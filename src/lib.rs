@@ -114,6 +114,6 @@ pub mod transport;
 pub use address::PeerAddress;
 pub use config::Config;
 pub use connection::Close;
-pub use event::Event;
+pub use event::{Event, Refusal};
 pub use room::Notice;
 pub use server::Server;

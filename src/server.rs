@@ -7,6 +7,7 @@
 mod acceptor;
 mod access;
 mod admin;
+mod handshakes;
 mod reactor;
 
 use std::io;
@@ -21,7 +22,6 @@ use mio::{Interest, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::address::PeerAddress;
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
 use crate::console::{Console, Counters};
@@ -29,8 +29,9 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
-use acceptor::Acceptor;
+use acceptor::{Accepted, Acceptor};
 use admin::Admin;
+use handshakes::Client;
 use reactor::Reactor;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
@@ -55,7 +56,8 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
-const FIRST_ADMIN: usize = usize::MAX / 4 * 3;
+const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
+const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -153,7 +155,7 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER)?;
+        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER, FIRST_HANDSHAKE)?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         Ok(Self {
             acceptor,
@@ -273,8 +275,8 @@ impl Server {
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
         // Refused connections are reported now, not only with the next event.
-        if let Some((connections, last)) = self.acceptor.take_unreported(self.now) {
-            report(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
+        for event in self.acceptor.take_unreported(self.now) {
+            report(&event, &mut self.console, &mut self.on_event);
         }
         self.console.flush(self.now, false);
         let timeout = if self.has_work() {
@@ -293,7 +295,7 @@ impl Server {
     /// Whether a turn can make progress without an event.
     fn has_work(&self) -> bool {
         self.hub.has_work()
-            || (self.has_room() && self.acceptor.is_pending())
+            || self.acceptor.is_pending(self.has_room())
             || self.admin.as_ref().is_some_and(Admin::has_work)
     }
 
@@ -304,23 +306,14 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
+                Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {
                         admin.on_ready(token);
                     }
                 }
                 Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
-                // What an event says of errors and closed sides is a hint to try both; read and write tell.
-                Token(key) => {
-                    let ready = Ready {
-                        readable: event.is_readable(),
-                        writable: event.is_writable() || event.is_write_closed() || event.is_error(),
-                        // A read stops at urgent data as it does at the end, with more behind it.
-                        read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
-                        error: event.is_error(),
-                    };
-                    self.hub.on_ready(key, ready);
-                }
+                Token(key) => self.hub.on_ready(key, ready(event)),
             }
         }
         is_asked
@@ -387,7 +380,7 @@ impl Server {
     fn stop(&mut self, is_interrupted: bool) {
         // Clients that the kernel has connected already are answered too.
         self.acceptor.retry_all();
-        self.accept_up_to(BACKLOG as usize);
+        self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
         self.hub.drain();
         self.draining = None;
@@ -397,7 +390,7 @@ impl Server {
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
     /// that became free in it, and no event of their old owners may be left then.
     fn accept(&mut self, has_freed_descriptor: bool) {
-        self.acceptor.retry(self.now, has_freed_descriptor);
+        self.acceptor.retry(self.now, self.reactor.noted(), has_freed_descriptor);
         // In a flood of connections that each say something, more would come than can be served.
         if !self.hub.is_congested() {
             self.accept_up_to(ACCEPTS_PER_TURN);
@@ -406,20 +399,18 @@ impl Server {
 
     fn accept_up_to(&mut self, limit: usize) {
         for _ in 0..limit {
-            if !self.has_room() {
-                return;
-            }
-            let Some((stream, address)) = self.acceptor.accept(self.now) else { return };
-            // A client that is not let in sees the end of the connection.
-            if self.acceptor.enter(address) {
-                self.admit(stream, address);
+            match self.acceptor.accept(self.now, self.has_room(), self.reactor.registry()) {
+                Accepted::Client(client) => self.admit(client),
+                Accepted::Other => {}
+                Accepted::Nothing => return,
             }
         }
     }
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
     fn has_room(&self) -> bool {
-        self.has_place() || (self.is_chat && self.hub.refused() < REFUSALS)
+        let refusals = if self.is_chat { REFUSALS } else { 0 };
+        self.hub.len() + self.acceptor.handshakes() < self.max_connections.saturating_add(refusals)
     }
 
     /// Whether another client can be served. Those that were refused and have not gone yet take no place.
@@ -427,9 +418,15 @@ impl Server {
         self.hub.len() - self.hub.refused() < self.max_connections
     }
 
-    fn admit(&mut self, mut stream: Socket, address: PeerAddress) {
-        let key = Token(self.hub.next_key());
-        if self.reactor.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
+    fn admit(&mut self, client: Client) {
+        let Client { mut stream, address, is_registered, .. } = client;
+        let (registry, key) = (self.reactor.registry(), Token(self.hub.next_key()));
+        let outcome = match is_registered {
+            false => registry.register(&mut stream, key, CLIENT_INTERESTS),
+            // What has arrived already is told once more.
+            true => registry.reregister(&mut stream, key, CLIENT_INTERESTS),
+        };
+        if outcome.is_err() {
             // Without events it would never be served: dropping it tells the client at once.
             self.acceptor.leave(address);
             return;
@@ -440,6 +437,17 @@ impl Server {
         } else {
             self.hub.refuse(stream, address, "* server is full\n", self.now);
         }
+    }
+}
+
+/// What an event says of a stream. What it says of errors and closed sides is a hint to try both; read and write tell.
+fn ready(event: &mio::event::Event) -> Ready {
+    Ready {
+        readable: event.is_readable(),
+        writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+        // A read stops at urgent data as it does at the end, with more behind it.
+        read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
+        error: event.is_error(),
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, ProxyFrom};
 use crate::limits::default_max_memory;
 
 /// Turns the command line of `echo-server`, which starts with the name of the program, into its settings.
@@ -89,6 +89,27 @@ pub(super) struct ServerArgs {
         help_heading = "Clients"
     )]
     deny: Vec<IpNet>,
+
+    /// Expect a PROXY protocol header from these; repeatable
+    ///
+    /// Networks of proxies, such as HAProxy with send-proxy or send-proxy-v2, or the word unix, which stands for all Unix
+    /// sockets. The header is mandatory from there and never looked for elsewhere. The address in it is the one that is
+    /// logged, and that --allow, --deny and --max-per-ip are about. Connections without one (LOCAL, UNKNOWN) are exempt
+    /// from these three.
+    #[arg(
+        long, value_name = "CIDR", env = "ECHO_PROXY_FROM", value_delimiter = ',', value_parser = proxy_from,
+        help_heading = "Clients"
+    )]
+    proxy_from: Vec<ProxyFrom>,
+
+    /// How long to wait for the PROXY header
+    ///
+    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
+        value_parser = positive_duration, help_heading = "Timeouts"
+    )]
+    proxy_timeout: Duration,
 
     /// Pending bytes per client before its reads pause
     #[arg(
@@ -194,6 +215,8 @@ impl From<ServerArgs> for Config {
             max_per_ip: args.max_per_ip.unwrap_or(usize::MAX),
             allow: args.allow,
             deny: args.deny,
+            proxy_from: args.proxy_from,
+            proxy_timeout: args.proxy_timeout,
             idle_timeout: args.idle_timeout,
             stall_timeout: args.stall_timeout,
             chat: args.chat,
@@ -217,6 +240,14 @@ fn network(text: &str) -> Result<IpNet, String> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.into()),
         Err(_) => text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1".to_owned()),
+    }
+}
+
+/// A network of proxies, or `unix`.
+fn proxy_from(text: &str) -> Result<ProxyFrom, String> {
+    match text {
+        "unix" => Ok(ProxyFrom::Unix),
+        _ => Ok(ProxyFrom::Network(network(text)?)),
     }
 }
 

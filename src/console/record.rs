@@ -13,6 +13,7 @@ use super::Counters;
 use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
+use crate::event::Refusal;
 use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
@@ -79,6 +80,7 @@ pub(super) enum Record<'a> {
         reason: Close,
     },
     Refused {
+        reason: Refusal,
         connections: u64,
         /// The address of the last one.
         peer: PeerAddress,
@@ -180,8 +182,16 @@ impl<'a> Record<'a> {
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }
-            Record::Refused { connections: 1, peer } => write!(out, "1 connection refused: {peer}"),
-            Record::Refused { connections, peer } => write!(out, "{connections} connections refused, the last: {peer}"),
+            Record::Refused { reason, connections, peer } => {
+                let what = match reason {
+                    Refusal::Address => "",
+                    Refusal::Header => " without a valid PROXY header",
+                };
+                match connections {
+                    1 => write!(out, "1 connection{what} refused: {peer}"),
+                    _ => write!(out, "{connections} connections{what} refused, the last: {peer}"),
+                }
+            }
             Record::Dropped { lines: 1 } => out.write_str("1 log line dropped"),
             Record::Dropped { lines } => write!(out, "{lines} log lines dropped"),
             Record::Counters(counters) => write!(out, "{counters}"),

@@ -26,6 +26,7 @@ mod limits;
 mod listening;
 mod log;
 mod log_boundaries;
+mod proxy;
 mod session;
 mod session_end;
 mod session_person;
