@@ -3,7 +3,7 @@
 pub(crate) mod listener;
 mod socket;
 mod tcp;
-mod unix;
+pub(crate) mod unix;
 
 use std::io::{self, IoSlice, Write};
 
