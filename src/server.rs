@@ -379,7 +379,7 @@ impl Server {
 
     fn stop(&mut self, is_interrupted: bool) {
         // Clients that the kernel has connected already are answered too.
-        self.acceptor.retry_all();
+        self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
         self.hub.drain();

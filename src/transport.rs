@@ -4,7 +4,7 @@ pub(crate) mod listener;
 pub mod proxy;
 mod socket;
 mod tcp;
-mod unix;
+pub(crate) mod unix;
 
 use std::io::{self, IoSlice, Write};
 

@@ -141,10 +141,14 @@ impl Acceptor {
         }
     }
 
-    /// Looks at everything once more, whether or not an event came.
-    pub(super) fn retry_all(&mut self) {
+    /// Prepares for [`close`](Self::close): the connections that wait can be accepted one last time, whether or not an
+    /// event told of them, and where the system can, no others come.
+    pub(super) fn begin_close(&mut self) {
         self.retry_at = None;
-        self.listeners.iter_mut().for_each(|listener| listener.is_pending = true);
+        for listener in &mut self.listeners {
+            listener.socket.remove_file();
+            listener.is_pending = true;
+        }
         if let Some(handshakes) = &mut self.handshakes {
             handshakes.retry_all();
         }

@@ -1,7 +1,9 @@
 //! The listening sockets.
 
 mod tcp;
+mod unix;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -9,9 +11,11 @@ use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 
-use super::{Socket, unix};
+use super::{Socket, unix::prepare};
 use crate::address::PeerAddress;
 use crate::config::Config;
+use crate::error::reason;
+use unix::SocketFile;
 
 /// How many connections the kernel keeps for us until they are accepted. With the usual 128, a burst of 150
 /// clients costs some of them a second, until their first packet is sent again. The kernel takes at most
@@ -22,11 +26,18 @@ pub(crate) const BACKLOG: i32 = 4096;
 /// shows soon. Measured with a member that reads nothing: the kernel then holds 250 KiB for it instead of 3.8 MiB.
 const ROOM_NOTSENT_LOWAT: u32 = 128 << 10;
 
+/// What an address to listen on begins with if it is that of a Unix socket.
+pub(crate) const UNIX_PREFIX: &str = "unix:";
+
 /// A non-blocking socket that listens.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    /// The file is that of a path that this server has bound.
+    Unix {
+        file: Option<SocketFile>,
+        socket: UnixListener,
+    },
 }
 
 /// Listens as `config` says.
@@ -35,9 +46,25 @@ pub(crate) enum Listener {
 ///
 /// The first address that cannot be bound, with the system's reason and kind.
 pub(crate) fn listen(config: &Config) -> io::Result<Vec<Listener>> {
-    let notsent_lowat = config.chat.then_some(ROOM_NOTSENT_LOWAT);
-    let listeners = tcp::listen(&config.bind, config.port, notsent_lowat)?;
-    Ok(listeners.into_iter().map(|listener| Listener::Tcp(TcpListener::from_std(listener))).collect())
+    let (mut hosts, mut names) = (Vec::new(), Vec::new());
+    for address in &config.bind {
+        match address.strip_prefix(UNIX_PREFIX) {
+            Some(name) if names.contains(&name) => {}
+            Some(name) => names.push(name),
+            None => hosts.push(address.as_str()),
+        }
+    }
+    let mut listeners = Vec::new();
+    if !hosts.is_empty() || names.is_empty() {
+        let notsent_lowat = config.chat.then_some(ROOM_NOTSENT_LOWAT);
+        let sockets = tcp::listen(&hosts, config.port, notsent_lowat)?;
+        listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(TcpListener::from_std(socket))));
+    }
+    for name in names {
+        let (socket, file) = unix::listen(name)?;
+        listeners.push(Listener::Unix { file, socket: UnixListener::from_std(socket) });
+    }
+    Ok(listeners)
 }
 
 impl Listener {
@@ -45,7 +72,15 @@ impl Listener {
     pub(crate) fn tcp_address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
-            Self::Unix(_) => Ok(None),
+            Self::Unix { .. } => Ok(None),
+        }
+    }
+
+    /// Removes the file of its own, so that nobody connects any more; those that wait can still be accepted. TCP has no
+    /// such thing.
+    pub(crate) fn remove_file(&mut self) {
+        if let Self::Unix { file, .. } = self {
+            *file = None;
         }
     }
 
@@ -60,9 +95,9 @@ impl Listener {
                 let (stream, address) = listener.accept()?;
                 Ok((Socket::Tcp(stream), address.into()))
             }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                let address = unix::prepare(&stream);
+            Self::Unix { socket, .. } => {
+                let (stream, _) = socket.accept()?;
+                let address = prepare(&stream);
                 Ok((Socket::Unix(stream), address))
             }
         }
@@ -73,21 +108,26 @@ impl Source for Listener {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.register(registry, token, interests),
-            Self::Unix(listener) => listener.register(registry, token, interests),
+            Self::Unix { socket, .. } => socket.register(registry, token, interests),
         }
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.reregister(registry, token, interests),
-            Self::Unix(listener) => listener.reregister(registry, token, interests),
+            Self::Unix { socket, .. } => socket.reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.deregister(registry),
-            Self::Unix(listener) => listener.deregister(registry),
+            Self::Unix { socket, .. } => socket.deregister(registry),
         }
     }
+}
+
+/// The same error with a sentence that says `what` failed.
+fn explain(error: &io::Error, what: fmt::Arguments<'_>) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {}", reason(error)))
 }

@@ -1,15 +1,42 @@
 //! Unix stream sockets.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::net::Shutdown;
 
 use mio::net::UnixStream;
+use rustix::io::Errno;
 use rustix::io::ioctl_fionread;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrUnix, recvmsg};
 use socket2::SockRef;
 
 use super::{Received, Sent, Stream, write_plain};
 use crate::address::PeerAddress;
+
+/// The address of the socket `name`: a path, or an abstract name behind an `@`.
+pub(crate) fn address(name: &str) -> io::Result<SocketAddrUnix> {
+    let address = match name.strip_prefix('@') {
+        Some("") => return Err(io::Error::new(ErrorKind::InvalidInput, "the name is missing")),
+        Some(name) => abstract_address(name.as_bytes()),
+        None if name.is_empty() => return Err(io::Error::new(ErrorKind::InvalidInput, "the path is missing")),
+        None => SocketAddrUnix::new(name),
+    };
+    address.map_err(|error| match error {
+        Errno::NAMETOOLONG => {
+            io::Error::new(ErrorKind::InvalidFilename, "the path is too long for a socket: more than 108 bytes")
+        }
+        error => error.into(),
+    })
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn abstract_address(name: &[u8]) -> rustix::io::Result<SocketAddrUnix> {
+    SocketAddrUnix::new_abstract_name(name)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn abstract_address(_: &[u8]) -> rustix::io::Result<SocketAddrUnix> {
+    Err(Errno::OPNOTSUPP)
+}
 
 /// Sets the options of a socket just accepted, which inherits none from its listener. Returns what is known of its
 /// peer.

@@ -1,14 +1,12 @@
 //! Listening on TCP ports.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::BACKLOG;
-use crate::error::reason;
+use super::{BACKLOG, explain};
 
 /// The silence after which the kernel asks whether the peer is still there (tcp(7), `TCP_KEEPIDLE`).
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -35,7 +33,7 @@ struct Target {
 /// # Errors
 ///
 /// The first address that cannot be bound, with the system's reason and kind.
-pub(super) fn listen(hosts: &[String], port: u16, notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
+pub(super) fn listen(hosts: &[&str], port: u16, notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
     let targets = targets(hosts, port)?;
     for _ in 1..PORT_ATTEMPTS {
         match listen_on_all(&targets, notsent_lowat) {
@@ -46,12 +44,12 @@ pub(super) fn listen(hosts: &[String], port: u16, notsent_lowat: Option<u32>) ->
     listen_on_all(&targets, notsent_lowat)
 }
 
-fn targets(hosts: &[String], port: u16) -> io::Result<Vec<Target>> {
+fn targets(hosts: &[&str], port: u16) -> io::Result<Vec<Target>> {
     if hosts.is_empty() {
         let addresses = vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
         return Ok(vec![Target { addresses, is_partial: true }]);
     }
-    let target = |host: &String| {
+    let target = |host: &&str| {
         // [::1] is how IPv6 addresses are written beside a port.
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let addresses = match (bare, port).to_socket_addrs() {
@@ -129,21 +127,13 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
     explain(error, format_args!("cannot listen on {} port {}", address.ip(), address.port()))
 }
 
-fn explain(error: &io::Error, what: fmt::Arguments<'_>) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {}", reason(error)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hosts(hosts: &[&str]) -> Vec<String> {
-        hosts.iter().map(ToString::to_string).collect()
-    }
-
     #[test]
     fn all_addresses_get_the_port_that_the_system_picks() {
-        let listeners = listen(&hosts(&["127.0.0.1", "127.0.0.2", "127.0.0.3"]), 0, None).unwrap();
+        let listeners = listen(&["127.0.0.1", "127.0.0.2", "127.0.0.3"], 0, None).unwrap();
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
@@ -151,12 +141,12 @@ mod tests {
 
     #[test]
     fn an_address_asked_for_twice_is_listened_on_once() {
-        assert_eq!(listen(&hosts(&["127.0.0.1", "127.0.0.1"]), 0, None).unwrap().len(), 1);
+        assert_eq!(listen(&["127.0.0.1", "127.0.0.1"], 0, None).unwrap().len(), 1);
     }
 
     #[test]
     fn a_name_stands_for_the_addresses_that_the_machine_has() {
-        let listeners = listen(&hosts(&["localhost"]), 0, None).unwrap();
+        let listeners = listen(&["localhost"], 0, None).unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap().ip().is_loopback()));
         assert!(!listeners.is_empty());
     }
@@ -167,20 +157,20 @@ mod tests {
             eprintln!("skipped: this machine has no IPv6");
             return;
         }
-        assert_eq!(listen(&hosts(&["0.0.0.0", "::"]), 0, None).unwrap().len(), 2);
+        assert_eq!(listen(&["0.0.0.0", "::"], 0, None).unwrap().len(), 2);
     }
 
     #[test]
     fn what_cannot_be_had_is_an_error_that_names_it() {
-        let taken = listen(&hosts(&["127.0.0.1"]), 0, None).unwrap();
+        let taken = listen(&["127.0.0.1"], 0, None).unwrap();
         let port = taken[0].local_addr().unwrap().port();
-        let error = listen(&hosts(&["127.0.0.1"]), port, None).unwrap_err();
+        let error = listen(&["127.0.0.1"], port, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1 port {port}: Address already in use"));
 
-        let error = listen(&hosts(&["192.0.2.1"]), 0, None).unwrap_err();
+        let error = listen(&["192.0.2.1"], 0, None).unwrap_err();
         assert!(error.to_string().contains("192.0.2.1 port 0"), "{error}");
-        let error = listen(&hosts(&["no-such-host.invalid"]), 0, None).unwrap_err();
+        let error = listen(&["no-such-host.invalid"], 0, None).unwrap_err();
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
     }
 }
