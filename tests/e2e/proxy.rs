@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Member, Server, assert_same, clean_command, connect_from, exchange, expect_end, random_bytes, reset, rng,
-    round_trip, run, shown,
+    round_trip, run, scratch_file, shown,
 };
 
 const V2_PREFIX: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -411,6 +412,33 @@ fn who_had_sent_a_header_before_the_stop_is_served() {
     _ = partial.read(&mut [0]);
     drop((early, late));
     server.expect_stopped();
+}
+
+#[test]
+fn a_proxy_may_come_by_a_unix_socket() {
+    let path = scratch_file("proxy.sock");
+    let bind = format!("unix:{}", path.display());
+    let server = Server::start(&["--bind", "127.0.0.1", "--bind", &bind, "--proxy-from", "unix", "--verbose"]);
+    // By TCP there is no proxy.
+    assert_same(&exchange(server.connect(), b"PROXY UNKNOWN\r\n"), b"PROXY UNKNOWN\r\n");
+    let own = format!("unix:pid={},uid={}", std::process::id(), rustix::process::getuid().as_raw());
+    let (v1, local) = (v1("203.0.113.7:4711"), raw_v2(LOCAL, 0, b""));
+    for (header, peer) in [(&v1, "203.0.113.7:4711"), (&local, &*own)] {
+        for at in 0..=header.len() {
+            let mut stream = UnixStream::connect(&path).expect("connected");
+            stream.write_all(&header[..at]).expect("sent");
+            round_trip(&mut server.connect(), b"seen");
+            stream.write_all(&[&header[at..], b"hello"].concat()).expect("sent");
+            stream.shutdown(Shutdown::Write).expect("half-closed");
+            let mut echo = Vec::new();
+            stream.read_to_end(&mut echo).expect("the echo and its end");
+            assert_same(&echo, b"hello");
+        }
+        let closed = format!("Closed: {peer}, 5 bytes in, 5 bytes out: the client finished");
+        let count = |lines: &[String]| lines.iter().filter(|line| line.ends_with(&closed)).count();
+        server.console.wait_until(|lines| (count(lines) == header.len() + 1).then_some(()));
+    }
+    server.stop_by(Signal::TERM);
 }
 
 #[test]

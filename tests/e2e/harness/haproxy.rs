@@ -52,20 +52,20 @@ impl HaProxy {
         connect(self.address())
     }
 
-    /// Waits until the health checks have brought this server to this status, such as `UP` or `NOLB`.
-    pub(crate) fn wait_for(&self, server: &str, status: &str) {
-        self.wait_until(status, || self.status(server).starts_with(status));
+    /// Waits until this column of its statistics has this value for a server, such as `NOLB` for `status`.
+    pub(crate) fn wait_for(&self, server: &str, column: &str, value: &str) {
+        self.wait_until(value, || self.statistic(server, column) == value);
     }
 
-    /// What it knows of a server.
-    fn status(&self, server: &str) -> String {
-        const STATUS: usize = 17;
+    fn statistic(&self, server: &str, column: &str) -> String {
         let mut stream = UnixStream::connect(&self.socket).expect("connected");
         stream.write_all(b"show stat\n").expect("asked");
         let mut table = String::new();
         stream.read_to_string(&mut table).expect("the answer");
-        let row = table.lines().find_map(|row| row.strip_prefix(&format!("servers,{server},"))).expect("the server");
-        row.split(',').nth(STATUS - 2).expect("its status").to_owned()
+        let mut rows = table.lines().map(|row| row.split(','));
+        let at = rows.next().and_then(|mut names| names.position(|name| name == column)).expect("the column");
+        let mut row = rows.find(|row| row.clone().take(2).eq(["servers", server])).expect("the server");
+        row.nth(at).expect("the value").to_owned()
     }
 
     fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
