@@ -26,6 +26,7 @@ mod log;
 mod log_boundaries;
 mod session;
 mod session_end;
+mod session_linux;
 mod session_person;
 mod session_screen;
 mod session_tmux;
