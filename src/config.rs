@@ -76,8 +76,8 @@ pub struct Config {
     /// Room: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
     /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
     pub max_ahead: usize,
-    /// Room: how many of the last lines that were said a newcomer is told, as far as they fit into 32 KiB, of a long line
-    /// the first KiB. Default: 0.
+    /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
+    /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
     pub history: usize,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,

@@ -225,7 +225,7 @@ impl Service for Room {
                 }
             }
         }
-        let earlier = self.batch.history.retold();
+        let earlier = self.batch.history.replay();
         let mut sender = Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} };
         self.roster.join(id, &mut sender);
         if let Some(earlier) = earlier {

@@ -167,10 +167,10 @@ pub(super) struct ServerArgs {
     )]
     max_ahead: usize,
 
-    /// Lines said earlier that a newcomer is shown
+    /// Last lines that a newcomer is shown
     ///
-    /// They come as one block after the welcome, each marked with "| ", and fill at most 32 KiB; of a long line the
-    /// first KiB is kept. Who came, left or took another name is not shown again, and neither are private lines.
+    /// They come after the welcome, each marked with "| ". They take at most 32 KiB, or an eighth of --max-memory if that
+    /// is less; of a long line the first KiB is kept. Only what was said to all is shown, not who joined or left.
     #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
     history: usize,
 
