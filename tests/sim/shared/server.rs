@@ -8,7 +8,7 @@ use sockets::config::RESERVE;
 use sockets::connection::Close;
 use sockets::hub::Hub;
 use sockets::shared_log::{Change, LogEvent, MemberId, ServerId};
-use sockets::{Config, Event, Notice};
+use sockets::{Config, Event, Notice, PeerAddress};
 
 use super::link::Link;
 use super::log::Log;
@@ -162,7 +162,9 @@ impl Server {
                 assert!(text.starts_with(format!("{}.", server.0).as_bytes()), "another server's line was shown");
                 *shown += 1;
             }
-            Event::Closed { peer, close: Close::TooSlow, .. } => _ = slow.insert(peer.port().into()),
+            Event::Closed { peer: PeerAddress::Ip(peer), close: Close::TooSlow, .. } => {
+                slow.insert(peer.port().into());
+            }
             _ => {}
         });
         let ops = self.world.hub.take_ops();
