@@ -2,6 +2,7 @@
 
 mod redis;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +27,9 @@ pub const DEFAULT_PORT: u16 = 8888;
 pub struct Config {
     /// Addresses or names to listen on; a name stands for all its addresses. Empty, the default, means
     /// loopback: 127.0.0.1, and ::1 where the machine has IPv6.
+    ///
+    /// `unix:` and a path is a Unix socket. The file of a server that is gone is replaced, and the file is removed when the
+    /// server stops. `unix:@` and a name is a socket with an abstract name, which Linux has (unix(7)).
     pub bind: Vec<String>,
     /// TCP port, the same for all addresses. 0 lets the system pick a free one. Default: [`DEFAULT_PORT`].
     pub port: u16,
@@ -47,7 +51,7 @@ pub struct Config {
     /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
     pub max_connections: usize,
     /// Clients of one address, or of one IPv6 /64, that are served at once; further ones are closed on
-    /// arrival. Default: no limit.
+    /// arrival. Clients of Unix sockets have no address: this and the next two are not about them. Default: no limit.
     pub max_per_ip: usize,
     /// Addresses that may connect. Of the rules that match an address the most specific one counts, a refusal on a tie;
     /// if there is any rule here, an address that matches none may not connect. IPv4 rules match v4-mapped addresses.
@@ -55,6 +59,14 @@ pub struct Config {
     pub allow: Vec<IpNet>,
     /// Addresses that may not connect; see [`allow`](Self::allow). Default: none.
     pub deny: Vec<IpNet>,
+    /// Proxies whose connections begin with a PROXY protocol header, version 1 or 2, which announces the address of the
+    /// client. From these it is mandatory, from others it is never looked for. The address that it announces is what the
+    /// log shows and what [`allow`](Self::allow), [`deny`](Self::deny) and [`max_per_ip`](Self::max_per_ip) are about;
+    /// none of them is about connections that announce none (LOCAL and UNKNOWN). Default: none.
+    pub proxy_from: Vec<ProxyFrom>,
+    /// Reset a connection of a proxy whose header has not come in this time. Such connections take at most half of
+    /// [`max_connections`](Self::max_connections): of more, the oldest is reset. Default: 10 s.
+    pub proxy_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,
     /// Disconnect, with a reset, a client that reads nothing of what is pending for it for this time. In a room: a client
@@ -68,8 +80,8 @@ pub struct Config {
     /// Room: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
     /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
     pub max_ahead: usize,
-    /// Room: how many of the last lines that were said a newcomer is told, as far as they fit into 32 KiB, of a long line
-    /// the first KiB. Default: 0.
+    /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
+    /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
     pub history: usize,
     /// Room: the Redis by which servers share the room; then [`max_line`](Self::max_line) is at most [`MAX_SHARED_LINE`].
     /// Default: none, and the room is on this server alone.
@@ -78,6 +90,13 @@ pub struct Config {
     pub room: String,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
+    /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
+    /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
+    /// request, or `SIGINT` or `SIGHUP`, ends this early. Default: zero, it stops at once.
+    pub drain: Duration,
+    /// Where HTTP requests about the server's health are answered: `GET /livez` gives 200, `GET /readyz` gives 200, or
+    /// 404 while the server drains or stops. Default: nowhere.
+    pub admin: Option<SocketAddr>,
 }
 
 /// The longest line in bytes in a room that servers share.
@@ -108,6 +127,8 @@ impl Default for Config {
             max_per_ip: usize::MAX,
             allow: Vec::new(),
             deny: Vec::new(),
+            proxy_from: Vec::new(),
+            proxy_timeout: Duration::from_secs(10),
             idle_timeout: None,
             stall_timeout: None,
             chat: false,
@@ -117,6 +138,8 @@ impl Default for Config {
             redis: None,
             room: "lobby".to_owned(),
             grace: Duration::from_secs(1),
+            drain: Duration::ZERO,
+            admin: None,
         }
     }
 }
@@ -128,6 +151,16 @@ impl Config {
         change(&mut config);
         config
     }
+}
+
+/// Proxies that announce their clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyFrom {
+    /// Those of a network. IPv4 networks match v4-mapped addresses.
+    Network(IpNet),
+    /// All that connect to a Unix socket.
+    Unix,
 }
 
 /// What is printed on standard output, from nothing to everything.

@@ -1,9 +1,8 @@
 //! What a server reports to its operator, or to the program that embeds it.
 
-use std::net::SocketAddr;
-
 use serde::Serialize;
 
+use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::room::notice::Notice;
 
@@ -27,12 +26,12 @@ pub enum Event<'a> {
     /// A connection was accepted, also one that is only told that the server is full.
     Opened {
         /// The client's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
     },
     /// Echo: a client sent a message, and its bytes have been sent back or queued for it.
     Message {
         /// The client's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
         /// The beginning of the message. It is at least as long as the log shows, with
         /// [`Config::log_max`](crate::Config::log_max), unless the message is shorter or memory is short.
         text: &'a [u8],
@@ -42,14 +41,14 @@ pub enum Event<'a> {
     /// Room: a member joined, left, changed its name, or said something.
     Room {
         /// The member's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
         /// What the other members hear.
         notice: Notice<'a>,
     },
     /// A connection ended.
     Closed {
         /// The client's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
         /// Why it ended.
         close: Close,
         /// Bytes received from the client.
@@ -64,12 +63,24 @@ pub enum Event<'a> {
         /// Why, if it is out of reach: in Redis' or the system's words.
         reason: &'a str,
     },
-    /// Connections were refused: their address may not connect, or has too many connections. This is reported at most
-    /// once a second.
+    /// Connections were refused. This is reported at most once a second for each reason.
     Refused {
+        /// Why they were refused.
+        reason: Refusal,
         /// The number of refused connections since the last report.
         connections: u64,
         /// The address of the last one.
-        last: SocketAddr,
+        last: PeerAddress,
     },
+}
+
+/// Why connections are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Their address may not connect, or has too many connections.
+    Address,
+    /// They came from a proxy, without a valid PROXY protocol header.
+    Header,
 }

@@ -20,7 +20,7 @@
 //!         sender.send(text.to_vec()).expect("the test is there");
 //!     }
 //! });
-//! let (port, stopper) = (server.local_addr().port(), server.stopper());
+//! let (port, stopper) = (server.port(), server.stopper());
 //! let serving = thread::spawn(move || server.run());
 //!
 //! let peer = connect("localhost", port, Timeouts::default())?;
@@ -70,7 +70,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `cli` | the command lines of both programs |
-//! | `server` | the shell: poll, signals, clock, who may connect |
+//! | `server` | the shell: poll, signals, clock, who may connect, health checks |
 //! | `hub` | the core: the table of peers, turns, memory, timers; knows no sockets and no clock |
 //! | `echo`, `room` | the two services: what becomes of what peers send |
 //! | `hub::peers` | what a service sees of the core |
@@ -114,8 +114,9 @@ pub mod shared_log;
 #[doc(hidden)]
 pub mod transport;
 
+pub use address::PeerAddress;
 pub use config::Config;
 pub use connection::Close;
-pub use event::{Event, RedisState};
+pub use event::{Event, RedisState, Refusal};
 pub use room::Notice;
 pub use server::Server;

@@ -1,28 +1,41 @@
 //! The command line of `echo-server`.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom};
 use crate::limits::default_max_memory;
 
-/// Turns the command line of `echo-server`, which starts with the name of the program, into its settings.
+/// What the command line of `echo-server` says.
+#[derive(Debug)]
+pub struct ServerOptions {
+    /// The settings of the server.
+    pub config: Config,
+    /// Whether it says where to listen, instead of leaving that to the defaults.
+    pub names_sockets: bool,
+}
+
+/// Turns the command line of `echo-server`, which starts with the name of the program, into its options.
 ///
 /// # Errors
 ///
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
-pub fn server_config(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, clap::Error> {
+pub fn server_options(arguments: impl IntoIterator<Item = OsString>) -> Result<ServerOptions, clap::Error> {
     let mut command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
-    let args = ServerArgs::from_arg_matches(&command.try_get_matches_from_mut(arguments)?)?;
-    args.into_config().map_err(|(kind, message)| command.error(kind, message))
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
+    let names_sockets = is_given("bind") || is_given("port");
+    let config = ServerArgs::from_arg_matches(&matches)?.into_config();
+    Ok(ServerOptions { config: config.map_err(|(kind, message)| command.error(kind, message))?, names_sockets })
 }
 
 #[derive(Debug, Parser)]
@@ -34,9 +47,11 @@ pub fn server_config(arguments: impl IntoIterator<Item = OsString>) -> Result<Co
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
 )]
 pub(super) struct ServerArgs {
-    /// Address or name to listen on [default: 127.0.0.1 and ::1]
+    /// Address, name or unix:PATH to listen on [default: 127.0.0.1 and ::1]
     ///
-    /// Repeatable. 0.0.0.0 and :: stand for all addresses, a name for all its addresses.
+    /// Repeatable. 0.0.0.0 and :: stand for all addresses, a name for all its addresses. unix:/run/echo.sock is a Unix
+    /// socket, whose mode the umask decides, unix:@echo one with an abstract name. The rules for addresses are not
+    /// about clients of Unix sockets.
     #[arg(short, long, value_name = "ADDR", env = "ECHO_BIND", value_delimiter = ',')]
     bind: Vec<String>,
 
@@ -48,6 +63,20 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
     grace: Duration,
 
+    /// How long to go on serving after SIGTERM, as draining
+    ///
+    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
+    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
+    #[arg(long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration)]
+    drain: Duration,
+
+    /// Answer HTTP GET /livez and /readyz here [default ADDR: 127.0.0.1]
+    ///
+    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops. With port 0 the
+    /// system picks a free one.
+    #[arg(long, value_name = "[ADDR:]PORT", env = "ECHO_ADMIN", value_parser = admin_address)]
+    admin: Option<SocketAddr>,
+
     /// Clients served at once [default: the descriptor limit less 16]
     ///
     /// Further clients wait in the kernel's queue; in a room they are told that the server is full.
@@ -56,13 +85,13 @@ pub(super) struct ServerArgs {
 
     /// Clients served at once for each address, or IPv6 /64
     ///
-    /// Further ones are closed on arrival.
+    /// Further ones are closed on arrival. Clients of Unix sockets are not counted.
     #[arg(long, value_name = "N", env = "ECHO_MAX_PER_IP", value_parser = at_least_one, help_heading = "Clients")]
     max_per_ip: Option<usize>,
 
     /// Accept only these addresses; repeatable
     ///
-    /// The most specific rule that matches an address counts.
+    /// The most specific rule that matches an address counts. Clients of Unix sockets have no address and are accepted.
     #[arg(
         long, value_name = "CIDR", env = "ECHO_ALLOW", value_delimiter = ',', value_parser = network,
         help_heading = "Clients"
@@ -77,6 +106,27 @@ pub(super) struct ServerArgs {
         help_heading = "Clients"
     )]
     deny: Vec<IpNet>,
+
+    /// Expect a PROXY protocol header from these; repeatable
+    ///
+    /// Networks of proxies, such as HAProxy with send-proxy or send-proxy-v2, or the word unix, which stands for all Unix
+    /// sockets. The header is mandatory from there and never looked for elsewhere. The address in it is the one that is
+    /// logged, and that --allow, --deny and --max-per-ip are about. Connections without one (LOCAL, UNKNOWN) are exempt
+    /// from these three.
+    #[arg(
+        long, value_name = "CIDR", env = "ECHO_PROXY_FROM", value_delimiter = ',', value_parser = proxy_from,
+        help_heading = "Clients"
+    )]
+    proxy_from: Vec<ProxyFrom>,
+
+    /// How long to wait for the PROXY header
+    ///
+    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
+        value_parser = positive_duration, help_heading = "Timeouts"
+    )]
+    proxy_timeout: Duration,
 
     /// Pending bytes per client before its reads pause
     #[arg(
@@ -132,10 +182,10 @@ pub(super) struct ServerArgs {
     )]
     max_ahead: usize,
 
-    /// Lines said earlier that a newcomer is shown
+    /// Last lines that a newcomer is shown
     ///
-    /// They come as one block after the welcome, each marked with "| ", and fill at most 32 KiB; of a long line the
-    /// first KiB is kept. Who came, left or took another name is not shown again, and neither are private lines.
+    /// They come after the welcome, each marked with "| ". They take at most 32 KiB, or an eighth of --max-memory if that
+    /// is less; of a long line the first KiB is kept. Only what was said to all is shown, not who joined or left.
     #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
     history: usize,
 
@@ -216,6 +266,8 @@ impl ServerArgs {
             max_per_ip: args.max_per_ip.unwrap_or(usize::MAX),
             allow: args.allow,
             deny: args.deny,
+            proxy_from: args.proxy_from,
+            proxy_timeout: args.proxy_timeout,
             idle_timeout: args.idle_timeout,
             stall_timeout: args.stall_timeout,
             chat: args.chat,
@@ -225,6 +277,8 @@ impl ServerArgs {
             redis,
             room: args.room.unwrap_or_else(|| Config::default().room),
             grace: args.grace,
+            drain: args.drain,
+            admin: args.admin,
         })
     }
 }
@@ -250,6 +304,24 @@ fn room(text: &str) -> Result<String, String> {
         return Err("a room's name has letters, digits, - and _".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// A network of proxies, or `unix`.
+fn proxy_from(text: &str) -> Result<ProxyFrom, String> {
+    match text {
+        "unix" => Ok(ProxyFrom::Unix),
+        _ => Ok(ProxyFrom::Network(network(text)?)),
+    }
+}
+
+/// An address with a port, or a port of 127.0.0.1.
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => {
+            text.parse().map_err(|_| "not a port, or an address and a port, such as 9100 or [::1]:9100".to_owned())
+        }
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -297,6 +369,16 @@ mod tests {
         println!("{help}");
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
+    }
+
+    #[test]
+    fn an_admin_address_may_be_a_port_alone() {
+        for (text, address) in [("9100", "127.0.0.1:9100"), ("0.0.0.0:1", "0.0.0.0:1"), ("[::1]:0", "[::1]:0")] {
+            assert_eq!(admin_address(text), Ok(address.parse().expect("an address")));
+        }
+        for wrong in ["", "::1", "127.0.0.1", "localhost:1", "70000"] {
+            assert!(admin_address(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::Counters;
+use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
-use crate::event::RedisState;
+use crate::event::{RedisState, Refusal};
 use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
@@ -24,33 +26,40 @@ pub(super) enum Record<'a> {
     Started {
         port: u16,
     },
+    Admin {
+        address: SocketAddr,
+    },
+    Draining {
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        duration: Duration,
+    },
     Stopped {
         port: u16,
     },
     Opened {
-        peer: SocketAddr,
+        peer: PeerAddress,
     },
     Echoed {
-        peer: SocketAddr,
+        peer: PeerAddress,
         bytes: u64,
         #[serde(flatten)]
         excerpt: Excerpt<'a>,
     },
     Joined {
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &'a str,
         #[serde(serialize_with = "display")]
         message: Notice<'a>,
     },
     Renamed {
-        peer: SocketAddr,
+        peer: PeerAddress,
         from: &'a str,
         to: &'a str,
         #[serde(serialize_with = "display")]
         message: Notice<'a>,
     },
     Said {
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &'a str,
         bytes: usize,
         cut: bool,
@@ -58,22 +67,23 @@ pub(super) enum Record<'a> {
         message: Notice<'a>,
     },
     Left {
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &'a str,
         #[serde(serialize_with = "display")]
         message: Notice<'a>,
     },
     Closed {
-        peer: SocketAddr,
+        peer: PeerAddress,
         bytes_in: u64,
         bytes_out: u64,
         #[serde(serialize_with = "display")]
         reason: Close,
     },
     Refused {
+        reason: Refusal,
         connections: u64,
         /// The address of the last one.
-        peer: SocketAddr,
+        peer: PeerAddress,
     },
     Redis {
         state: RedisState,
@@ -124,7 +134,7 @@ impl Serialize for Excerpt<'_> {
 
 impl<'a> Record<'a> {
     /// The entry of a notice. It shows at most `max` bytes of what a member said.
-    pub(super) fn of_notice(peer: SocketAddr, message: Notice<'a>, max: usize) -> Self {
+    pub(super) fn of_notice(peer: PeerAddress, message: Notice<'a>, max: usize) -> Self {
         match message {
             Notice::Joined { name } => Self::Joined { peer, name, message },
             Notice::Renamed { from, to } => Self::Renamed { peer, from, to, message },
@@ -156,6 +166,8 @@ impl<'a> Record<'a> {
         _ = match self {
             Record::Started { port } => write!(out, "Starting server on port {port} at {time} ---"),
             Record::Stopped { port } => write!(out, "Stopping server on port {port} at {time} ---"),
+            Record::Admin { address } => write!(out, "Answering health checks on {address}"),
+            Record::Draining { duration } => write!(out, "Draining for {}", humantime::format_duration(*duration)),
             Record::Opened { peer } => write!(out, "Opened: {peer}"),
             Record::Echoed { bytes, excerpt, .. } => {
                 out.push_str("Echoed: '");
@@ -175,14 +187,22 @@ impl<'a> Record<'a> {
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }
-            Record::Refused { connections: 1, peer } => write!(out, "1 connection refused: {peer}"),
-            Record::Refused { connections, peer } => write!(out, "{connections} connections refused, the last: {peer}"),
             Record::Redis { state: RedisState::Connected, .. } => out.write_str("Redis: connected"),
             Record::Redis { state: RedisState::Gap, .. } => out.write_str("Redis: lines may be missing"),
             Record::Redis { state: RedisState::Away, reason } => {
                 out.push_str("Redis: out of reach: ");
                 escape(out, reason.as_bytes(), Style::Log);
                 Ok(())
+            }
+            Record::Refused { reason, connections, peer } => {
+                let what = match reason {
+                    Refusal::Address => "",
+                    Refusal::Header => " without a valid PROXY header",
+                };
+                match connections {
+                    1 => write!(out, "1 connection{what} refused: {peer}"),
+                    _ => write!(out, "{connections} connections{what} refused, the last: {peer}"),
+                }
             }
             Record::Dropped { lines: 1 } => out.write_str("1 log line dropped"),
             Record::Dropped { lines } => write!(out, "{lines} log lines dropped"),
@@ -215,6 +235,10 @@ fn whole_characters(text: &[u8]) -> &[u8] {
 
 fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// Lets serde_json, which writes only whole characters at a time, write to a string.

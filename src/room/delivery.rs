@@ -1,6 +1,6 @@
 //! How lines reach the members.
 
-use std::net::SocketAddr;
+use crate::address::PeerAddress;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -135,13 +135,13 @@ impl<S: Stream> Sender<'_, S> {
 
     /// Tells a newcomer what was said last.
     pub(super) fn retell(&mut self, member: Id) {
-        if let Some(earlier) = self.batch.history.retold() {
+        if let Some(earlier) = self.batch.history.replay() {
             self.answer(member, &earlier);
         }
     }
 
     /// Notes whose line is at `said` of the feed: its author does not hear it. Returns the author's address, if it is there.
-    pub(super) fn credit(&mut self, author: Id, said: Range<u64>) -> Option<SocketAddr> {
+    pub(super) fn credit(&mut self, author: Id, said: Range<u64>) -> Option<PeerAddress> {
         let (peer, feed, _) = self.peers.borrow(author)?;
         if let State::Member(member) = &mut peer.state {
             peer.connection.queue_shared(member.cursor..said.start, feed);
@@ -155,7 +155,7 @@ impl<S: Stream> Sender<'_, S> {
     }
 
     /// Shows the operator what a member of this server did.
-    pub(super) fn report(&mut self, peer: SocketAddr, notice: Notice<'_>) {
+    pub(super) fn report(&mut self, peer: PeerAddress, notice: Notice<'_>) {
         self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
         (self.on_event)(Event::Room { peer, notice });
     }

@@ -1,13 +1,13 @@
-//! What was said last, for those who come later.
+//! What was said last, for newcomers.
 
 use super::notice::{Excerpt, Notice};
 use crate::config::Config;
 
-/// The most that is kept, in bytes: half of what a member may have unread before it is not listened to, so that a newcomer
-/// may talk that has not read it.
+/// The most that is kept, in bytes: half of the answers that a member may have unread before it is not read from. So a
+/// newcomer may talk that has not read the history.
 const MAX_HELD: usize = 32 << 10;
 
-/// How many times what is kept fits into the memory for all.
+/// It takes at most this part of the memory for all clients: an eighth.
 const PART: usize = 8;
 
 /// What comes before the lines.
@@ -37,7 +37,7 @@ impl History {
         self.lines.capacity()
     }
 
-    /// Keeps what all members are told, if it was said: the beginning, where it is long.
+    /// Takes a line that is published, and keeps it if it was said, of a long one the beginning.
     pub(super) fn note(&mut self, notice: &Notice<'_>) {
         let Notice::Said { name, text } = notice else { return };
         if self.max_len == 0 {
@@ -55,8 +55,8 @@ impl History {
         }
     }
 
-    /// What a newcomer is told of it, if there is anything: lines that are marked as earlier ones.
-    pub(super) fn retold(&self) -> Option<String> {
+    /// The lines as a newcomer is sent them, if there are any.
+    pub(super) fn replay(&self) -> Option<String> {
         (self.count > 0).then(|| [HEADER, &self.lines].concat())
     }
 }
@@ -74,17 +74,17 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_that_were_said_are_retold_and_nothing_else() {
+    fn the_last_lines_that_were_said_are_replayed_and_nothing_else() {
         let mut history = history(2);
-        assert_eq!(history.retold(), None);
+        assert_eq!(history.replay(), None);
         history.note(&Notice::Joined { name: "ann" });
         for text in ["one", "* bob left\u{1b}[m", "| <bob> three"] {
             say(&mut history, text);
             history.note(&Notice::Renamed { from: "ann", to: "bob" });
             history.note(&Notice::Left { name: "bob", reason: None });
         }
-        let retold = "* earlier:\n| <ann> * bob left\\u{1b}[m\n| <ann> | <bob> three\n";
-        assert_eq!(history.retold().as_deref(), Some(retold));
+        let replay = "* earlier:\n| <ann> * bob left\\u{1b}[m\n| <ann> | <bob> three\n";
+        assert_eq!(history.replay().as_deref(), Some(replay));
     }
 
     #[test]
@@ -97,9 +97,9 @@ mod tests {
             assert_eq!(history.held(), held);
             assert_eq!(history.lines.lines().count(), history.count);
         }
-        let retold = history.retold().expect("lines");
-        assert!((MAX_HELD / 2..=MAX_HELD + HEADER.len()).contains(&retold.len()));
-        assert!(retold.ends_with("\\u{1b}… (1024 of 19999 bytes)\n"), "{}", &retold[retold.len() - 100..]);
+        let replay = history.replay().expect("lines");
+        assert!((MAX_HELD / 2..=MAX_HELD + HEADER.len()).contains(&replay.len()));
+        assert!(replay.ends_with("\\u{1b}… (1024 of 19999 bytes)\n"), "{}", &replay[replay.len() - 100..]);
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
             let config = Config::with(|config| (config.history, config.max_memory) = (max_count, max_memory));
             let mut history = History::new(&config);
             say(&mut history, "hello");
-            assert_eq!((history.held(), history.retold()), (0, None));
+            assert_eq!((history.held(), history.replay()), (0, None));
         }
     }
 }

@@ -18,9 +18,9 @@ mod outstanding;
 mod positions;
 mod snapshot;
 
+use crate::address::PeerAddress;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::mem;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::delivery::Sender;
@@ -85,7 +85,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 struct Own {
     id: Id,
-    address: SocketAddr,
+    address: PeerAddress,
     stage: Stage,
     /// Whether the others are to hear of it: the log knows, or has been asked.
     is_announced: bool,

@@ -1,11 +1,13 @@
 //! Who may connect.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::quota_key;
+use crate::address::{PeerAddress, QuotaKey};
 use crate::config::Config;
 
 /// The rules of who may connect, and how many connections each address has.
@@ -15,7 +17,9 @@ pub(super) struct Access {
     deny: Vec<IpNet>,
     max_per_ip: usize,
     /// How many connections there are by address; empty while there is no limit.
-    connections: HashMap<IpAddr, usize>,
+    connections: HashMap<QuotaKey, usize>,
+    /// How many of the clients that are connected from an address no rule is about; empty while there is no limit.
+    exempt: HashMap<PeerAddress, usize>,
 }
 
 impl Access {
@@ -26,35 +30,40 @@ impl Access {
             deny: config.deny.clone(),
             max_per_ip: config.max_per_ip,
             connections: HashMap::new(),
+            exempt: HashMap::new(),
         }
     }
 
-    /// Whether `peer` may connect now. If so it counts as connected until it [leaves](Self::leave).
-    pub(super) fn enter(&mut self, peer: SocketAddr) -> bool {
-        let address = peer.ip().to_canonical();
-        if !self.is_allowed(address) {
+    /// Whether `peer` may connect now. If so it counts as connected until it [leaves](Self::leave). Clients of Unix
+    /// sockets have no address that a rule could be about.
+    pub(super) fn enter(&mut self, peer: PeerAddress) -> bool {
+        let Some(address) = peer.ip() else { return true };
+        if !self.is_allowed(address.to_canonical()) {
             return false;
         }
         if self.max_per_ip == usize::MAX {
             return true;
         }
-        let connections = self.connections.entry(quota_key(peer)).or_default();
+        let connections = self.connections.entry(peer.into()).or_default();
         let has_room = *connections < self.max_per_ip;
         *connections += usize::from(has_room);
         has_room
     }
 
+    /// Lets `peer` connect whatever the rules say. It does not count until it [leaves](Self::leave).
+    pub(super) fn enter_exempt(&mut self, peer: PeerAddress) {
+        if self.max_per_ip != usize::MAX && peer.ip().is_some() {
+            *self.exempt.entry(peer).or_default() += 1;
+        }
+    }
+
     /// `peer`, which was let in, is connected no more.
-    pub(super) fn leave(&mut self, peer: SocketAddr) {
-        if self.max_per_ip == usize::MAX {
+    pub(super) fn leave(&mut self, peer: PeerAddress) {
+        if self.max_per_ip == usize::MAX || peer.ip().is_none() {
             return;
         }
-        let key = quota_key(peer);
-        if let Some(connections) = self.connections.get_mut(&key) {
-            *connections -= 1;
-            if *connections == 0 {
-                self.connections.remove(&key);
-            }
+        if !decrement(&mut self.exempt, peer) {
+            decrement(&mut self.connections, peer.into());
         }
     }
 
@@ -70,8 +79,20 @@ impl Access {
     }
 }
 
+/// Counts one less, if any is counted. Returns whether one was.
+fn decrement<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) -> bool {
+    let Entry::Occupied(mut count) = counts.entry(key) else { return false };
+    *count.get_mut() -= 1;
+    if *count.get() == 0 {
+        count.remove();
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn access(allow: &[&str], deny: &[&str], max_per_ip: usize) -> Access {
@@ -79,8 +100,8 @@ mod tests {
         Access::new(&Config { allow: nets(allow), deny: nets(deny), max_per_ip, ..Config::default() })
     }
 
-    fn peer(address: &str) -> SocketAddr {
-        SocketAddr::new(address.parse().unwrap(), 1)
+    fn peer(address: &str) -> PeerAddress {
+        SocketAddr::new(address.parse().unwrap(), 1).into()
     }
 
     #[test]
@@ -135,5 +156,31 @@ mod tests {
             access.leave(peer);
         }
         assert!(access.connections.is_empty());
+    }
+
+    #[test]
+    fn exempt_clients_do_not_count() {
+        let mut access = access(&["10.0.0.0/8"], &["127.0.0.1"], 1);
+        for _ in 0..3 {
+            access.enter_exempt(peer("127.0.0.1"));
+            access.enter_exempt(peer("10.0.0.1"));
+        }
+        assert!(access.enter(peer("10.0.0.1")));
+        for _ in 0..3 {
+            access.leave(peer("127.0.0.1"));
+            access.leave(peer("10.0.0.1"));
+            assert!(!access.enter(peer("10.0.0.1")));
+        }
+        access.leave(peer("10.0.0.1"));
+        assert!(access.connections.is_empty() && access.exempt.is_empty());
+    }
+
+    #[test]
+    fn no_rule_is_about_clients_of_unix_sockets() {
+        let mut access = access(&["10.0.0.0/8"], &["0.0.0.0/0", "::/0"], 1);
+        for _ in 0..3 {
+            assert!(access.enter(PeerAddress::UNKNOWN_UNIX));
+        }
+        access.leave(PeerAddress::UNKNOWN_UNIX);
     }
 }

@@ -1,13 +1,12 @@
 //! The sockets to the Redis by which servers share a room, and the engine that says what goes through them.
 
+mod connection;
 mod place;
-mod socket;
 
 use std::io;
 use std::time::Instant;
 
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Registry, Token};
 
 use crate::config::{Config, RedisUrl};
@@ -17,8 +16,9 @@ use crate::event::RedisState;
 use crate::hub::Hub;
 use crate::shared_log::engine::{Action, Engine, Role, Settings};
 use crate::shared_log::{LogEvent, ServerId};
+use crate::transport::Socket;
+use connection::{Connection, State};
 use place::Place;
-use socket::{Socket, State};
 
 /// How many reads of a connection one turn makes, so that a server that catches up goes on serving its clients.
 const READS_PER_TURN: usize = 16;
@@ -36,7 +36,7 @@ pub(super) struct SharedLog {
     registry: Registry,
     /// One token for each connection.
     tokens: [Token; 2],
-    sockets: [Option<Socket>; 2],
+    connections: [Option<Connection>; 2],
     buffer: Vec<u8>,
     /// The state that was last reported.
     told: Option<RedisState>,
@@ -57,7 +57,7 @@ impl SharedLog {
             place: Place::new(address),
             registry: registry.try_clone()?,
             tokens,
-            sockets: [None, None],
+            connections: [None, None],
             buffer: vec![0; READ_BUFFER],
             told: None,
         })))
@@ -65,16 +65,16 @@ impl SharedLog {
 
     /// Notes an event of one of the connections. Does no I/O.
     pub(super) fn on_ready(&mut self, event: &Event) {
-        for (socket, token) in self.sockets.iter_mut().zip(self.tokens) {
-            if let Some(socket) = socket.as_mut().filter(|_| token == event.token()) {
-                socket.on_ready(event);
+        for (connection, token) in self.connections.iter_mut().zip(self.tokens) {
+            if let Some(connection) = connection.as_mut().filter(|_| token == event.token()) {
+                connection.on_ready(event);
             }
         }
     }
 
     /// Whether there is something to do without an event.
     pub(super) fn has_work(&self) -> bool {
-        self.engine.has_work() || self.sockets.iter().flatten().any(Socket::is_readable)
+        self.engine.has_work() || self.connections.iter().flatten().any(Connection::is_readable)
     }
 
     /// When [`flush`](Self::flush) is due though no event comes.
@@ -83,14 +83,13 @@ impl SharedLog {
     }
 
     /// Takes what Redis has sent, and tells the room what the log says.
-    pub(super) fn read(&mut self, hub: &mut Hub<TcpStream>, now: Instant, on_change: &mut OnChange<'_>) {
+    pub(super) fn read(&mut self, hub: &mut Hub<Socket>, now: Instant, on_change: &mut OnChange<'_>) {
         for role in ROLES {
             self.connect_on(role, now);
             for _ in 0..READS_PER_TURN {
-                let Some(socket) = self.sockets[role as usize].as_mut().filter(|socket| socket.is_readable()) else {
-                    break;
-                };
-                match socket.receive(&mut self.buffer) {
+                let connection = self.connections[role as usize].as_mut();
+                let Some(connection) = connection.filter(|connection| connection.is_readable()) else { break };
+                match connection.receive(&mut self.buffer) {
                     Ok(0) => break,
                     Ok(count) => self.engine.received(role, &self.buffer[..count], now),
                     Err(error) => self.lose(role, &error, now),
@@ -103,7 +102,7 @@ impl SharedLog {
     /// Asks of the log what the room wants, and sends it. All events that came until `noted` have been noted.
     pub(super) fn flush(
         &mut self,
-        hub: &mut Hub<TcpStream>,
+        hub: &mut Hub<Socket>,
         (now, noted): (Instant, Instant),
         on_change: &mut OnChange<'_>,
     ) {
@@ -140,7 +139,7 @@ impl SharedLog {
         }
     }
 
-    fn tell(&mut self, hub: &mut Hub<TcpStream>, on_change: &mut OnChange<'_>) {
+    fn tell(&mut self, hub: &mut Hub<Socket>, on_change: &mut OnChange<'_>) {
         while let Some(event) = self.engine.poll_event() {
             let state = match &event {
                 LogEvent::Entered { is_gap: true, .. } => Some(RedisState::Gap),
@@ -158,15 +157,14 @@ impl SharedLog {
 
     fn act(&mut self, action: Action, now: Instant) {
         match action {
-            Action::Close(role) => self.sockets[role as usize] = None,
+            Action::Close(role) => self.connections[role as usize] = None,
             Action::Connect(role) => {
-                let socket = self.place.connect(role == Role::Calls);
-                let socket = socket.and_then(|mut socket| {
-                    socket.register(&self.registry, self.tokens[role as usize])?;
-                    Ok(socket)
+                let connection = self.place.connect(role == Role::Calls).and_then(|mut connection| {
+                    connection.register(&self.registry, self.tokens[role as usize])?;
+                    Ok(connection)
                 });
-                match socket {
-                    Ok(socket) => self.sockets[role as usize] = Some(socket),
+                match connection {
+                    Ok(connection) => self.connections[role as usize] = Some(connection),
                     Err(error) => self.lose(role, &error, now),
                 }
             }
@@ -175,8 +173,8 @@ impl SharedLog {
 
     /// Looks whether a connection has been made.
     fn connect_on(&mut self, role: Role, now: Instant) {
-        let Some(socket) = &mut self.sockets[role as usize] else { return };
-        match socket.connect_on() {
+        let Some(connection) = &mut self.connections[role as usize] else { return };
+        match connection.connect_on() {
             Ok(State::Connected) => self.engine.connected(role, now),
             Ok(State::Connecting | State::Open) => {}
             Err(error) => {
@@ -187,10 +185,11 @@ impl SharedLog {
     }
 
     fn write(&mut self, role: Role, now: Instant) {
-        while let Some(socket) = self.sockets[role as usize].as_mut().filter(|socket| socket.is_writable())
-            && !self.engine.output(role).is_empty()
+        while !self.engine.output(role).is_empty()
+            && let Some(connection) = self.connections[role as usize].as_mut()
+            && connection.is_writable()
         {
-            match socket.send(self.engine.output(role)) {
+            match connection.send(self.engine.output(role)) {
                 Ok(count) => self.engine.sent(role, count, now),
                 Err(error) => self.lose(role, &error, now),
             }
@@ -198,12 +197,12 @@ impl SharedLog {
     }
 
     fn lose(&mut self, role: Role, error: &io::Error, now: Instant) {
-        self.sockets[role as usize] = None;
+        self.connections[role as usize] = None;
         self.engine.closed(role, reason(error), now);
         // The engine closes the other one too.
         while let Some(action) = self.engine.poll_action() {
             if let Action::Close(role) = action {
-                self.sockets[role as usize] = None;
+                self.connections[role as usize] = None;
             }
         }
     }

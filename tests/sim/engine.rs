@@ -113,8 +113,10 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
         while let Some((_, fault)) = faults.next_if(|(at, _)| *at <= world.now) {
             world.inflict(fault);
         }
+        // Who is not there yet does not hear what is said.
+        let have_all_entered = world.nodes.iter().all(|node| node.has_entered);
         for at in 0..world.nodes.len() {
-            if world.random.u8(..8) == 0 {
+            if have_all_entered && world.random.u8(..8) == 0 {
                 world.nodes[at].act(&mut world.random);
             }
         }
@@ -218,7 +220,7 @@ impl World {
             let lines: HashSet<&String> = node.heard.iter().collect();
             assert_eq!(lines.len() + self.nodes.len() - 1, node.heard.len(), "a line came twice: {:?}", node.heard);
             if self.plan.is_lossless() {
-                assert_eq!((node.gaps, node.heard.len()), (0, said), "something is missing");
+                assert_eq!((node.gaps, node.heard.len()), (0, said), "something is missing: {:?}", node.heard);
                 assert_eq!(node.heard, self.nodes[0].heard, "the order differs");
             }
             // Whoever has not heard what another one heard was told so.

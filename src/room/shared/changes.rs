@@ -45,7 +45,11 @@ impl Shared {
     ) {
         let start = sender.peers.feed.end();
         for change in changes {
-            if author(&change).is_some_and(|member| member.server == self.server) {
+            let author = author(&change);
+            if let Some(member) = author {
+                self.unconfirmed.remove(&member);
+            }
+            if author.is_some_and(|member| member.server == self.server) {
                 for asked in self.outstanding.take(&change) {
                     settle(asked, &mut self.own, sender);
                 }
@@ -62,7 +66,8 @@ impl Shared {
             }
             Change::Joined { member, name } => {
                 self.make_room(member, &name, sender);
-                self.roster.seat(member, &name, false);
+                // After a loss it may be told once more.
+                self.roster.seat(member, &name, self.roster.announced(member).is_some());
             }
             Change::Entered { server, members } if server != self.server => self.take_back(server, &members, sender),
             Change::Gone { server, is_lost } if server != self.server => self.take_away(server, is_lost, sender),
@@ -85,6 +90,8 @@ impl Shared {
         let audience = &mut Audience { sender, server, own, remote };
         match change {
             Change::Announced { member } => roster.announce(member, audience),
+            // After a loss it may be told once more.
+            Change::Renamed { member, name } if roster.announced(member) == Some(&name) => {}
             Change::Renamed { member, name } => roster.rename(member, &name, audience),
             Change::Taken { member, name } => audience.answer(member, &format!("* {name} is taken\n")),
             Change::Said { member, text } => roster.say(member, &text, audience),

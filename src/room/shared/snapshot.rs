@@ -122,8 +122,8 @@ impl Shared {
         let member = self.member(number);
         let Some(own) = self.own.get_mut(&number) else { return };
         let (is_here, is_new) = (own.is_here, own.stage == Stage::Joining);
-        own.is_announced &= is_announced || self.outstanding.contains(number, Kind::Announce);
-        let must_be_announced = !own.is_announced && self.roster.announced(member).is_some();
+        let is_asked = is_announced || self.outstanding.contains(number, Kind::Announce);
+        let must_be_announced = mem::replace(&mut own.is_announced, is_asked) && !is_asked;
         if is_new && let Some(name) = self.roster.name(member).cloned() {
             self.roster.remove(member);
             self.welcome(number, name, sender, now);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver};
 use std::{mem, thread};
 
-use super::socket::Socket;
+use super::connection::Connection;
 use crate::config::RedisAddress;
 
 /// The place of a Redis. The addresses of a name may change, as when another Redis takes over, so they are looked up again
@@ -33,9 +33,9 @@ impl Place {
     }
 
     /// Begins to connect. With `is_first`, this is the first connection of two to the same place.
-    pub(super) fn connect(&mut self, is_first: bool) -> io::Result<Socket> {
+    pub(super) fn connect(&mut self, is_first: bool) -> io::Result<Connection> {
         if let RedisAddress::Unix(path) = &self.address {
-            return Socket::unix(path);
+            return Connection::unix(path);
         }
         if is_first {
             self.take_lookup();
@@ -44,7 +44,7 @@ impl Place {
             }
         }
         match self.known.get(self.next % self.known.len().max(1)) {
-            Some(address) => Socket::tcp(*address),
+            Some(address) => Connection::tcp(*address),
             None => Err(self.error.take().unwrap_or_else(|| ErrorKind::NotFound.into())),
         }
     }

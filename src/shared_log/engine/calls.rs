@@ -218,7 +218,7 @@ impl Engine {
     fn behind(&mut self, call: &Call, top: u64, now: Instant) {
         if top < call.position {
             self.note_gap(Gap::Lost, now);
-        } else {
+        } else if self.gap.is_none() {
             self.stage = Stage::Behind(top);
         }
     }

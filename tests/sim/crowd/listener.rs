@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sockets::config::RESERVE;
 
-use super::speech::{Kind, identity, too_long};
+use super::speech::{Kind, Whisper, identity, too_long};
 use super::transcript::{Deed, Entry, Names, Transcript, is_given};
 
 /// What comes before the lines that had been said before.
@@ -382,27 +382,6 @@ impl Listener {
             self.pass_phrases(phrases, transcript);
         }
         transcript.check_due(who);
-    }
-}
-
-/// A private line, as its addressee and its author are told it.
-#[derive(Debug)]
-struct Whisper<'a> {
-    from: &'a str,
-    to: &'a str,
-    text: &'a str,
-}
-
-impl<'a> Whisper<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let (from, rest) = line.strip_prefix('<')?.split_once(" -> ")?;
-        let (to, text) = rest.split_once("> ")?;
-        (!from.contains('>')).then_some(Self { from, to, text })
-    }
-
-    /// Whether it is told to its author alone, whose name is `own`. What one tells oneself is not told twice.
-    fn confirms_to(&self, own: &str) -> bool {
-        self.from == own && self.to != own
     }
 }
 

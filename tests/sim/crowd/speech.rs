@@ -100,6 +100,27 @@ impl Phrase {
     }
 }
 
+/// A private line, as its addressee and its author are told it.
+#[derive(Debug)]
+pub(crate) struct Whisper<'a> {
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) text: &'a str,
+}
+
+impl<'a> Whisper<'a> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
+        let (from, rest) = line.strip_prefix('<')?.split_once(" -> ")?;
+        let (to, text) = rest.split_once("> ")?;
+        (!from.contains('>')).then_some(Self { from, to, text })
+    }
+
+    /// Whether it is told to its author alone, whose name is `own`. What one tells oneself is not told twice.
+    pub(crate) fn confirms_to(&self, own: &str) -> bool {
+        self.from == own && self.to != own
+    }
+}
+
 /// All that a member sends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Speech {

@@ -22,7 +22,7 @@ pub(super) struct Node {
     /// Its members, which have asked to join and not to leave.
     members: Vec<u64>,
     newest: u64,
-    has_entered: bool,
+    pub(super) has_entered: bool,
     taken: Position,
 }
 
@@ -52,9 +52,6 @@ impl Node {
 
     /// A member does something.
     pub(super) fn act(&mut self, random: &mut Rng) {
-        if !self.has_entered {
-            return;
-        }
         let member = self.members.get(random.usize(..self.members.len().max(1))).copied();
         match (random.u8(..10), member) {
             (0, _) | (_, None) => {

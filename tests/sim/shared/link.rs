@@ -17,7 +17,7 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How often it does while its talkers wait.
 const SOON: Duration = Duration::from_millis(20);
 
-/// How many operations and entries go at once.
+/// How many entries come at once, at most.
 const AT_ONCE: usize = 64;
 
 pub(super) struct Link {
@@ -234,7 +234,7 @@ impl Link {
         }
         if self.batch.is_none() && !self.queue.is_empty() {
             self.batches += 1;
-            let count = self.queue.len().min(1 + random.usize(..AT_ONCE));
+            let count = if random.bool() { self.queue.len() } else { random.usize(1..=self.queue.len()) };
             self.batch = Some((self.batches, self.queue.drain(..count).collect()));
         }
         if let Some((number, ops)) = &self.batch {

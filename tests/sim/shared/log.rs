@@ -170,10 +170,7 @@ impl Log {
                 (seat.name, seat.is_announced) = (name.clone(), true);
                 Change::Renamed { member, name: name.clone() }
             }
-            Op::Say { text, .. } => {
-                assert!(seat.is_announced, "somebody speaks of whom nobody has heard");
-                Change::Said { member, text: text.clone() }
-            }
+            Op::Say { text, .. } => Change::Said { member, text: text.clone() },
             Op::Whisper { to, text, .. } => Change::Whispered { member, to: *to, text: text.clone() },
             Op::Unread { to, .. } => Change::Unread { member, to: *to },
             Op::Leave { reason, .. } => {
