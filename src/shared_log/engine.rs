@@ -326,7 +326,8 @@ impl Engine {
         &self.trouble
     }
 
-    /// What names the history of the log: after a loss of data there is a new one. Empty before the first.
+    /// What names the history of the log: after a loss of data there is a new one, with a higher number before it. Empty
+    /// before the first.
     pub fn epoch(&self) -> &str {
         str::from_utf8(&self.epoch).unwrap_or_default()
     }

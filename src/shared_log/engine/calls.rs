@@ -157,9 +157,9 @@ impl Engine {
     fn words_to_enter(&mut self, gap: Option<Gap>) -> Option<Vec<Vec<u8>>> {
         self.run += 1;
         let mut words = self.script.call("enter", self.run)?;
-        let new_epoch = format!("{:016x}{:016x}", self.random.u64(..), self.random.u64(..));
+        let random = format!("{:016x}", self.random.u64(..));
         let is_lost = if gap == Some(Gap::Lost) { "1" } else { "0" };
-        words.extend([self.epoch.clone(), is_lost.into(), new_epoch.into(), decimal(self.outgoing.answered())]);
+        words.extend([self.epoch.clone(), is_lost.into(), random.into(), decimal(self.outgoing.answered())]);
         // After a gap, what the members have not taken is of no concern to the others.
         words.push(if gap.is_some() || self.last.is_none() { Vec::new() } else { decimal(self.reported_floor()) });
         for (number, own) in &self.own {
