@@ -311,7 +311,8 @@ impl Sequencer for Shared {
     }
 
     fn has_work(&self) -> bool {
-        !self.inbox.is_empty()
+        // What is asked is handed over after a turn.
+        !self.inbox.is_empty() || !self.ops.is_empty()
     }
 
     fn next<S: Stream>(&mut self, sender: &mut Sender<'_, S>, (noted, now): (Instant, Instant)) -> bool {
