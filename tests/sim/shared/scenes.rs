@@ -443,6 +443,32 @@ fn who_ends_its_side_still_gets_its_answers() {
 }
 
 #[test]
+fn who_ends_its_side_sees_the_end_when_it_was_heard() {
+    let mut stage = Stage::open(2, |config| config.idle_timeout = Some(5 * SECOND));
+    let [ann, mut bob] = stage.join_as([(0, "ann"), (1, "bob")]);
+    ann.say("heard?\n");
+    ann.client.finish();
+    // It is read in the turn in which the log gets out of reach.
+    let now = stage.now;
+    let (world, link) = stage.server(0);
+    link.cut(now);
+    assert!(world.poll());
+    world.turn(|_| {});
+    link.push(world.hub.take_ops());
+    for _ in 0..9 {
+        stage.pass(SECOND);
+        bob.say("/help\n");
+    }
+    assert!(ann.client.unread() == 0 && !ann.client.record().is_dropped, "it believes that it was heard");
+    stage.settle();
+    bob.hears();
+    stage.server(0).1.mend();
+    stage.settle();
+    assert_eq!(bob.hears(), "<ann> heard?\n* ann left\n");
+    assert!(ann.client.record().is_dropped);
+}
+
+#[test]
 fn a_newcomer_that_leaves_at_once_leaves_no_trace() {
     let mut stage = Stage::open(2, |_| {});
     let [mut ann, mut bob] = stage.join_as([(0, "ann"), (1, "bob")]);
