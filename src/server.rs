@@ -38,6 +38,10 @@ use reactor::Reactor;
 /// waiting.
 const ACCEPTS_PER_TURN: usize = 256;
 
+/// How long a stopping server goes on with clients that have sent nothing yet. Over a network, the first bytes come a round
+/// trip after the connection.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
+
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
 
@@ -95,6 +99,8 @@ pub struct Server {
 struct Stopping {
     /// When it gives up sending what is pending.
     deadline: Instant,
+    /// When clients that had sent nothing are given up.
+    drain_at: Option<Instant>,
     /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
     is_interrupted: bool,
 }
@@ -241,6 +247,7 @@ impl Server {
                 self.give_up();
                 return Ok(End::Interrupted);
             }
+            self.end_first_bytes();
             self.serve();
             self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
@@ -274,7 +281,7 @@ impl Server {
         let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_pending()) {
             Some(Duration::ZERO)
         } else {
-            let stop = self.stopping.map(|stopping| stopping.deadline);
+            let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline));
             let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
@@ -354,8 +361,19 @@ impl Server {
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize);
         self.acceptor.close();
-        self.hub.drain();
-        self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
+        let deadline = self.now + self.grace;
+        let drain_at = self.hub.begin_drain().then(|| deadline.min(self.now + FIRST_BYTES));
+        self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
+    }
+
+    /// Gives up the clients that have sent nothing for too long since the stop began.
+    fn end_first_bytes(&mut self) {
+        if let Some(stopping) = &mut self.stopping
+            && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
+        {
+            stopping.drain_at = None;
+            self.hub.drain();
+        }
     }
 
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys

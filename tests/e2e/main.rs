@@ -18,6 +18,7 @@ mod console;
 mod echo;
 mod faults;
 mod harness;
+mod inherited;
 mod interop;
 mod json;
 mod limits;
