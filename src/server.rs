@@ -8,6 +8,7 @@ mod acceptor;
 mod access;
 mod admin;
 mod handshakes;
+mod manager;
 mod reactor;
 
 use std::io;
@@ -32,11 +33,17 @@ use crate::transport::listener::BACKLOG;
 use acceptor::{Accepted, Acceptor};
 use admin::Admin;
 use handshakes::Client;
+pub use crate::transport::listener::Inherited;
+use manager::Manager;
 use reactor::Reactor;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
 const ACCEPTS_PER_TURN: usize = 256;
+
+/// How long a stopping server goes on with clients that have sent nothing yet. Over a network, the first bytes come a round
+/// trip after the connection.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
 
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
@@ -82,6 +89,7 @@ pub struct Server {
     reactor: Reactor,
     acceptor: Acceptor,
     signals: Option<Signals>,
+    manager: Manager,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<Socket>,
@@ -104,6 +112,8 @@ pub struct Server {
 struct Stopping {
     /// When it gives up sending what is pending.
     deadline: Instant,
+    /// When clients that had sent nothing are given up.
+    drain_at: Option<Instant>,
     /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
     is_interrupted: bool,
 }
@@ -146,6 +156,16 @@ impl Server {
     /// An address that cannot be bound; the message names it, the port and the reason. Or the system's, if
     /// there are no descriptors.
     pub fn bind(config: &Config) -> io::Result<Self> {
+        Self::adopt(config, Inherited::default())
+    }
+
+    /// As [`bind`](Self::bind), but listens on `inherited` sockets instead, if there are any. When the server stops,
+    /// connections that wait in them are left to the next server.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind).
+    pub fn adopt(config: &Config, inherited: Inherited) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         let registry = reactor.registry();
         let waker = Arc::new(Waker::new(registry, WAKER)?);
@@ -155,11 +175,12 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER, FIRST_HANDSHAKE)?;
+        let acceptor = Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         Ok(Self {
             acceptor,
             signals: None,
+            manager: Manager::default(),
             waker,
             stop_requested: Arc::default(),
             hub: Hub::new(config),
@@ -203,6 +224,12 @@ impl Server {
         Ok(())
     }
 
+    /// Tells the service manager, such as systemd, when this server is ready and when it stops (sd_notify(3)), if there
+    /// is one.
+    pub fn notify_manager(&mut self) {
+        self.manager.is_told = true;
+    }
+
     /// The TCP port that it listens on, the first one if there are several; 0 if there is none.
     pub fn port(&self) -> u16 {
         self.local_addrs().first().map_or(0, SocketAddr::port)
@@ -234,6 +261,7 @@ impl Server {
         if let Some(address) = self.admin_addr() {
             self.console.admin(address);
         }
+        self.manager.ready();
         let stopping = loop {
             if let Err(error) = self.wait() {
                 self.give_up();
@@ -248,6 +276,7 @@ impl Server {
             if self.draining.is_some_and(|until| until <= self.reactor.noted()) {
                 self.stop(false);
             }
+            self.end_first_bytes();
             self.serve();
             self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
@@ -282,7 +311,7 @@ impl Server {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
+            let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline)).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
             let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop, admin];
             let next = deadlines.into_iter().flatten().min();
@@ -378,13 +407,25 @@ impl Server {
     }
 
     fn stop(&mut self, is_interrupted: bool) {
+        self.manager.stopping();
         // Clients that the kernel has connected already are answered too.
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
-        self.hub.drain();
         self.draining = None;
-        self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
+        let deadline = self.now + self.grace;
+        let drain_at = self.hub.begin_drain().then(|| deadline.min(self.now + FIRST_BYTES));
+        self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
+    }
+
+    /// Gives up the clients that have sent nothing for too long since the stop began.
+    fn end_first_bytes(&mut self) {
+        if let Some(stopping) = &mut self.stopping
+            && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
+        {
+            stopping.drain_at = None;
+            self.hub.drain();
+        }
     }
 
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys

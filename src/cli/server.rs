@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
@@ -12,15 +13,27 @@ use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, ProxyFrom};
 use crate::limits::default_max_memory;
 
-/// Turns the command line of `echo-server`, which starts with the name of the program, into its settings.
+/// What the command line of `echo-server` says.
+#[derive(Debug)]
+pub struct ServerOptions {
+    /// The settings of the server.
+    pub config: Config,
+    /// Whether it says where to listen, instead of leaving that to the defaults.
+    pub names_sockets: bool,
+}
+
+/// Turns the command line of `echo-server`, which starts with the name of the program, into its options.
 ///
 /// # Errors
 ///
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
-pub fn server_config(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, clap::Error> {
+pub fn server_options(arguments: impl IntoIterator<Item = OsString>) -> Result<ServerOptions, clap::Error> {
     let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
-    Ok(ServerArgs::from_arg_matches(&command.try_get_matches_from(arguments)?)?.into())
+    let matches = command.try_get_matches_from(arguments)?;
+    let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
+    let names_sockets = is_given("bind") || is_given("port");
+    Ok(ServerOptions { config: ServerArgs::from_arg_matches(&matches)?.into(), names_sockets })
 }
 
 #[derive(Debug, Parser)]
