@@ -30,10 +30,10 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
+pub use crate::transport::listener::Inherited;
 use acceptor::{Accepted, Acceptor};
 use admin::Admin;
 use handshakes::Client;
-pub use crate::transport::listener::Inherited;
 use manager::Manager;
 use reactor::Reactor;
 
@@ -283,7 +283,7 @@ impl Server {
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
             if let Some(stopping) = self.stopping
-                && (self.hub.is_empty() || self.reactor.noted() >= stopping.deadline)
+                && (self.has_no_connections() || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }
@@ -387,6 +387,7 @@ impl Server {
 
     /// Goes on serving for a while, and reports that it is draining.
     fn start_draining(&mut self) {
+        self.manager.stopping();
         self.draining = Some(self.now + self.drain);
         self.console.draining(self.drain);
     }
@@ -407,23 +408,30 @@ impl Server {
     }
 
     fn stop(&mut self, is_interrupted: bool) {
-        self.manager.stopping();
+        if self.draining.take().is_none() {
+            self.manager.stopping();
+        }
         // Clients that the kernel has connected already are answered too.
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
-        self.draining = None;
         let deadline = self.now + self.grace;
-        let drain_at = self.hub.begin_drain().then(|| deadline.min(self.now + FIRST_BYTES));
+        let has_new = self.hub.begin_drain();
+        if self.is_chat {
+            self.acceptor.end_handshakes();
+        }
+        let waits = has_new || self.acceptor.handshakes() > 0;
+        let drain_at = waits.then(|| deadline.min(self.now + FIRST_BYTES));
         self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
     }
 
-    /// Gives up the clients that have sent nothing for too long since the stop began.
+    /// Gives up the clients that have sent nothing, or no PROXY header, for too long since the stop began.
     fn end_first_bytes(&mut self) {
         if let Some(stopping) = &mut self.stopping
             && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
         {
             stopping.drain_at = None;
+            self.acceptor.end_handshakes();
             self.hub.drain();
         }
     }
@@ -446,6 +454,10 @@ impl Server {
                 Accepted::Nothing => return,
             }
         }
+    }
+
+    fn has_no_connections(&self) -> bool {
+        self.hub.is_empty() && self.acceptor.handshakes() == 0
     }
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.

@@ -261,10 +261,14 @@ impl Acceptor {
         })
     }
 
-    /// Listens no more, and drops the connections that are not let in yet.
+    /// Listens no more. Connections that are accepted already can still be let in.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
-        self.handshakes = None;
         self.retry_at = None;
+    }
+
+    /// Drops the connections that are not let in yet.
+    pub(super) fn end_handshakes(&mut self) {
+        self.handshakes = None;
     }
 }
