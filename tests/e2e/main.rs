@@ -20,6 +20,7 @@ mod faults;
 mod haproxy;
 mod harness;
 mod health;
+mod inherited;
 mod interop;
 mod json;
 mod limits;
