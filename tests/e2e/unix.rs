@@ -1,7 +1,7 @@
 //! Unix sockets: their files, their names, and what is different from TCP.
 
 use std::fs;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
@@ -312,29 +312,42 @@ fn rules_for_addresses_are_not_about_unix_sockets() {
     server.console.all();
 }
 
-/// A read stops short behind a descriptor that was sent along, and no event tells that more waits.
+/// A read stops short behind a descriptor that was sent along, and no event tells that more waits. (In an echo, one does:
+/// when the client reads the echo.)
 #[test]
-fn bytes_behind_descriptors_that_were_sent_along_come_back() {
+fn lines_behind_descriptors_that_were_sent_along_are_heard() {
     let path = socket_path("descriptors.sock");
-    let server = start(&path, &[]);
-    let mut stream = UnixStream::connect(&path).expect("connected");
-    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let server = start(&path, &["--chat"]);
+    let [mut ann, mut bob] = [(); 2].map(|()| {
+        let stream = UnixStream::connect(&path).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        BufReader::new(stream)
+    });
+    let next = |member: &mut BufReader<UnixStream>| {
+        let mut line = String::new();
+        member.read_line(&mut line).expect("a line in time");
+        line
+    };
+    assert!(next(&mut ann).starts_with("* welcome"));
+    assert!(next(&mut bob).starts_with("* welcome"));
+    assert_eq!(next(&mut ann), "* user2 joined\n");
     for _ in 0..10 {
         // Stopped, the server finds all of it at once.
         server.process.suspend();
-        for part in [b"one", b"two"] {
+        let stream = bob.get_ref();
+        for part in [b"one\n", b"two\n"] {
             let descriptors = [stream.as_fd()];
             let mut space = [std::mem::MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
             let mut control = SendAncillaryBuffer::new(&mut space);
             assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-            sendmsg(&stream, &[IoSlice::new(part)], &mut control, SendFlags::empty()).expect("sent");
+            sendmsg(stream, &[IoSlice::new(part)], &mut control, SendFlags::empty()).expect("sent");
         }
-        stream.write_all(b"three").expect("sent");
+        bob.get_mut().write_all(b"three\n").expect("sent");
         server.process.signal(Signal::CONT);
-        let mut echo = [0; 11];
-        stream.read_exact(&mut echo).expect("all of it, with the connection open");
-        assert_eq!(&echo, b"onetwothree");
+        for said in ["one", "two", "three"] {
+            assert_eq!(next(&mut ann), format!("<user2> {said}\n"));
+        }
     }
-    drop(stream);
+    drop((ann, bob));
     server.stop();
 }
