@@ -37,4 +37,5 @@ mod session_tmux;
 mod stopping;
 mod syscalls;
 mod timeouts;
+mod unix;
 mod urgent;
