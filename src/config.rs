@@ -33,6 +33,10 @@ pub struct Config {
     pub bind: Vec<String>,
     /// TCP port, the same for all addresses. 0 lets the system pick a free one. Default: [`DEFAULT_PORT`].
     pub port: u16,
+    /// Whether other processes may listen on the same port (socket(7), `SO_REUSEPORT`): the kernel spreads new connections
+    /// over them. When one of them stops, the connections in its queue that it has not accepted yet may be lost.
+    /// Default: no.
+    pub reuse_port: bool,
     /// What is printed on standard output. Default: [`Log::Messages`].
     pub log: Log,
     /// How it is printed. Default: [`LogFormat::Text`].
@@ -118,6 +122,7 @@ impl Default for Config {
         Self {
             bind: Vec::new(),
             port: DEFAULT_PORT,
+            reuse_port: false,
             log: Log::Messages,
             log_format: LogFormat::Text,
             log_max: 128 << 10,

@@ -261,6 +261,22 @@ impl<S: Stream> Hub<S> {
         has_dropped
     }
 
+    /// Winds up, as [`drain`](Self::drain) does, except for peers that have sent nothing yet, in an echo: their first
+    /// bytes may be on their way. Returns whether there are any; a [`drain`](Self::drain) has to follow then.
+    pub fn begin_drain(&mut self) -> bool {
+        let spares_new = matches!(self.service, AnyService::Echo(_));
+        let mut has_new = false;
+        self.peers.for_each(|_, peer, _| {
+            match spares_new && peer.connection.is_new() {
+                true => has_new = true,
+                false => peer.connection.stop_reading(),
+            }
+            true
+        });
+        self.service.stop(&mut self.peers);
+        has_new
+    }
+
     /// Winds up: every peer is answered what had arrived by now and sent what is queued for it, then half-closed
     /// and waited for; one that has been sent everything is closed at once. [`turn`](Self::turn) and
     /// [`reap`](Self::reap) do the work, and [`is_empty`](Self::is_empty) tells when it is done.

@@ -43,6 +43,10 @@ use redis::SharedLog;
 /// waiting.
 const ACCEPTS_PER_TURN: usize = 256;
 
+/// How long a stopping server goes on with clients that have sent nothing yet. Over a network, the first bytes come a round
+/// trip after the connection.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
+
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
 
@@ -113,6 +117,8 @@ pub struct Server {
 struct Stopping {
     /// When it gives up sending what is pending.
     deadline: Instant,
+    /// When clients that had sent nothing are given up.
+    drain_at: Option<Instant>,
     /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
     is_interrupted: bool,
 }
@@ -174,7 +180,7 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, inherited, registry, FIRST_LISTENER, FIRST_HANDSHAKE)?;
+        let acceptor = Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
@@ -277,6 +283,7 @@ impl Server {
             if self.draining.is_some_and(|until| until <= self.reactor.noted()) {
                 self.stop(false);
             }
+            self.end_first_bytes();
             self.serve();
             self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
@@ -284,7 +291,7 @@ impl Server {
             self.accept(has_freed_descriptor);
             let has_left = self.has_left();
             if let Some(stopping) = self.stopping
-                && ((self.hub.is_empty() && has_left) || self.reactor.noted() >= stopping.deadline)
+                && ((has_left && self.has_no_connections()) || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }
@@ -312,7 +319,7 @@ impl Server {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
+            let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline)).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
             let log = self.log.as_ref().and_then(|log| log.deadline());
             let deadlines = [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(), stop, admin];
@@ -433,14 +440,32 @@ impl Server {
     }
 
     fn stop(&mut self, is_interrupted: bool) {
-        self.manager.stopping();
+        if self.draining.take().is_none() {
+            self.manager.stopping();
+        }
         // Clients that the kernel has connected already are answered too.
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
-        self.hub.drain();
-        self.draining = None;
-        self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
+        let deadline = self.now + self.grace;
+        let has_new = self.hub.begin_drain();
+        if self.is_chat {
+            self.acceptor.end_handshakes();
+        }
+        let waits = has_new || self.acceptor.handshakes() > 0;
+        let drain_at = waits.then(|| deadline.min(self.now + FIRST_BYTES));
+        self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
+    }
+
+    /// Gives up the clients that have sent nothing, or no PROXY header, for too long since the stop began.
+    fn end_first_bytes(&mut self) {
+        if let Some(stopping) = &mut self.stopping
+            && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
+        {
+            stopping.drain_at = None;
+            self.acceptor.end_handshakes();
+            self.hub.drain();
+        }
     }
 
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
@@ -461,6 +486,10 @@ impl Server {
                 Accepted::Nothing => return,
             }
         }
+    }
+
+    fn has_no_connections(&self) -> bool {
+        self.hub.is_empty() && self.acceptor.handshakes() == 0
     }
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
