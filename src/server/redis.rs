@@ -132,7 +132,10 @@ impl SharedLog {
     pub(super) fn counters(&self) -> RedisCounters {
         let engine = &self.engine;
         RedisCounters {
-            state: if engine.is_in() { RedisState::Connected } else { RedisState::Away },
+            state: match self.told {
+                None | Some(RedisState::Away) => RedisState::Away,
+                Some(RedisState::Connected | RedisState::Gap) => RedisState::Connected,
+            },
             epoch: engine.epoch().to_owned(),
             position: engine.position().0,
             lag: engine.lag(),

@@ -428,8 +428,13 @@ impl Engine {
     fn advance(&mut self, now: Instant) {
         self.send_call(now);
         self.send_read(now);
-        let is_well = self.stage == Stage::In && self.snapshot.is_none() && self.reads.is_checked();
-        if !is_well || !self.calls.is_open() {
+        self.look_around(now);
+    }
+
+    /// Notes since when the server has been out of touch, and tells when it is in touch again.
+    fn look_around(&mut self, now: Instant) {
+        let is_connected = self.calls.is_checked() && self.reads.is_checked();
+        if !is_connected || self.stage != Stage::In || self.snapshot.is_some() {
             self.trouble_since.get_or_insert(now);
             return;
         }

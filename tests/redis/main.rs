@@ -9,6 +9,7 @@ mod node;
 mod order;
 mod proxy;
 mod redis;
+mod servers;
 
 /// Whether redis-server is here.
 fn has_redis() -> bool {

@@ -182,6 +182,7 @@ impl Engine {
 
     pub(super) fn call_answered(&mut self, reply: &Reply<'_>, now: Instant) {
         self.answered_at = now;
+        self.calls.set_checked();
         let (Some(call), Some([verdict, values @ ..])) = (self.call.take(), reply.list()) else {
             self.fail("its answer to the script is unknown".to_owned(), now);
             return;

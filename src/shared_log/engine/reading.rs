@@ -65,8 +65,10 @@ impl Engine {
             Stage::Behind(top) => last.position < top,
             Stage::In => true,
         };
+        // The log is read once the script has answered: then nothing is heard before it is told that all is well.
+        let is_early = !self.calls.is_checked();
         let is_entering = self.call.as_ref().is_some_and(|call| call.is_enter());
-        if !is_wanted || is_entering || self.gap.is_some() || !self.reads.is_idle() {
+        if !is_wanted || is_early || is_entering || self.gap.is_some() || !self.reads.is_idle() {
             return;
         }
         let is_check = !self.reads.is_checked();
@@ -93,6 +95,7 @@ impl Engine {
                 return;
             }
             self.reads.set_checked();
+            self.look_around(now);
             entries.remove(0);
         } else if entries.is_empty() && read.has_more {
             // This connection leads to a Redis that does not have what the other one has.
