@@ -400,8 +400,8 @@ fn end_if_inactive<S: Stream>(peers: &mut Peers<S>, id: Id, next: Next, turn: &T
     peer.note_activity(false, turn.now);
     let overdue = |peer: &Peer<S>| peer.inactive_at(timeouts).filter(|(at, _)| *at <= turn.noted);
     let has_written = overdue(peer).is_some() && peer.try_write(feed, turn.buffer.len(), turn.now);
-    if overdue(peer).is_some() && next != Next::Event {
-        // It has sent something, and it is the server that does not read it.
+    if overdue(peer).is_some() && (next != Next::Event || peer.connection.is_held()) {
+        // It has sent something, and it is the server that does not read it, or that has not passed it on.
         peer.note_activity(true, turn.now);
     }
     if let Some((_, close)) = overdue(peer) {

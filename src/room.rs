@@ -347,10 +347,11 @@ impl<Q: Sequencer> Service for Room<Q> {
             let mut sender = Sender { batch: &mut self.batch, peers, on_event: turn.on_event };
             self.sequencer.leave(id, reason, &mut sender);
         }
-        if let Some((peer, ..)) = peers.borrow(id)
+        if let Some((peer, feed, _)) = peers.borrow(id)
             && let State::Member(member) = &mut peer.state
         {
-            self.waiting.owe(peer.address, member.window.take_said(), self.max_ahead);
+            let said = member.window.take_said(feed.end(), self.max_ahead);
+            self.waiting.owe(peer.address, said, self.max_ahead);
         }
     }
 

@@ -63,7 +63,7 @@ pub(crate) trait Service {
     /// The peers of this turn have been served.
     fn after_turn<S: Stream>(&mut self, _peers: &mut Peers<S>, _turn: &mut Turn<'_>) {}
 
-    /// Whether [`before_turn`](Self::before_turn) has something to do.
+    /// Whether a turn has something to do, though no peer has.
     fn has_work(&self) -> bool {
         false
     }

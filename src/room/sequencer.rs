@@ -50,7 +50,7 @@ pub(crate) trait Sequencer {
         true
     }
 
-    /// Whether [`next`](Self::next) has something to do.
+    /// Whether a turn has something to do, though no peer has.
     fn has_work(&self) -> bool {
         false
     }

@@ -182,6 +182,16 @@ impl Shared {
         self.has_entered && !self.is_away && !self.outstanding.is_full()
     }
 
+    /// The log knows no more of a member of this server that has left.
+    fn forget<S: Stream>(&mut self, number: u64, peers: &mut Peers<S>) {
+        if let Some(own) = self.own.remove(&number)
+            && let Some((peer, ..)) = peers.borrow(own.id)
+        {
+            peer.connection.hold(false);
+            peers.schedule(own.id);
+        }
+    }
+
     /// Asks the log for the newcomers that wait.
     fn ask_for_newcomers(&mut self) {
         while self.is_open()
@@ -276,13 +286,17 @@ impl Sequencer for Shared {
         self.ask_to_announce(id.serial(), sender);
     }
 
-    fn leave<S: Stream>(&mut self, id: Id, reason: Option<&'static str>, _: &mut Sender<'_, S>) {
+    fn leave<S: Stream>(&mut self, id: Id, reason: Option<&'static str>, sender: &mut Sender<'_, S>) {
         let number = id.serial();
         let Some(own) = self.own.get_mut(&number) else { return };
         own.is_here = false;
         if own.stage == Stage::Waiting {
             self.own.remove(&number);
         } else {
+            // It sees the end when what it has said is heard.
+            if let Some((peer, ..)) = sender.peers.borrow(id) {
+                peer.connection.hold(true);
+            }
             self.ask(Op::Leave { member: number, reason: reason.map(str::to_owned) });
         }
     }
@@ -311,7 +325,8 @@ impl Sequencer for Shared {
     }
 
     fn has_work(&self) -> bool {
-        !self.inbox.is_empty()
+        // What is asked is handed over after a turn.
+        !self.inbox.is_empty() || !self.ops.is_empty()
     }
 
     fn next<S: Stream>(&mut self, sender: &mut Sender<'_, S>, (noted, now): (Instant, Instant)) -> bool {

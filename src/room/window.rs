@@ -37,8 +37,13 @@ impl Window {
         self.allowance = 0;
     }
 
-    /// What its member has said and the slowest member has not taken, for when it leaves.
-    pub(super) fn take_said(&mut self) -> Marks {
+    /// What its member has said and the slowest member has not taken, for when it leaves. What has not reached the feed is
+    /// taken to come next, behind its `end`.
+    pub(super) fn take_said(&mut self, end: u64, max_ahead: usize) -> Marks {
+        let underway = mem::take(&mut self.underway);
+        if underway > 0 {
+            self.said.add(end + underway as u64, underway, max_ahead);
+        }
         mem::take(&mut self.said)
     }
 

@@ -3,11 +3,12 @@
 //! and do not read.
 //!
 //! [`log`] is the log, [`link`] how a server gets to it, [`server`] one server with what its members were to be told, and
-//! [`member`] what a member sends and hears.
+//! [`member`] what a member sends and hears. [`scenes`] are small rooms in which one thing happens.
 
 mod link;
 mod log;
 mod member;
+mod scenes;
 mod server;
 
 use std::collections::BTreeSet;

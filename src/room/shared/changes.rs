@@ -109,7 +109,7 @@ impl Shared {
             Change::Left { member, reason } => {
                 roster.leave(member, reason.as_deref().and_then(known_reason), audience);
                 if member.server == server {
-                    own.remove(&member.number);
+                    self.forget(member.number, sender.peers);
                 }
             }
             Change::Joined { .. } | Change::Entered { .. } | Change::Gone { .. } => {}

@@ -141,7 +141,7 @@ impl Shared {
         self.roster.remove(self.member(number));
         let Some(own) = self.own.get_mut(&number) else { return };
         if !own.is_here {
-            self.own.remove(&number);
+            self.forget(number, sender.peers);
             return;
         }
         (own.stage, own.is_announced, own.is_waiting) = (Stage::Waiting, false, false);

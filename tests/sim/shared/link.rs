@@ -39,6 +39,8 @@ pub(super) struct Link {
     /// Since when the log cannot be reached.
     cut_since: Option<Instant>,
     is_away: bool,
+    /// Whether calls are lost now and then.
+    pub(super) is_reliable: bool,
     /// Since when everything has been well.
     pub(super) well_since: Instant,
     floor: Option<Position>,
@@ -60,6 +62,7 @@ impl Link {
             own: BTreeMap::new(),
             cut_since: None,
             is_away: false,
+            is_reliable: false,
             well_since: now,
             floor: None,
             beat_at: now,
@@ -239,11 +242,12 @@ impl Link {
         }
         if let Some((number, ops)) = &self.batch {
             // A call may be lost before it is done, or its reply after that.
-            if random.u8(..16) == 0 {
+            let mut is_lost = || !self.is_reliable && random.u8(..16) == 0;
+            if is_lost() {
                 return self.cut(now);
             }
             log.apply(self.server, *number, ops, serial);
-            if random.u8(..16) == 0 {
+            if is_lost() {
                 return self.cut(now);
             }
             self.acknowledged = *number;

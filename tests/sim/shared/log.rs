@@ -129,6 +129,12 @@ impl Log {
         }
     }
 
+    /// Bytes that were said.
+    pub(super) fn said(&self) -> usize {
+        let said = |change: &Change| if let Change::Said { text, .. } = change { text.len() } else { 0 };
+        self.entries.iter().flat_map(|entry| &entry.changes).map(said).sum()
+    }
+
     /// The names of the members of which all have heard.
     pub(super) fn announced(&self) -> BTreeSet<String> {
         self.seats.values().filter(|seat| seat.is_announced).map(|seat| seat.name.clone()).collect()

@@ -167,18 +167,11 @@ impl Server {
             }
             _ => {}
         });
-        let ops = self.world.hub.take_ops();
-        if std::env::var_os("SIM_TRACE").is_some() && !ops.is_empty() {
-            eprintln!("{:?} {ops:?}", self.link.server);
-        }
-        self.link.push(ops);
+        self.link.push(self.world.hub.take_ops());
     }
 
     /// Notes what members are to hear of what the log says.
     fn note(&mut self, event: &LogEvent) {
-        if std::env::var_os("SIM_TRACE").is_some() {
-            eprintln!("{:?} {event:?}", self.link.server);
-        }
         match event {
             LogEvent::Entered { members, is_gap, .. } => {
                 if *is_gap {
