@@ -291,7 +291,7 @@ impl Server {
             self.accept(has_freed_descriptor);
             let has_left = self.has_left();
             if let Some(stopping) = self.stopping
-                && ((has_left && self.has_no_connections()) || self.reactor.noted() >= stopping.deadline)
+                && ((self.has_no_connections() && has_left) || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }

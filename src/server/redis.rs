@@ -152,7 +152,7 @@ impl SharedLog {
             };
             if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
                 self.told = Some(state);
-                on_change(state, if state == RedisState::Away { self.engine.trouble() } else { "" });
+                on_change(state, if state == RedisState::Connected { "" } else { self.engine.trouble() });
             }
             hub.on_log(event);
         }

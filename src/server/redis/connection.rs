@@ -9,6 +9,7 @@ use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
+use socket2::SockRef;
 
 use crate::transport::{Socket, Stream};
 
@@ -113,23 +114,19 @@ impl Connection {
 
 /// Whether the connection has been made; if it is on its way the error says so.
 fn established(socket: &Socket) -> io::Result<()> {
-    let error = match socket {
-        Socket::Tcp(stream) => stream.take_error()?,
-        Socket::Unix(stream) => stream.take_error()?,
-    };
-    if let Some(error) = error {
+    let socket_ref = SockRef::from(socket);
+    if let Some(error) = socket_ref.take_error()? {
         return Err(error);
     }
-    match socket {
-        Socket::Tcp(stream) => {
-            // Where nobody listens on a port of the range from which ports are given out, a socket may connect to itself.
-            if stream.peer_addr()? == stream.local_addr()? {
-                return Err(ErrorKind::ConnectionRefused.into());
-            }
-            stream.set_nodelay(true)
+    let peer = socket_ref.peer_addr()?;
+    if let Socket::Tcp(stream) = socket {
+        // Where nobody listens on a port of the range from which ports are given out, a socket may connect to itself.
+        if peer.as_socket() == Some(stream.local_addr()?) {
+            return Err(ErrorKind::ConnectionRefused.into());
         }
-        Socket::Unix(stream) => stream.peer_addr().map(|_| ()),
+        stream.set_nodelay(true)?;
     }
+    Ok(())
 }
 
 fn is_in_progress(error: &io::Error) -> bool {

@@ -115,17 +115,17 @@ impl Engine {
         let Some(last) = &self.last else { return Ok(()) };
         match first {
             Some(entry) if entry.is(last) => Ok(()),
-            Some(entry) if entry.position > last.position => Err(Gap::Missed),
-            _ => Err(Gap::Lost),
+            Some(entry) if entry.position > last.position => Err(Gap::Trimmed),
+            _ => Err(Gap::Entry),
         }
     }
 
     fn deliver(&mut self, entry: &Entry<'_>) -> Result<(), Gap> {
         let expected = self.position().0 + 1;
         if entry.position != expected {
-            return Err(if entry.position > expected { Gap::Missed } else { Gap::Lost });
+            return Err(if entry.position > expected { Gap::Trimmed } else { Gap::Entry });
         }
-        let server = parse_server(entry.server).ok_or(Gap::Missed)?;
+        let server = parse_server(entry.server).ok_or(Gap::Broken)?;
         let (mut changes, is_whole) = unpack(entry.changes, server);
         if self.is_repeated(server, entry.batch) {
             changes.retain(|change| !is_text(change));
@@ -140,7 +140,7 @@ impl Engine {
         {
             self.tell_entered(top, members, pending, false);
         }
-        if is_whole { Ok(()) } else { Err(Gap::Missed) }
+        if is_whole { Ok(()) } else { Err(Gap::Broken) }
     }
 
     /// Whether this batch has been delivered before, as may happen after a loss of data: then its server did not learn that
