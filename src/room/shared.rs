@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     /// Until when their servers have time.
     confirm_by: Option<Instant>,
     /// Newcomers for which the log has not been asked.
-    newcomers: VecDeque<u64>,
+    newcomers: BTreeSet<u64>,
     /// Members that are not read from because of the log.
     held: Vec<Id>,
     has_entered: bool,
@@ -121,7 +121,7 @@ impl Shared {
             remote: HashMap::new(),
             unconfirmed: BTreeSet::new(),
             confirm_by: None,
-            newcomers: VecDeque::new(),
+            newcomers: BTreeSet::new(),
             held: Vec::new(),
             has_entered: false,
             is_away: false,
@@ -195,12 +195,12 @@ impl Shared {
     /// Asks the log for the newcomers that wait.
     fn ask_for_newcomers(&mut self) {
         while self.is_open()
-            && let Some(number) = self.newcomers.pop_front()
+            && let Some(number) = self.newcomers.pop_first()
         {
-            if let Some(own) = self.own.get_mut(&number).filter(|own| own.stage == Stage::Waiting) {
+            if let Some(own) = self.own.get_mut(&number) {
                 own.stage = Stage::Joining;
-                self.ask(Op::Join { member: number });
             }
+            self.ask(Op::Join { member: number });
         }
     }
 
@@ -244,7 +244,7 @@ impl Sequencer for Shared {
             member.keep_waiting();
         }
         self.own.insert(id.serial(), own);
-        self.newcomers.push_back(id.serial());
+        self.newcomers.insert(id.serial());
         self.ask_for_newcomers();
         if self.is_away {
             sender.answer(id, AWAY);
@@ -292,6 +292,7 @@ impl Sequencer for Shared {
         own.is_here = false;
         if own.stage == Stage::Waiting {
             self.own.remove(&number);
+            self.newcomers.remove(&number);
         } else {
             // It sees the end when what it has said is heard.
             if let Some((peer, ..)) = sender.peers.borrow(id) {

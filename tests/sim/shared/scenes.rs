@@ -268,6 +268,40 @@ fn nothing_is_read_and_nobody_is_idle_while_the_log_is_away() {
     assert!(heard.contains("* user3 joined\n<user3> hello\n"));
 }
 
+/// The log is late, but has not been away for so long that the members are told.
+#[test]
+fn what_waits_for_the_log_is_bounded() {
+    let mut stage = Stage::open(1, |_| {});
+    let members = ["ann", "bob", "eve", "dan", "fay"].map(|name| stage.join_as([(0, name)]));
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    for [member] in &members {
+        member.say(&"something\n".repeat(6_000));
+    }
+    stage.settle();
+    let asked = stage.server(0).1.pending();
+    assert!((50_000..400_000).contains(&asked), "{asked} bytes");
+    stage.server(0).1.mend();
+    stage.pass(5 * SECOND);
+    assert!(members.iter().all(|[member]| member.client.unread() == 0));
+    assert_eq!(stage.log.said(), 5 * 6_000 * "something".len());
+}
+
+#[test]
+fn connections_that_break_while_the_log_is_away_do_not_pile_up() {
+    let mut stage = Stage::open(1, |_| {});
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    stage.pass(2 * SECOND);
+    for _ in 0..100 {
+        let probe = stage.knock(0, ROOMY);
+        stage.settle_a_little();
+        probe.client.reset();
+        stage.settle_a_little();
+    }
+    assert!(stage.server(0).0.hub.is_empty());
+}
+
 #[test]
 fn a_server_starts_and_waits_for_the_log() {
     let mut stage = Stage::open(1, |_| {});
