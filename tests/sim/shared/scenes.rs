@@ -219,9 +219,13 @@ fn a_server_that_stops_says_all_that_was_said_and_goodbye() {
     let mut stage = Stage::open(2, |_| {});
     let [mut ann, mut bob] = stage.join_as([(0, "ann"), (1, "bob")]);
     bob.say("the last word\n");
+    let now = stage.now;
     let (world, link) = stage.server(1);
+    link.cut(now);
     world.hub.drain();
-    link.push(world.hub.take_ops());
+    stage.settle();
+    assert_eq!(bob.hears(), "", "what was said has not been heard");
+    stage.server(1).1.mend();
     stage.settle();
     assert_eq!(bob.hears(), "* server is stopping\n");
     bob.client.close();
