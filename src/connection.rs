@@ -195,6 +195,11 @@ impl<S: Stream> Connection<S> {
         self.received
     }
 
+    /// Whether the peer has sent nothing so far.
+    pub fn is_new(&self) -> bool {
+        self.phase == Phase::Open && self.received == 0 && self.stream.unread().is_ok_and(|unread| unread == 0)
+    }
+
     /// Bytes that have been written to the peer's socket.
     pub fn sent(&self) -> u64 {
         self.sent

@@ -168,6 +168,11 @@ impl<S: Stream> Hub<S> {
         self.service.shared_room().map(|room| room.urgency(&self.peers.feed)).unwrap_or_default()
     }
 
+    /// Whether nothing more is to be asked of the log: the room has ended.
+    pub fn has_said_all(&mut self) -> bool {
+        self.service.shared_room().is_none_or(|room| room.is_over())
+    }
+
     /// Serves the peers that have something to do, each at most once, and tells what happened.
     ///
     /// `now` is the time at which the turn began. All events that came until `noted` have been passed to
@@ -254,6 +259,22 @@ impl<S: Stream> Hub<S> {
         self.peers.wake_starved();
         self.peers.check();
         has_dropped
+    }
+
+    /// Winds up, as [`drain`](Self::drain) does, except for peers that have sent nothing yet, in an echo: their first
+    /// bytes may be on their way. Returns whether there are any; a [`drain`](Self::drain) has to follow then.
+    pub fn begin_drain(&mut self) -> bool {
+        let spares_new = matches!(self.service, AnyService::Echo(_));
+        let mut has_new = false;
+        self.peers.for_each(|_, peer, _| {
+            match spares_new && peer.connection.is_new() {
+                true => has_new = true,
+                false => peer.connection.stop_reading(),
+            }
+            true
+        });
+        self.service.stop(&mut self.peers);
+        has_new
     }
 
     /// Winds up: every peer is answered what had arrived by now and sent what is queued for it, then half-closed

@@ -114,6 +114,11 @@ impl SharedRoom {
         self.sequencer.report_floor(feed)
     }
 
+    /// Whether the members have been told that the room has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stop == Stop::Over
+    }
+
     /// How soon the other servers should be asked and told what was taken.
     pub(crate) fn urgency(&self, feed: &Feed) -> Urgency {
         self.sequencer.urgency(self.waiting.has_talkers(), feed)

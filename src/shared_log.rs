@@ -3,7 +3,14 @@
 //! A room that spans servers hears only what comes back from the log, also on the server where it was said. So all
 //! servers deliver the same lines in the same order.
 
+pub mod engine;
+mod entry;
+mod outgoing;
+mod resp;
+
 use std::fmt;
+
+pub use engine::Engine;
 
 /// One run of a server: random, new at each start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -67,14 +67,13 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens on `inherited` sockets, or else as `config` says, with tokens from `first_token` on, and from
-    /// `first_handshake` on for connections that are not let in yet.
+    /// Listens on `inherited` sockets, or else as `config` says. Of the two tokens, listeners have those from the first one
+    /// on, and connections that are not let in yet those from the second one on.
     pub(super) fn open(
         config: &Config,
         inherited: Inherited,
         registry: &Registry,
-        first_token: usize,
-        first_handshake: usize,
+        [first_token, first_handshake]: [usize; 2],
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -262,10 +261,14 @@ impl Acceptor {
         })
     }
 
-    /// Listens no more, and drops the connections that are not let in yet.
+    /// Listens no more. Connections that are accepted already can still be let in.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
-        self.handshakes = None;
         self.retry_at = None;
+    }
+
+    /// Drops the connections that are not let in yet.
+    pub(super) fn end_handshakes(&mut self) {
+        self.handshakes = None;
     }
 }

@@ -398,10 +398,13 @@ fn who_had_sent_a_header_before_the_stop_is_served() {
     early.write_all(&[&*v1("203.0.113.7:4711"), b"hello"].concat()).expect("sent");
     // The server has not accepted these yet.
     let mut late = send(&server, &[&v2("203.0.113.7:4711"), b"hello"]);
-    let late_silent = server.connect();
+    let (late_silent, mut later) = (server.connect(), server.connect());
     server.process.signal(Signal::TERM);
     server.process.signal(Signal::CONT);
-    for stream in [&mut early, &mut late] {
+    // The first bytes of this one come a moment after the connection, as over a network.
+    server.wait_until_it_refuses();
+    later.write_all(&[&*v2("203.0.113.7:4711"), b"hello"].concat()).expect("sent");
+    for stream in [&mut early, &mut late, &mut later] {
         let mut echo = Vec::new();
         stream.read_to_end(&mut echo).expect("the echo and an orderly end");
         assert_same(&echo, b"hello");
@@ -410,7 +413,7 @@ fn who_had_sent_a_header_before_the_stop_is_served() {
         expect_end(&mut stream);
     }
     _ = partial.read(&mut [0]);
-    drop((early, late));
+    drop((early, late, later));
     server.expect_stopped();
 }
 

@@ -15,11 +15,13 @@
 //! [`cuts`] tries every way to cut a short input. [`crowd`] are the members of a room, all kinds of them at
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
 //! [`shared`] are rooms that span servers, over a log that is cut, loses data and is late.
-//! [`turns`] is about who is served before whom.
+//! [`turns`] is about who is served before whom. [`engine`] plays the engines that share a log, with Redis and the wires
+//! between.
 
 mod crowd;
 mod cuts;
 mod echo;
+mod engine;
 mod ledger;
 mod play;
 mod room;
@@ -36,9 +38,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, so many rooms, and so many that span
-/// servers.
-const SEEDS: (u64, u64, u64) = (300, 200, 100);
+/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, so many rooms, so many that span servers,
+/// and so many logs that servers share.
+const SEEDS: (u64, u64, u64, u64) = (300, 200, 100, 50);
 
 #[test]
 fn every_client_is_served_as_promised() {
@@ -53,6 +55,11 @@ fn every_member_is_told_as_promised() {
 #[test]
 fn every_server_tells_the_same() {
     play(SEEDS.2, shared::Plan::draw, shared::simulate);
+}
+
+#[test]
+fn every_engine_keeps_to_the_log() {
+    play(SEEDS.3, engine::Plan::draw, engine::simulate);
 }
 
 /// Plays one seed after the other, the usual number of them at least, and says which one failed.
