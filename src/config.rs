@@ -83,7 +83,8 @@ pub struct Config {
     /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
     /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
     pub history: usize,
-    /// How long a stopping server goes on sending what is pending. Default: 1 s.
+    /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
+    /// sent nothing yet may still do so. Default: 1 s.
     pub grace: Duration,
     /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
     /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
