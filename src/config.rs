@@ -29,6 +29,10 @@ pub struct Config {
     pub bind: Vec<String>,
     /// TCP port, the same for all addresses. 0 lets the system pick a free one. Default: [`DEFAULT_PORT`].
     pub port: u16,
+    /// Whether other processes may listen on the same port (socket(7), `SO_REUSEPORT`): the kernel spreads new connections
+    /// over them. When one of them stops, the connections in its queue that it has not accepted yet may be lost.
+    /// Default: no.
+    pub reuse_port: bool,
     /// What is printed on standard output. Default: [`Log::Messages`].
     pub log: Log,
     /// How it is printed. Default: [`LogFormat::Text`].
@@ -76,7 +80,11 @@ pub struct Config {
     /// Room: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
     /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
     pub max_ahead: usize,
-    /// How long a stopping server goes on sending what is pending. Default: 1 s.
+    /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
+    /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
+    pub history: usize,
+    /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
+    /// sent nothing yet may still do so. Default: 1 s.
     pub grace: Duration,
     /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
     /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
@@ -103,6 +111,7 @@ impl Default for Config {
         Self {
             bind: Vec::new(),
             port: DEFAULT_PORT,
+            reuse_port: false,
             log: Log::Messages,
             log_format: LogFormat::Text,
             log_max: 128 << 10,
@@ -119,6 +128,7 @@ impl Default for Config {
             chat: false,
             max_line: 64 << 10,
             max_ahead: 256 << 10,
+            history: 0,
             grace: Duration::from_secs(1),
             drain: Duration::ZERO,
             admin: None,

@@ -109,6 +109,8 @@ pub mod outbox;
 pub mod room;
 pub mod server;
 #[doc(hidden)]
+pub mod shared_log;
+#[doc(hidden)]
 pub mod transport;
 
 pub use address::PeerAddress;

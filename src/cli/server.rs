@@ -49,13 +49,20 @@ pub(super) struct ServerArgs {
     ///
     /// Repeatable. 0.0.0.0 and :: stand for all addresses, a name for all its addresses. unix:/run/echo.sock is a Unix
     /// socket, whose mode the umask decides, unix:@echo one with an abstract name. The rules for addresses are not
-    /// about clients of Unix sockets.
+    /// about clients of Unix sockets. Sockets inherited from systemd (LISTEN_FDS) replace these.
     #[arg(short, long, value_name = "ADDR", env = "ECHO_BIND", value_delimiter = ',')]
     bind: Vec<String>,
 
     /// TCP port; with 0 the system picks a free one
     #[arg(short, long, value_name = "N", env = "ECHO_PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
+
+    /// Share the port with other processes that do
+    ///
+    /// The system spreads new connections over them (SO_REUSEPORT). Start one for each core. When one of them stops, the
+    /// connections in its queue may be lost; inherited sockets, as from systemd, do not have this problem.
+    #[arg(long, env = "ECHO_REUSE_PORT", value_parser = FalseyValueParser::new())]
+    reuse_port: bool,
 
     /// How long a stopping server goes on sending
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
@@ -180,6 +187,13 @@ pub(super) struct ServerArgs {
     )]
     max_ahead: usize,
 
+    /// Last lines that a newcomer is shown
+    ///
+    /// They come after the welcome, each marked with "| ". They take at most 32 KiB, or an eighth of --max-memory if that
+    /// is less; of a long line the first KiB is kept. Only what was said to all is shown, not who joined or left.
+    #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
+    history: usize,
+
     /// Print no line per message; wins over --verbose
     #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
     quiet: bool,
@@ -214,6 +228,7 @@ impl From<ServerArgs> for Config {
         Self {
             bind: args.bind,
             port: args.port,
+            reuse_port: args.reuse_port,
             log: match (args.quiet, args.verbose) {
                 (true, _) => Log::Quiet,
                 (_, true) => Log::Verbose,
@@ -237,6 +252,7 @@ impl From<ServerArgs> for Config {
             chat: args.chat,
             max_line: args.max_line,
             max_ahead: args.max_ahead,
+            history: args.history,
             grace: args.grace,
             drain: args.drain,
             admin: args.admin,

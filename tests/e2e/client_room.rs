@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::harness::{Member, Output, Process, Server, accept_in_time, client, feed, listener, run};
+use crate::harness::{Member, Output, Process, Server, accept_in_time, client, feed, listener, run, server_name};
 use crate::session_person::Person;
 
 fn pipe_into(server: &Server, options: &[&str], input: &str) -> Output {
@@ -27,6 +27,26 @@ fn a_full_room_is_a_failure() {
         assert_eq!(output.stdout, b"* server is full\n");
     }
     drop(ann);
+    server.stop();
+}
+
+#[test]
+fn a_check_of_a_room_says_that_it_is_one() {
+    let long = "x".repeat(300_000);
+    for (is_full, input) in [(false, ""), (false, "hi"), (false, &long), (true, "hi")] {
+        let server = Server::start(&["--chat", "--max-connections", "1"]);
+        let ann = is_full.then(|| Member::join(&server, "ann", ""));
+        let output = pipe_into(&server, &["--check"], input);
+        let expected = format!("echo-client: {} is a room, not an echo server\n", server_name(server.port));
+        assert_eq!((output.code, &output.stdout[..], &output.stderr), (Some(1), &b""[..], &expected));
+        drop(ann);
+        server.stop();
+    }
+
+    let server = Server::start(&[]);
+    for input in ["* welcome, user1; nobody else is here", "* server is full\n"] {
+        assert_eq!(pipe_into(&server, &["--check"], input).code, Some(0), "an echo of {input:?}");
+    }
     server.stop();
 }
 
