@@ -15,9 +15,10 @@ use crate::redis::Redis;
 fn nothing_is_lost(nodes: &mut Nodes, mut disturb: impl FnMut(&mut Nodes, usize) -> bool) {
     let (mut line, mut said) = (0, nodes.0[0].heard.len());
     loop {
+        let heard = nodes.0.iter().map(|node| node.heard.len()).min().unwrap_or(0);
         for (at, node) in nodes.0.iter_mut().enumerate() {
-            // As a server does, which stops reading then.
-            if node.engine.pending_bytes() < 4 << 10 {
+            // A server reads no more from its members then, either.
+            if node.engine.pending_bytes() < 4 << 10 && said < heard + 1000 {
                 node.say(format!("{at} {line}"));
                 said += 1;
             }
@@ -77,6 +78,9 @@ fn what_a_redis_loses_when_it_is_killed_is_announced() {
     let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     let mut nodes = Nodes::start(2, redis.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[1].say("before");
     nodes.run_until_heard(1);
     redis.kill();
@@ -95,6 +99,9 @@ fn a_redis_that_comes_back_with_an_empty_disk_is_filled_again() {
     let mut redis = Redis::start(&[]);
     let mut nodes = Nodes::start(3, redis.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[0].say("before");
     nodes.run_until_heard(1);
     redis.kill();
@@ -111,6 +118,9 @@ fn flushall_is_announced_and_the_room_goes_on() {
     let redis = Redis::start(&[]);
     let mut nodes = Nodes::start(2, redis.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[0].say("before");
     nodes.run_until_heard(1);
     redis.ask("FLUSHALL");
@@ -219,6 +229,9 @@ fn failover(another_writes_first: bool) {
     let (mut first, second) = (Redis::start(&[]), Redis::start(&[]));
     let mut nodes = Nodes::start(2, first.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[0].say("before");
     nodes.run_until_heard(1);
     second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
