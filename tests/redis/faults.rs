@@ -262,6 +262,31 @@ fn failover(another_writes_first: bool) {
 }
 
 #[test]
+fn a_server_that_only_listened_notices_that_others_began_anew_where_it_was() {
+    if !has_redis() {
+        return;
+    }
+    let (mut first, second) = (Redis::start(&[]), Redis::start(&[]));
+    let mut nodes = Nodes::start(2, first.address());
+    second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+    second.wait_for("EXISTS echo:{lobby}:log", |answer| answer == ":1");
+    second.ask("REPLICAOF NO ONE");
+    nodes.0[0].say("lost");
+    nodes.run_until_heard(1);
+    first.kill();
+    // The one that knows what it said does not come back, and one that knows of nothing writes at the same positions.
+    nodes.0.remove(0);
+    let mut other = Nodes::start(1, second.address());
+    for line in 0..5 {
+        other.0[0].say(format!("other {line}"));
+        other.run_until_heard(line + 1);
+    }
+    nodes.0[0].redis = second.address();
+    the_gap_is_announced(&mut nodes);
+    assert_eq!(nodes.0[0].reasons, ["the last entry was lost"]);
+}
+
+#[test]
 fn a_connection_that_is_cut_before_the_answer_changes_nothing() {
     if !has_redis() {
         return;
