@@ -11,6 +11,9 @@ use crate::escape::{Style, escape};
 /// What a room sends first to everyone who joins.
 pub(super) const GREETING: &[u8] = b"* welcome, ";
 
+/// How the line begins that a room which spans servers sends before that, while it can take nobody in.
+const WAITING: &[u8] = b"* the room's ";
+
 /// What a room without a free place sends instead.
 const FULL: &[u8] = b"* server is full\n";
 
@@ -25,6 +28,11 @@ const MAX_HEARD: usize = 1 << 20;
 
 /// The reader of a peer that has said something before the exchange began.
 pub(super) type Heard = Chain<Cursor<Vec<u8>>, Stream>;
+
+/// Whether what a peer says first begins as a room does.
+pub(super) fn is_greeting(beginning: &[u8]) -> bool {
+    beginning.starts_with(GREETING) || beginning.starts_with(WAITING)
+}
 
 /// Takes `name`, if there is one and the peer greets as a room does. Returns the peer with all that it has said so
 /// far still to be read, and whether it confirmed the name.
@@ -43,7 +51,13 @@ fn take_name(peer: &Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<boo
     let refused =
         |reason: &str| Error::Name { peer: peer.name.clone(), name: name.to_owned(), reason: reason.to_owned() };
 
-    let greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
+    let mut greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
+    if greeting.as_ref().is_some_and(|line| line.as_bytes().starts_with(WAITING)) {
+        greeting = listen(peer, peer.timeout, heard, late_greeting).map_err(broken)?;
+        if greeting.is_none() {
+            return Err(refused("the room's other servers cannot be reached"));
+        }
+    }
     let Some(own_name) = greeting.as_deref().and_then(greeted_name) else { return Ok(false) };
     (&peer.writer.socket).write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
     match listen(peer, peer.timeout, heard, |heard| answer(heard, own_name, name)).map_err(broken)? {
@@ -90,6 +104,13 @@ fn listen<T>(
 fn first_line(heard: &[u8]) -> Option<String> {
     let end = heard.iter().position(|&byte| byte == b'\n')?;
     Some(String::from_utf8_lossy(&heard[..end]).into_owned())
+}
+
+/// The greeting after lines that said that the room can take nobody in.
+fn late_greeting(heard: &[u8]) -> Option<String> {
+    let end = heard.iter().rposition(|&byte| byte == b'\n')?;
+    let mut lines = heard[..end].split(|&byte| byte == b'\n');
+    lines.find(|line| line.starts_with(GREETING)).map(|line| String::from_utf8_lossy(line).into_owned())
 }
 
 /// The name that a room has given us, if `line` is its greeting: `* welcome, user1; nobody else is here`.
@@ -275,11 +296,11 @@ impl Beginning {
     }
 
     fn is_greeting(&self) -> bool {
-        self.0.starts_with(GREETING)
+        is_greeting(&self.0)
     }
 
     fn may_be_greeting(&self) -> bool {
-        self.is_greeting() || GREETING.starts_with(&self.0)
+        self.is_greeting() || GREETING.starts_with(&self.0) || WAITING.starts_with(&self.0)
     }
 }
 
@@ -320,6 +341,7 @@ mod tests {
         };
         assert!(is_greeting(&["* welcome, user1; nobody else is here\n"]));
         assert!(is_greeting(&["* wel", "come, ", "ann"]));
+        assert!(is_greeting(&["* the room's other", " servers cannot be reached; new lines wait\n"]));
         assert!(!is_greeting(&["* welcome"]));
         assert!(!is_greeting(&["x* welcome, "]));
     }

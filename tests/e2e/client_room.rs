@@ -130,6 +130,28 @@ fn a_room_that_does_not_confirm_a_name_is_given_up() {
     drop(done);
 }
 
+/// A room that spans servers may have to wait for the others before it takes anybody in.
+#[test]
+fn a_name_is_taken_though_the_greeting_has_to_wait() {
+    let (listener, port) = listener();
+    let server = std::thread::spawn(move || {
+        let mut stream = accept_in_time(&listener);
+        let waiting = b"* the room's other servers cannot be reached; new lines wait\n";
+        stream.write_all(waiting).expect("sent");
+        stream.write_all(b"* the room's other servers can be reached again\n").expect("sent");
+        stream.write_all(b"* welcome, user1; nobody else is here\n").expect("sent");
+        let mut lines = BufReader::new(stream.try_clone().expect("a second handle"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("a line");
+        stream.write_all(b"* user1 is now ann\n").expect("sent");
+        lines.read_line(&mut line).expect("a line");
+        line
+    });
+    let output = run(client(port, &["--name", "ann", "hello"]), Stdio::null());
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    assert_eq!(server.join().expect("the room"), "/name ann\nhello");
+}
+
 #[test]
 fn a_room_that_ends_after_quit_is_no_failure() {
     let server = Server::start(&["--chat"]);
