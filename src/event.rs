@@ -61,7 +61,7 @@ pub enum Event<'a> {
     Redis {
         /// What it is now.
         state: RedisState,
-        /// Why, if it is out of reach: in Redis' or the system's words.
+        /// Why, if it is out of reach or lines may be missing; perhaps in Redis' or the system's words.
         reason: &'a str,
     },
     /// Connections were refused. This is reported at most once a second for each reason.

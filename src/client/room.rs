@@ -8,11 +8,11 @@ use super::exchange::is_pause;
 use super::{Error, Failure, Peer, Stream, Undelivered};
 use crate::escape::{Style, escape};
 
-/// What a room sends first to everyone who joins.
-pub(super) const GREETING: &[u8] = b"* welcome, ";
+/// How a room welcomes a newcomer.
+pub(super) const WELCOME: &[u8] = b"* welcome, ";
 
-/// How the line begins that a room which spans servers sends before that, while it can take nobody in.
-const WAITING: &[u8] = b"* the room's ";
+/// What a room that spans servers sends first while its servers cannot reach each other: the welcome comes later.
+const WAITING: &[u8] = b"* the room's other servers ";
 
 /// What a room without a free place sends instead.
 const FULL: &[u8] = b"* server is full\n";
@@ -28,11 +28,6 @@ const MAX_HEARD: usize = 1 << 20;
 
 /// The reader of a peer that has said something before the exchange began.
 pub(super) type Heard = Chain<Cursor<Vec<u8>>, Stream>;
-
-/// Whether what a peer says first begins as a room does.
-pub(super) fn is_greeting(beginning: &[u8]) -> bool {
-    beginning.starts_with(GREETING) || beginning.starts_with(WAITING)
-}
 
 /// Takes `name`, if there is one and the peer greets as a room does. Returns the peer with all that it has said so
 /// far still to be read, and whether it confirmed the name.
@@ -51,16 +46,15 @@ fn take_name(peer: &Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<boo
     let refused =
         |reason: &str| Error::Name { peer: peer.name.clone(), name: name.to_owned(), reason: reason.to_owned() };
 
-    let mut greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
-    if greeting.as_ref().is_some_and(|line| line.as_bytes().starts_with(WAITING)) {
-        greeting = listen(peer, peer.timeout, heard, late_greeting).map_err(broken)?;
-        if greeting.is_none() {
-            return Err(refused("the room's other servers cannot be reached"));
-        }
+    let greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
+    if !greeting.is_some_and(|line| is_greeting(line.as_bytes())) {
+        return Ok(false);
     }
-    let Some(own_name) = greeting.as_deref().and_then(greeted_name) else { return Ok(false) };
+    let Some(own_name) = listen(peer, peer.timeout, heard, greeted_name).map_err(broken)? else {
+        return Err(refused("there was no welcome"));
+    };
     (&peer.writer.socket).write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
-    match listen(peer, peer.timeout, heard, |heard| answer(heard, own_name, name)).map_err(broken)? {
+    match listen(peer, peer.timeout, heard, |heard| answer(heard, &own_name, name)).map_err(broken)? {
         Some(Ok(())) => Ok(true),
         Some(Err(reason)) => Err(refused(&reason)),
         None => Err(refused("there was no answer")),
@@ -106,17 +100,17 @@ fn first_line(heard: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&heard[..end]).into_owned())
 }
 
-/// The greeting after lines that said that the room can take nobody in.
-fn late_greeting(heard: &[u8]) -> Option<String> {
-    let end = heard.iter().rposition(|&byte| byte == b'\n')?;
-    let mut lines = heard[..end].split(|&byte| byte == b'\n');
-    lines.find(|line| line.starts_with(GREETING)).map(|line| String::from_utf8_lossy(line).into_owned())
+/// Whether `line` is, or begins as, what a room says first to a newcomer.
+pub(super) fn is_greeting(line: &[u8]) -> bool {
+    [WELCOME, WAITING].iter().any(|greeting| line.starts_with(greeting))
 }
 
-/// The name that a room has given us, if `line` is its greeting: `* welcome, user1; nobody else is here`.
-fn greeted_name(line: &str) -> Option<&str> {
-    let (name, _) = line.strip_prefix("* welcome, ")?.split_once(';')?;
-    Some(name)
+/// The name that a room has given us, once it has welcomed us: `* welcome, user1; nobody else is here`.
+fn greeted_name(heard: &[u8]) -> Option<String> {
+    let end = heard.iter().rposition(|&byte| byte == b'\n')?;
+    let welcome = heard[..end].split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(WELCOME))?;
+    let name = welcome.split(|&byte| byte == b';').next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// The answer to our `/name`: `Ok` if the name is ours now, otherwise why not. Only the server begins lines with `* `,
@@ -291,7 +285,7 @@ struct Beginning(Vec<u8>);
 
 impl Beginning {
     fn push(&mut self, bytes: &[u8]) {
-        let missing = FULL.len() - self.0.len();
+        let missing = WAITING.len() - self.0.len();
         self.0.extend_from_slice(&bytes[..missing.min(bytes.len())]);
     }
 
@@ -300,7 +294,7 @@ impl Beginning {
     }
 
     fn may_be_greeting(&self) -> bool {
-        self.is_greeting() || GREETING.starts_with(&self.0) || WAITING.starts_with(&self.0)
+        self.is_greeting() || [WELCOME, WAITING].iter().any(|greeting| greeting.starts_with(&self.0))
     }
 }
 
@@ -341,7 +335,6 @@ mod tests {
         };
         assert!(is_greeting(&["* welcome, user1; nobody else is here\n"]));
         assert!(is_greeting(&["* wel", "come, ", "ann"]));
-        assert!(is_greeting(&["* the room's other", " servers cannot be reached; new lines wait\n"]));
         assert!(!is_greeting(&["* welcome"]));
         assert!(!is_greeting(&["x* welcome, "]));
     }
