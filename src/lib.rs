@@ -78,6 +78,7 @@
 //! | `outbox`, `feed` | bytes queued for one peer, and for many |
 //! | `message` | where messages end in a byte stream |
 //! | `transport` | byte streams and listening sockets |
+//! | `tls` | certificates and keys |
 //! | `console` | the log on standard output |
 //! | `escape` | untrusted bytes become one safe, readable line |
 //! | `client` | the blocking client |
@@ -110,6 +111,8 @@ pub mod room;
 pub mod server;
 #[doc(hidden)]
 pub mod shared_log;
+#[doc(hidden)]
+pub mod tls;
 #[doc(hidden)]
 pub mod transport;
 

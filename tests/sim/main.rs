@@ -14,7 +14,7 @@
 //! round. [`script`], [`ledger`] and [`echo`] are the clients of the echo and what they were promised;
 //! [`cuts`] tries every way to cut a short input. [`crowd`] are the members of a room, all kinds of them at
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
-//! [`turns`] is about who is served before whom.
+//! [`turns`] is about who is served before whom, and [`tls`] about the same promises under TLS.
 
 mod crowd;
 mod cuts;
@@ -25,6 +25,7 @@ mod room;
 mod room_cuts;
 mod script;
 mod socket;
+mod tls;
 mod turns;
 mod world;
 
@@ -34,8 +35,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, and so many rooms.
-const SEEDS: (u64, u64) = (300, 200);
+/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, rooms, and connections with TLS.
+const SEEDS: (u64, u64, u64) = (300, 200, 100);
 
 #[test]
 fn every_client_is_served_as_promised() {
@@ -45,6 +46,11 @@ fn every_client_is_served_as_promised() {
 #[test]
 fn every_member_is_told_as_promised() {
     play(SEEDS.1, crowd::Plan::draw, crowd::simulate);
+}
+
+#[test]
+fn every_client_is_served_as_promised_under_tls() {
+    play(SEEDS.2, tls::Plan::draw, tls::simulate);
 }
 
 /// Plays one seed after the other, the usual number of them at least, and says which one failed.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use sockets::Config;
 use sockets::connection::Ready;
+use sockets::transport::Stream;
 use sockets::{Event, hub::Hub};
 
 use crate::socket::{self, Client, Edge, Nature, Socket};
@@ -28,8 +29,8 @@ pub(crate) enum Poll {
     Spurious,
 }
 
-pub(crate) struct World {
-    pub(crate) hub: Hub<Socket>,
+pub(crate) struct World<S = Socket> {
+    pub(crate) hub: Hub<S>,
     pub(crate) now: Instant,
     /// All events that came until then have been told to the hub.
     pub(crate) noted: Instant,
@@ -46,6 +47,38 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: &Config, poll: Poll, random: Rng) -> Self {
+        Self::of_streams(config, poll, random)
+    }
+
+    /// Accepts a new client, the last thing in a turn, from a host of its own.
+    pub(crate) fn accept(&mut self, nature: Nature) -> (SocketAddr, Client) {
+        self.accept_from(Ipv4Addr::from_bits((10 << 24) + self.arrivals + 1), nature)
+    }
+
+    /// Accepts a new client from `host`. No two ever have the same address.
+    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (SocketAddr, Client) {
+        self.arrivals += 1;
+        let address = SocketAddr::from((host, self.arrivals as u16));
+        let (socket, client) = socket::connection(nature);
+        self.admit(socket, address, client.clone());
+        (address, client)
+    }
+
+    /// Accepts a client only to send it away with `notice`.
+    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (SocketAddr, Client) {
+        let key = self.hub.next_key();
+        self.arrivals += 1;
+        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
+        let (socket, client) = socket::connection(nature);
+        self.hub.refuse(socket, address, notice, self.now);
+        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
+        (address, client)
+    }
+}
+
+impl<S: Stream> World<S> {
+    /// A world of streams that the test makes itself.
+    pub(crate) fn of_streams(config: &Config, poll: Poll, random: Rng) -> Self {
         let now = Instant::now();
         Self {
             hub: Hub::new(config),
@@ -60,31 +93,12 @@ impl World {
         }
     }
 
-    /// Accepts a new client, the last thing in a turn, from a host of its own.
-    pub(crate) fn accept(&mut self, nature: Nature) -> (SocketAddr, Client) {
-        self.accept_from(Ipv4Addr::from_bits((10 << 24) + self.arrivals + 1), nature)
-    }
-
-    /// Accepts a new client from `host`. No two ever have the same address.
-    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (SocketAddr, Client) {
-        self.arrivals += 1;
-        let address = SocketAddr::from((host, self.arrivals as u16));
-        let (socket, client) = socket::connection(nature);
+    /// Admits `stream`, whose other end is `client`.
+    pub(crate) fn admit(&mut self, stream: S, address: SocketAddr, client: Client) -> usize {
         let key = self.hub.next_key();
-        assert_eq!(self.hub.insert(socket, address, self.now), key, "not the key that was promised");
-        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
-        (address, client)
-    }
-
-    /// Accepts a client only to send it away with `notice`.
-    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (SocketAddr, Client) {
-        let key = self.hub.next_key();
-        self.arrivals += 1;
-        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
-        let (socket, client) = socket::connection(nature);
-        self.hub.refuse(socket, address, notice, self.now);
-        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
-        (address, client)
+        assert_eq!(self.hub.insert(stream, address, self.now), key, "not the key that was promised");
+        assert!(self.clients.insert(key, client).is_none(), "a key given twice");
+        key
     }
 
     /// Waits as the server does, but never longer than not at all, and tells the hub what became ready.
