@@ -13,7 +13,7 @@
 //!
 //! // Any echo server will do. This one runs in a thread of this program.
 //! let server = Server::bind(&Config::with(|config| (config.port, config.log) = (0, Log::Off)))?;
-//! let (port, stopper) = (server.local_addr().port(), server.stopper());
+//! let (port, stopper) = (server.port(), server.stopper());
 //! let server = thread::spawn(move || server.run());
 //!
 //! let peer = connect("localhost", port, Timeouts::default())?;
@@ -39,6 +39,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `connect` | resolves a name and connects to the first address that answers |
+//! | `stream` | the connection: TCP or a Unix socket |
 //! | `exchange` | writes and reads at the same time, over any reader and writer |
 //! | `check` | compares the reply with the message in constant memory |
 //! | `room` | tells a room from an echo server, and takes a name in it |
@@ -48,7 +49,6 @@
 //! | `error`, `options` | what can go wrong, and what [`run`] is told |
 
 use std::io::{self, Cursor, IsTerminal, Read};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -62,9 +62,11 @@ mod options;
 mod printer;
 mod room;
 mod session;
+mod stream;
 #[cfg(test)]
 mod tests;
 
+use crate::transport::listener::UNIX_PREFIX;
 pub use check::check;
 use connect::done_by;
 pub use connect::{Timeouts, connect};
@@ -73,6 +75,7 @@ pub use exchange::{HalfClose, Peer, Progress, exchange};
 pub use options::{Input, Options};
 use printer::Printer;
 use room::Dialog;
+pub use stream::Stream;
 
 /// How much longer than its deadline a transfer may take to print what has come, before it is abandoned.
 const PRINT_GRACE: Duration = Duration::from_millis(100);
@@ -119,7 +122,7 @@ pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
 }
 
 /// Connects, and tells a person who has to wait for that.
-fn connect_visibly(options: &Options) -> Result<Peer<TcpStream>, Error> {
+fn connect_visibly(options: &Options) -> Result<Peer<Stream>, Error> {
     let notice = format!("connecting to {}...", peer_name(&options.host, options.port));
     meter::announce(&notice, || connect(&options.host, options.port, options.timeouts))
 }
@@ -137,7 +140,7 @@ fn transfer(options: &Options, progress: &Arc<Progress>) -> Result<(), Error> {
 
 fn deliver(
     input: impl Read + Send + 'static,
-    peer: Peer<TcpStream>,
+    peer: Peer<Stream>,
     options: &Options,
     progress: &Arc<Progress>,
 ) -> Result<(), Error> {
@@ -167,5 +170,8 @@ fn deliver(
 
 /// What errors and notices call a server.
 fn peer_name(host: &str, port: u16) -> String {
-    format!("{host} port {port}")
+    match host.strip_prefix(UNIX_PREFIX) {
+        Some(_) => host.to_owned(),
+        None => format!("{host} port {port}"),
+    }
 }

@@ -22,6 +22,9 @@ pub const DEFAULT_PORT: u16 = 8888;
 pub struct Config {
     /// Addresses or names to listen on; a name stands for all its addresses. Empty, the default, means
     /// loopback: 127.0.0.1, and ::1 where the machine has IPv6.
+    ///
+    /// `unix:` and a path is a Unix socket. The file of a server that is gone is replaced, and the file is removed when the
+    /// server stops. `unix:@` and a name is a socket with an abstract name, which Linux has (unix(7)).
     pub bind: Vec<String>,
     /// TCP port, the same for all addresses. 0 lets the system pick a free one. Default: [`DEFAULT_PORT`].
     pub port: u16,
@@ -43,7 +46,7 @@ pub struct Config {
     /// [`chat`](Self::chat), are told that the server is full. Default: no limit of its own.
     pub max_connections: usize,
     /// Clients of one address, or of one IPv6 /64, that are served at once; further ones are closed on
-    /// arrival. Default: no limit.
+    /// arrival. Clients of Unix sockets have no address: this and the next two are not about them. Default: no limit.
     pub max_per_ip: usize,
     /// Addresses that may connect. Of the rules that match an address the most specific one counts, a refusal on a tie;
     /// if there is any rule here, an address that matches none may not connect. IPv4 rules match v4-mapped addresses.

@@ -1,7 +1,6 @@
 //! What a server reports to its operator, or to the program that embeds it.
 
-use std::net::SocketAddr;
-
+use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::room::notice::Notice;
 
@@ -12,12 +11,12 @@ pub enum Event<'a> {
     /// A connection was accepted, also one that is only told that the server is full.
     Opened {
         /// The client's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
     },
     /// Echo: a client sent a message, and its bytes have been sent back or queued for it.
     Message {
         /// The client's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
         /// The beginning of the message. It is at least as long as the log shows, with
         /// [`Config::log_max`](crate::Config::log_max), unless the message is shorter or memory is short.
         text: &'a [u8],
@@ -27,14 +26,14 @@ pub enum Event<'a> {
     /// Room: a member joined, left, changed its name, or said something.
     Room {
         /// The member's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
         /// What the other members hear.
         notice: Notice<'a>,
     },
     /// A connection ended.
     Closed {
         /// The client's address.
-        peer: SocketAddr,
+        peer: PeerAddress,
         /// Why it ended.
         close: Close,
         /// Bytes received from the client.
@@ -48,6 +47,6 @@ pub enum Event<'a> {
         /// The number of refused connections since the last report.
         connections: u64,
         /// The address of the last one.
-        last: SocketAddr,
+        last: PeerAddress,
     },
 }

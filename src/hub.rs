@@ -17,11 +17,11 @@ mod queues;
 pub(crate) mod service;
 
 use std::mem;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::connection::{Close, Phase, Ready, Received};
 use crate::event::Event;
@@ -108,7 +108,7 @@ impl<S: Stream> Hub<S> {
 
     /// Admits a peer and returns its key, by which readiness events name it. Keys of peers that were dropped are
     /// given out again, so no event of an earlier peer may be left over.
-    pub fn insert(&mut self, stream: S, address: SocketAddr, now: Instant) -> usize {
+    pub fn insert(&mut self, stream: S, address: PeerAddress, now: Instant) -> usize {
         let id = self.peers.insert(stream, address, self.service.state(now), now);
         self.service.join(&mut self.peers, id);
         self.peers.arm(id.key());
@@ -116,7 +116,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Accepts a peer only to tell it `notice` and end the connection.
-    pub fn refuse(&mut self, stream: S, address: SocketAddr, notice: &str, now: Instant) {
+    pub fn refuse(&mut self, stream: S, address: PeerAddress, notice: &str, now: Instant) {
         let state = State::Ended { is_refused: true };
         let id = self.peers.insert(stream, address, state, now);
         if let Some((peer, ..)) = self.peers.borrow(id) {

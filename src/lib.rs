@@ -20,7 +20,7 @@
 //!         sender.send(text.to_vec()).expect("the test is there");
 //!     }
 //! });
-//! let (port, stopper) = (server.local_addr().port(), server.stopper());
+//! let (port, stopper) = (server.port(), server.stopper());
 //! let serving = thread::spawn(move || server.run());
 //!
 //! let peer = connect("localhost", port, Timeouts::default())?;
@@ -116,6 +116,7 @@ pub mod tls;
 #[doc(hidden)]
 pub mod transport;
 
+pub use address::PeerAddress;
 pub use config::Config;
 pub use connection::Close;
 pub use event::Event;

@@ -15,17 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+use crate::address::PeerAddress;
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
 use crate::console::{Console, Counters};
 use crate::event::Event;
 use crate::hub::Hub;
+use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
 use acceptor::Acceptor;
 use reactor::Reactor;
@@ -74,7 +75,7 @@ pub struct Server {
     signals: Option<Signals>,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
-    hub: Hub<TcpStream>,
+    hub: Hub<Socket>,
     console: Console,
     on_event: Option<OnEvent>,
     started: Instant,
@@ -184,12 +185,12 @@ impl Server {
         Ok(())
     }
 
-    /// The first address it listens on, with the port that all of them share.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.acceptor.addresses()[0]
+    /// The TCP port that it listens on, the first one if there are several; 0 if there is none.
+    pub fn port(&self) -> u16 {
+        self.local_addrs().first().map_or(0, SocketAddr::port)
     }
 
-    /// All addresses it listens on.
+    /// The addresses of its TCP sockets.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         self.acceptor.addresses()
     }
@@ -205,7 +206,7 @@ impl Server {
     ///
     /// The system's, if waiting for events fails. Nothing that a client does is an error here.
     pub fn run(mut self) -> io::Result<End> {
-        let port = self.local_addr().port();
+        let port = self.port();
         self.console.started(port);
         let stopping = loop {
             if let Err(error) = self.wait() {
@@ -327,7 +328,7 @@ impl Server {
 
     fn stop(&mut self, is_interrupted: bool) {
         // Clients that the kernel has connected already are answered too.
-        self.acceptor.retry_all();
+        self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize);
         self.acceptor.close();
         self.hub.drain();
@@ -367,7 +368,7 @@ impl Server {
         self.hub.len() - self.hub.refused() < self.max_connections
     }
 
-    fn admit(&mut self, mut stream: TcpStream, address: SocketAddr) {
+    fn admit(&mut self, mut stream: Socket, address: PeerAddress) {
         let key = Token(self.hub.next_key());
         if self.reactor.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
             // Without events it would never be served: dropping it tells the client at once.

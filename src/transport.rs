@@ -1,10 +1,14 @@
 //! Byte streams to peers, and the sockets that listen for them.
 
 pub(crate) mod listener;
+mod socket;
 mod tcp;
 pub mod tls;
+pub(crate) mod unix;
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
+
+pub use socket::Socket;
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +60,8 @@ pub trait Stream {
     fn has_unsent(&self) -> io::Result<bool>;
 
     /// Makes dropping the stream send a reset instead of a normal close (socket(7), `SO_LINGER`), and give back what the
-    /// system holds for it.
+    /// system holds for it. A Unix socket knows no such thing: its peer reads to the end of what was written, and sees a
+    /// reset behind it only if it has sent something that was not read.
     fn reset_on_drop(&mut self) {}
 
     /// Bytes that [`send`](Self::send) took and that are not written yet.
@@ -94,4 +99,14 @@ impl Sent {
     pub fn plain(count: usize, offered: usize) -> Self {
         Self { count, is_blocked: count < offered }
     }
+}
+
+/// Writes once to a plain socket.
+fn write_plain(socket: &mut impl Write, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+    // One slice goes out by write(2), which costs less than writev(2).
+    let (count, offered) = match slices {
+        [one] => (socket.write(one)?, one.len()),
+        _ => (socket.write_vectored(slices)?, slices.iter().map(|slice| slice.len()).sum()),
+    };
+    Ok(Sent::plain(count, offered))
 }

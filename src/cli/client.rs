@@ -15,6 +15,7 @@ use super::positive_duration;
 use crate::client::{Input, Options, Timeouts};
 use crate::config::DEFAULT_PORT;
 use crate::room::names::is_well_formed;
+use crate::transport::listener::UNIX_PREFIX;
 
 /// `--help`, after the options.
 const MORE_HELP: &str = "\
@@ -60,9 +61,13 @@ fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) ->
     let matches = command.try_get_matches_from_mut(arguments)?;
     let mut args = ClientArgs::from_arg_matches(&matches)?;
     let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
-    if args.host.port.is_some() && is_given("port") {
-        if is_given("host") {
-            let reason = "the port is given twice: in --host and with --port";
+    if is_given("port") {
+        let reason = match args.host.port {
+            _ if args.host.is_unix() => Some("a Unix socket has no port"),
+            Some(_) if is_given("host") => Some("the port is given twice: in --host and with --port"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
             return Err(command.error(ErrorKind::ArgumentConflict, reason));
         }
         args.host.port = None;
@@ -90,7 +95,8 @@ pub(super) struct ClientArgs {
     /// Server to connect to
     ///
     /// A name, of which every address is tried, or an address: example.org, 192.0.2.1, ::1 or fe80::1%eth0. A port
-    /// may follow, then IPv6 addresses need brackets: example.org:7, [::1]:7.
+    /// may follow, then IPv6 addresses need brackets: example.org:7, [::1]:7. Or the path of a Unix socket:
+    /// unix:/run/echo.sock.
     #[arg(short = 'H', long, env = "ECHO_HOST", default_value = "localhost", help_heading = "Connection")]
     host: Host,
 
@@ -203,17 +209,26 @@ impl ClientArgs {
     }
 }
 
-/// A host name or address, and the port that may follow it.
+/// A host name or address, and the port that may follow it; or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Host {
     name: String,
     port: Option<u16>,
 }
 
+impl Host {
+    fn is_unix(&self) -> bool {
+        self.name.starts_with(UNIX_PREFIX)
+    }
+}
+
 impl FromStr for Host {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with(UNIX_PREFIX) {
+            return Ok(Self { name: text.to_owned(), port: None });
+        }
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (address, port) = rest.split_once(']').ok_or("the closing bracket is missing")?;
@@ -301,6 +316,8 @@ mod tests {
             ("[::1]:7", "::1", Some(7)),
             ("fe80::1%eth0", "fe80::1%eth0", None),
             ("[fe80::1%2]:7", "fe80::1%2", Some(7)),
+            ("unix:/run/echo.sock", "unix:/run/echo.sock", None),
+            ("unix:@echo:7", "unix:@echo:7", None),
         ] {
             assert_eq!(text.parse(), Ok(Host { name: name.to_owned(), port }));
         }
@@ -310,8 +327,10 @@ mod tests {
             assert!(text.parse::<Host>().is_err(), "{text:?}");
         }
         assert_eq!(options(&["-H", "example.org:7"]).port, 7);
-        let error = parsed(&["-H", "example.org:7", "-p", "7"]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+        for host in ["example.org:7", "unix:/run/echo.sock"] {
+            let error = parsed(&["-H", host, "-p", "7"]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+        }
     }
 
     #[test]

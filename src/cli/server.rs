@@ -32,9 +32,11 @@ pub fn server_config(arguments: impl IntoIterator<Item = OsString>) -> Result<Co
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
 )]
 pub(super) struct ServerArgs {
-    /// Address or name to listen on [default: 127.0.0.1 and ::1]
+    /// Address, name or unix:PATH to listen on [default: 127.0.0.1 and ::1]
     ///
-    /// Repeatable. 0.0.0.0 and :: stand for all addresses, a name for all its addresses.
+    /// Repeatable. 0.0.0.0 and :: stand for all addresses, a name for all its addresses. unix:/run/echo.sock is a Unix
+    /// socket, whose mode the umask decides, unix:@echo one with an abstract name. The rules for addresses are not
+    /// about clients of Unix sockets.
     #[arg(short, long, value_name = "ADDR", env = "ECHO_BIND", value_delimiter = ',')]
     bind: Vec<String>,
 
@@ -54,13 +56,13 @@ pub(super) struct ServerArgs {
 
     /// Clients served at once for each address, or IPv6 /64
     ///
-    /// Further ones are closed on arrival.
+    /// Further ones are closed on arrival. Clients of Unix sockets are not counted.
     #[arg(long, value_name = "N", env = "ECHO_MAX_PER_IP", value_parser = at_least_one, help_heading = "Clients")]
     max_per_ip: Option<usize>,
 
     /// Accept only these addresses; repeatable
     ///
-    /// The most specific rule that matches an address counts.
+    /// The most specific rule that matches an address counts. Clients of Unix sockets have no address and are accepted.
     #[arg(
         long, value_name = "CIDR", env = "ECHO_ALLOW", value_delimiter = ',', value_parser = network,
         help_heading = "Clients"

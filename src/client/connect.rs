@@ -6,9 +6,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::connect as connect_socket;
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 
-use super::{Error, Peer, peer_name};
+use super::{Error, Peer, Stream, peer_name};
+use crate::transport::listener::UNIX_PREFIX;
+use crate::transport::unix;
+
+/// How long the connection may be silent until the system asks whether the server is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How late a stream with a deadline may notice that the deadline has passed.
 const DEADLINE_TICK: Duration = Duration::from_millis(50);
@@ -40,16 +47,35 @@ impl Timeouts {
 
 /// Connects to the first address of `host` that answers. Small writes are sent without delay (`TCP_NODELAY`).
 ///
+/// A `host` such as `unix:/run/echo.sock` is a Unix socket, which has no port; `unix:@name` is an abstract name.
+///
 /// # Errors
 ///
 /// [`Error::Resolve`] if the name has no address, [`Error::Connect`] if no address answers within
 /// `timeouts.connect` or the total time is up. The reason is that of the first address, which is the one that the
 /// system prefers.
-pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<TcpStream>, Error> {
+pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>, Error> {
     let name = peer_name(host, port);
     let deadline = timeouts.deadline();
+    let remaining = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let patience = || remaining().map_or(timeouts.connect, |remaining| timeouts.connect.min(remaining));
     let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
     let failed = |address, reason| Error::Connect { peer: name.clone(), address, reason };
+
+    let peer = |socket, address| match prepare(&socket, timeouts).and_then(|()| socket.try_clone()) {
+        Ok(reader) => Ok(Peer {
+            name: name.clone(),
+            timeout: timeouts.progress,
+            deadline,
+            reader: Stream { socket: reader },
+            writer: Stream { socket },
+        }),
+        Err(reason) => Err(failed(address, reason)),
+    };
+    if let Some(path) = host.strip_prefix(UNIX_PREFIX) {
+        let socket = open_unix(path, patience()).map_err(|reason| failed(None, reason))?;
+        return peer(socket, None);
+    }
 
     let owned_host = host.to_owned();
     let resolve = move || (owned_host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
@@ -58,12 +84,8 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<TcpStre
 
     let mut first_failure = None;
     for address in addresses {
-        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match open(address, remaining.map_or(timeouts.connect, |remaining| timeouts.connect.min(remaining))) {
-            Ok(stream) => {
-                let (reader, writer) = prepare(stream, timeouts).map_err(|reason| failed(Some(address), reason))?;
-                return Ok(Peer { name, timeout: timeouts.progress, deadline, reader, writer });
-            }
+        match open(address, patience()) {
+            Ok(socket) => return peer(socket, Some(address)),
             Err(_) if is_late() => return Err(failed(None, late())),
             Err(reason) => _ = first_failure.get_or_insert((address, reason)),
         }
@@ -91,26 +113,38 @@ fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the deadline has passed")
 }
 
-fn open(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+fn open(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
     let stream = TcpStream::connect_timeout(&address, timeout)?;
     // If nobody listens on a high port of this machine, the system may pick that very port as ours and connect the
     // socket to itself, which echoes perfectly.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(Errno::CONNREFUSED.into());
     }
-    Ok(stream)
+    let socket = Socket::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    Ok(socket)
+}
+
+fn open_unix(name: &str, timeout: Duration) -> io::Result<Socket> {
+    let address = unix::address(name)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // While its queue is full, connecting waits as a write does (unix(7)). The system accepts no timeout of zero.
+    socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+    match retry_on_intr(|| connect_socket(&socket, &address)) {
+        Err(Errno::AGAIN) => Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out")),
+        outcome => outcome.map(|()| socket).map_err(io::Error::from),
+    }
 }
 
 /// Makes a read or write return now and then, so that an exchange can look at its timeout and its deadline.
-fn prepare(stream: TcpStream, timeouts: Timeouts) -> io::Result<(TcpStream, TcpStream)> {
+fn prepare(socket: &Socket, timeouts: Timeouts) -> io::Result<()> {
     // Four looks in each timeout end a stalled exchange at most a quarter late.
     let tick = timeouts.total.map_or(timeouts.progress / 4, |_| DEADLINE_TICK.min(timeouts.progress / 4));
     // The system accepts no timeout of zero.
     let tick = Some(tick.max(Duration::from_millis(1)));
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(tick)?;
-    stream.set_write_timeout(tick)?;
-    Ok((stream.try_clone()?, stream))
+    socket.set_read_timeout(tick)?;
+    socket.set_write_timeout(tick)
 }
 
 #[cfg(test)]

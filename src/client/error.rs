@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::reason;
+use crate::transport::listener::UNIX_PREFIX;
 
 /// Why an exchange failed. Each is displayed as one sentence, without a full stop.
 #[derive(Debug)]
@@ -22,9 +23,10 @@ pub enum Error {
     /// No connection came about.
     #[non_exhaustive]
     Connect {
-        /// The server's name, as in `localhost port 8888`.
+        /// The server's name, as in `localhost port 8888` or `unix:/run/echo.sock`.
         peer: String,
-        /// The address that the reason is about; `None` if the deadline passed before an address was tried.
+        /// The address that the reason is about; `None` for a Unix socket, and if the deadline passed before an address
+        /// was tried.
         address: Option<SocketAddr>,
         /// What the system said.
         reason: io::Error,
@@ -113,8 +115,10 @@ impl fmt::Display for Error {
             }
             Self::Connect { peer, address, reason: error } => {
                 write!(f, "cannot connect to {peer}: {}", reason(error))?;
-                let is_local = address.is_some_and(|address| address.ip().is_loopback());
+                let is_unix = peer.starts_with(UNIX_PREFIX);
+                let is_local = is_unix || address.is_some_and(|address| address.ip().is_loopback());
                 match error.kind() {
+                    io::ErrorKind::NotFound if is_unix => write!(f, " (is echo-server running?)"),
                     io::ErrorKind::ConnectionRefused if is_local => write!(f, " (is echo-server running?)"),
                     _ => Ok(()),
                 }

@@ -22,7 +22,7 @@ const SENDER_GRACE: Duration = Duration::from_millis(100);
 
 /// The other end of an exchange: the message goes to it and the reply comes from it.
 ///
-/// [`connect`](super::connect()) returns one. Over anything else than TCP, [`Peer::new`] makes one from a reader and
+/// [`connect`](super::connect()) returns one. Over anything else than TCP and Unix sockets, [`Peer::new`] makes one from a reader and
 /// a writer.
 #[derive(Debug)]
 #[non_exhaustive]

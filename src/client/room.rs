@@ -1,12 +1,11 @@
 //! Rooms, as far as the client has to know them: it takes a name, and notices when its lines were not delivered.
 
 use std::io::{self, Chain, Cursor, Read, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::exchange::is_pause;
-use super::{Error, Failure, Peer, Undelivered};
+use super::{Error, Failure, Peer, Stream, Undelivered};
 use crate::escape::{Style, escape};
 
 /// What a room sends first to everyone who joins.
@@ -25,11 +24,11 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_HEARD: usize = 1 << 20;
 
 /// The reader of a peer that has said something before the exchange began.
-pub(super) type Heard = Chain<Cursor<Vec<u8>>, TcpStream>;
+pub(super) type Heard = Chain<Cursor<Vec<u8>>, Stream>;
 
 /// Takes `name`, if there is one and the peer greets as a room does. Returns the peer with all that it has said so
 /// far still to be read, and whether it confirmed the name.
-pub(super) fn enter(peer: Peer<TcpStream>, name: Option<&str>) -> Result<(Peer<Heard, TcpStream>, bool), Error> {
+pub(super) fn enter(peer: Peer<Stream>, name: Option<&str>) -> Result<(Peer<Heard, Stream>, bool), Error> {
     let mut heard = Vec::new();
     let has_name = match name {
         Some(name) => take_name(&peer, name, &mut heard)?,
@@ -39,14 +38,14 @@ pub(super) fn enter(peer: Peer<TcpStream>, name: Option<&str>) -> Result<(Peer<H
     Ok((Peer { name, timeout, deadline, reader: Cursor::new(heard).chain(reader), writer }, has_name))
 }
 
-fn take_name(peer: &Peer<TcpStream>, name: &str, heard: &mut Vec<u8>) -> Result<bool, Error> {
+fn take_name(peer: &Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<bool, Error> {
     let broken = |error| Error::Peer { peer: peer.name.clone(), failure: Failure::Broken(error), sent: 0, received: 0 };
     let refused =
         |reason: &str| Error::Name { peer: peer.name.clone(), name: name.to_owned(), reason: reason.to_owned() };
 
     let greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
     let Some(own_name) = greeting.as_deref().and_then(greeted_name) else { return Ok(false) };
-    (&peer.writer).write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
+    (&peer.writer.socket).write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
     match listen(peer, peer.timeout, heard, |heard| answer(heard, own_name, name)).map_err(broken)? {
         Some(Ok(())) => Ok(true),
         Some(Err(reason)) => Err(refused(&reason)),
@@ -57,7 +56,7 @@ fn take_name(peer: &Peer<TcpStream>, name: &str, heard: &mut Vec<u8>) -> Result<
 /// Reads until `find` finds something in what the peer has said. Returns `None` if the peer has ended its reply, or
 /// if nothing is found in time.
 fn listen<T>(
-    peer: &Peer<TcpStream>,
+    peer: &Peer<Stream>,
     timeout: Duration,
     heard: &mut Vec<u8>,
     find: impl Fn(&[u8]) -> Option<T>,
@@ -67,7 +66,7 @@ fn listen<T>(
         let until_deadline = peer.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         until_deadline.unwrap_or(timeout).min(timeout.saturating_sub(begin.elapsed()))
     };
-    let tick = peer.reader.read_timeout()?;
+    let tick = peer.reader.socket.read_timeout()?;
     let mut buffer = [0; 4096];
     let found = loop {
         let found = find(heard);
@@ -75,15 +74,15 @@ fn listen<T>(
             break found;
         }
         // The system accepts no timeout of zero.
-        peer.reader.set_read_timeout(Some(remaining().max(Duration::from_millis(1))))?;
-        match (&peer.reader).read(&mut buffer) {
+        peer.reader.socket.set_read_timeout(Some(remaining().max(Duration::from_millis(1))))?;
+        match (&peer.reader.socket).read(&mut buffer) {
             Ok(0) => break None,
             Ok(length) => heard.extend_from_slice(&buffer[..length]),
             Err(error) if is_pause(&error) => {}
             Err(error) => return Err(error),
         }
     };
-    peer.reader.set_read_timeout(tick)?;
+    peer.reader.socket.set_read_timeout(tick)?;
     Ok(found)
 }
 

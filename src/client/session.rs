@@ -18,7 +18,6 @@
 
 use std::env;
 use std::io::{self, ErrorKind, IsTerminal};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level::emulate_default_handler;
 
-use super::{End, Error, Options, Peer};
+use super::{End, Error, Options, Peer, Stream};
 use crate::config::FOREVER;
 use crate::error::reason as reason_of;
 use crate::escape::{Style, escape};
@@ -77,7 +76,7 @@ pub(super) fn is_wanted() -> bool {
 
 /// Runs a session with `peer` until one of the two ends it. The session handles signals itself: it clears
 /// `ends_at_once`, which makes the program end at once on Ctrl-C.
-pub(super) fn run(peer: Peer<TcpStream>, options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
+pub(super) fn run(peer: Peer<Stream>, options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
     let (reader, writer) = UnixStream::pair().map_err(Error::Input)?;
     let handled = [SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGCONT];
     let signals = Signals::with_pipe(reader, writer, SignalOnly, handled).map_err(Error::Input)?;

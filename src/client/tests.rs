@@ -1,7 +1,7 @@
 //! Exchanges over real connections of this machine and over pipes in memory.
 
 use std::io::{ErrorKind, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::Instant;
@@ -17,14 +17,14 @@ const LONG: Duration = Duration::from_secs(60);
 const MUCH: usize = 16 << 20;
 
 /// A real connection to a server that does `answer`.
-fn serve(timeout: Duration, answer: impl FnOnce(&mut TcpStream) -> io::Result<()> + Send + 'static) -> Peer<TcpStream> {
+fn serve(timeout: Duration, answer: impl FnOnce(&mut TcpStream) -> io::Result<()> + Send + 'static) -> Peer<Stream> {
     serve_within(Timeouts { progress: timeout, ..Timeouts::default() }, answer)
 }
 
 fn serve_within(
     timeouts: Timeouts,
     answer: impl FnOnce(&mut TcpStream) -> io::Result<()> + Send + 'static,
-) -> Peer<TcpStream> {
+) -> Peer<Stream> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let peer = connect("127.0.0.1", port, timeouts).unwrap();

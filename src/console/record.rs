@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
-use std::net::SocketAddr;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::Counters;
+use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
 use crate::room::notice::Notice;
@@ -27,29 +27,29 @@ pub(super) enum Record<'a> {
         port: u16,
     },
     Opened {
-        peer: SocketAddr,
+        peer: PeerAddress,
     },
     Echoed {
-        peer: SocketAddr,
+        peer: PeerAddress,
         bytes: u64,
         #[serde(flatten)]
         excerpt: Excerpt<'a>,
     },
     Joined {
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &'a str,
         #[serde(serialize_with = "display")]
         message: Notice<'a>,
     },
     Renamed {
-        peer: SocketAddr,
+        peer: PeerAddress,
         from: &'a str,
         to: &'a str,
         #[serde(serialize_with = "display")]
         message: Notice<'a>,
     },
     Said {
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &'a str,
         bytes: usize,
         cut: bool,
@@ -57,13 +57,13 @@ pub(super) enum Record<'a> {
         message: Notice<'a>,
     },
     Left {
-        peer: SocketAddr,
+        peer: PeerAddress,
         name: &'a str,
         #[serde(serialize_with = "display")]
         message: Notice<'a>,
     },
     Closed {
-        peer: SocketAddr,
+        peer: PeerAddress,
         bytes_in: u64,
         bytes_out: u64,
         #[serde(serialize_with = "display")]
@@ -72,7 +72,7 @@ pub(super) enum Record<'a> {
     Refused {
         connections: u64,
         /// The address of the last one.
-        peer: SocketAddr,
+        peer: PeerAddress,
     },
     Dropped {
         lines: u64,
@@ -118,7 +118,7 @@ impl Serialize for Excerpt<'_> {
 
 impl<'a> Record<'a> {
     /// The entry of a notice. It shows at most `max` bytes of what a member said.
-    pub(super) fn of_notice(peer: SocketAddr, message: Notice<'a>, max: usize) -> Self {
+    pub(super) fn of_notice(peer: PeerAddress, message: Notice<'a>, max: usize) -> Self {
         match message {
             Notice::Joined { name } => Self::Joined { peer, name, message },
             Notice::Renamed { from, to } => Self::Renamed { peer, from, to, message },

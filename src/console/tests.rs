@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::output::{MAX_HELD, RESERVED};
 use super::*;
+use crate::address::PeerAddress;
 use crate::room::notice::Notice;
 
-const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4711);
+const PEER: PeerAddress = PeerAddress::Ip(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4711));
 
 fn console(sink: Sink, log_format: LogFormat, log_max: usize) -> Console {
     Console { output: Output::new(sink), log: Log::Verbose, log_max, clock: Clock::new(log_format) }

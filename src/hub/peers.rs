@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use super::activity::Timeouts;
 use super::memory::Memory;
 use super::peer::{Due, Id, Peer, Place, State};
 use super::queues::Queues;
+use crate::address::PeerAddress;
 use crate::config::{Config, RESERVE};
 use crate::connection::{Connection, Ready};
 use crate::event::Event;
@@ -91,7 +91,7 @@ impl<S: Stream> Peers<S> {
         self.slab.vacant_key()
     }
 
-    pub(super) fn insert(&mut self, stream: S, address: SocketAddr, state: State, now: Instant) -> Id {
+    pub(super) fn insert(&mut self, stream: S, address: PeerAddress, state: State, now: Instant) -> Id {
         self.last_serial += 1;
         let peer = Peer {
             connection: Connection::new(stream),

@@ -1,10 +1,10 @@
 //! What the members of one address share: how long they may make talkers wait, and what they have said.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::marks::Marks;
+use crate::address::QuotaKey;
 
 /// The period in which one address has one stall timeout to spend.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Quotas {
     stall_timeout: Duration,
-    spent: HashMap<IpAddr, Spent>,
+    spent: HashMap<QuotaKey, Spent>,
 }
 
 #[derive(Debug)]
@@ -32,14 +32,14 @@ impl Quotas {
     }
 
     /// How long a member with this address may make no progress before it counts as stalled.
-    pub(super) fn timeout(&self, address: IpAddr, now: Instant) -> Duration {
+    pub(super) fn timeout(&self, address: QuotaKey, now: Instant) -> Duration {
         let spent = self.spent.get(&address).filter(|spent| now < spent.since + PERIOD);
         let left = self.stall_timeout.saturating_sub(spent.map_or(Duration::ZERO, |spent| spent.time));
         left.max(SHORT_TIMEOUT.min(self.stall_timeout))
     }
 
     /// A member with this address made talkers wait for `time`, and is gone.
-    pub(super) fn charge(&mut self, address: IpAddr, time: Duration, now: Instant) {
+    pub(super) fn charge(&mut self, address: QuotaKey, time: Duration, now: Instant) {
         self.spent.retain(|_, spent| now < spent.since + PERIOD);
         self.spent.entry(address).or_insert(Spent { time: Duration::ZERO, since: now }).time += time;
     }
@@ -48,16 +48,16 @@ impl Quotas {
 /// Lines of members that have left, by their addresses, as far as the slowest member has not taken them. Otherwise a
 /// member could leave and come back to be ahead of the slowest one by as much again.
 #[derive(Debug, Default)]
-pub(super) struct Debts(HashMap<IpAddr, Marks>);
+pub(super) struct Debts(HashMap<QuotaKey, Marks>);
 
 impl Debts {
     /// Bytes that the address has ahead of the slowest member, which has taken everything before `floor`.
-    pub(super) fn of(&self, address: IpAddr, floor: u64) -> usize {
+    pub(super) fn of(&self, address: QuotaKey, floor: u64) -> usize {
         self.0.get(&address).map_or(0, |said| said.total_from(floor))
     }
 
     /// A member with this address has left. `limit` is what the debt is compared with.
-    pub(super) fn add(&mut self, address: IpAddr, said: Marks, limit: usize) {
+    pub(super) fn add(&mut self, address: QuotaKey, said: Marks, limit: usize) {
         if said.total() > 0 {
             self.0.entry(address).or_default().append(said, limit);
         }
@@ -74,13 +74,13 @@ impl Debts {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 
     #[test]
     fn an_address_that_has_spent_its_time_gets_less_until_its_minute_is_over() {
-        let (one, other) = (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(10, 0, 0, 2).into());
+        let [one, other] = [1, 2].map(|host| QuotaKey::from(IpAddr::from(Ipv4Addr::new(10, 0, 0, host))));
         let (timeout, now) = (Duration::from_secs(10), Instant::now());
         let mut quotas = Quotas::new(timeout);
         quotas.charge(one, Duration::from_secs(4), now);

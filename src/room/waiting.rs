@@ -1,12 +1,12 @@
 //! Talkers that wait for the slowest member, and how long they do.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::delivery::BATCH;
 use super::marks::Marks;
 use super::quota::{Debts, Quotas};
-use crate::address::quota_key;
+
+use crate::address::PeerAddress;
 use crate::config::RESERVE;
 use crate::connection::Close;
 use crate::feed::{BLOCK, Feed};
@@ -85,7 +85,7 @@ impl Waiting {
             if peer.connection.first_shared().is_none_or(|at| at >= floor_end) {
                 return false;
             }
-            let timeout = self.quotas.timeout(quota_key(peer.address), now);
+            let timeout = self.quotas.timeout(peer.address.into(), now);
             let due = |peer: &Peer<S>| peer.stalled_since().map(|since| since + timeout);
             let has_written = due(peer).is_some_and(|at| at <= noted) && peer.try_write(feed, BATCH, now);
             match due(peer) {
@@ -106,12 +106,12 @@ impl Waiting {
 
     /// Bytes that members with this peer's address, which have left, have said ahead of the slowest member.
     pub(super) fn debt<S: Stream>(&self, peer: &Peer<S>, floor: u64) -> usize {
-        self.debts.of(quota_key(peer.address), floor)
+        self.debts.of(peer.address.into(), floor)
     }
 
     /// A member leaves, which has `said` this ahead of the slowest one.
-    pub(super) fn owe(&mut self, address: SocketAddr, said: Marks, max_ahead: usize) {
-        self.debts.add(quota_key(address), said, max_ahead);
+    pub(super) fn owe(&mut self, address: PeerAddress, said: Marks, max_ahead: usize) {
+        self.debts.add(address.into(), said, max_ahead);
     }
 
     /// Whether talkers wait for this peer.
@@ -124,7 +124,7 @@ impl Waiting {
     /// progress.
     pub(super) fn charge<S: Stream>(&mut self, peer: &Peer<S>, now: Instant) {
         if let Some(since) = peer.stalled_since() {
-            self.quotas.charge(quota_key(peer.address), now.saturating_duration_since(since), now);
+            self.quotas.charge(peer.address.into(), now.saturating_duration_since(since), now);
         }
     }
 }

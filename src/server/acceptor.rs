@@ -4,12 +4,13 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use super::access::Access;
+use crate::address::PeerAddress;
 use crate::config::Config;
-use crate::transport::listener::{ROOM_NOTSENT_LOWAT, listen};
+use crate::transport::Socket;
+use crate::transport::listener::{self, listen};
 
 /// How long to wait before accept is tried again after it failed for want of descriptors or memory. It is also tried
 /// whenever a connection of this server ends; this is for descriptors that others free.
@@ -29,13 +30,13 @@ pub(super) struct Acceptor {
     retry_at: Option<Instant>,
     refused: u64,
     /// Connections refused since the last report, and the address of the last of them.
-    unreported: Option<(u64, SocketAddr)>,
+    unreported: Option<(u64, PeerAddress)>,
     /// When they may be reported.
     report_at: Option<Instant>,
 }
 
 struct Listener {
-    socket: TcpListener,
+    socket: listener::Listener,
     /// Connections may wait: an event said so, and accept has not yet said that none is left. On an
     /// edge-triggered poll this is said only once.
     is_pending: bool,
@@ -46,10 +47,8 @@ impl Acceptor {
     pub(super) fn open(config: &Config, registry: &Registry, first_token: usize) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        let notsent_lowat = config.chat.then_some(ROOM_NOTSENT_LOWAT);
-        for (at, socket) in listen(&config.bind, config.port, notsent_lowat)?.into_iter().enumerate() {
-            addresses.push(socket.local_addr()?);
-            let mut socket = TcpListener::from_std(socket);
+        for (at, mut socket) in listen(config)?.into_iter().enumerate() {
+            addresses.extend(socket.tcp_address()?);
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
@@ -66,7 +65,7 @@ impl Acceptor {
         })
     }
 
-    /// All addresses it listens on.
+    /// The addresses of its TCP sockets.
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -96,14 +95,18 @@ impl Acceptor {
         }
     }
 
-    /// Looks at all listeners once more, whether or not an event came.
-    pub(super) fn retry_all(&mut self) {
+    /// Prepares for [`close`](Self::close): the connections that wait can be accepted one last time, whether or not an
+    /// event told of them, and where the system can, no others come.
+    pub(super) fn begin_close(&mut self) {
         self.retry_at = None;
-        self.listeners.iter_mut().for_each(|listener| listener.is_pending = true);
+        for listener in &mut self.listeners {
+            listener.socket.remove_file();
+            listener.is_pending = true;
+        }
     }
 
     /// The next connection that waits, if there is one.
-    pub(super) fn accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr)> {
+    pub(super) fn accept(&mut self, now: Instant) -> Option<(Socket, PeerAddress)> {
         if self.retry_at.is_some() {
             return None;
         }
@@ -134,7 +137,7 @@ impl Acceptor {
 
     /// Whether `peer` may connect. If so it counts as connected until it [leaves](Self::leave); if not it is counted as
     /// refused.
-    pub(super) fn enter(&mut self, peer: SocketAddr) -> bool {
+    pub(super) fn enter(&mut self, peer: PeerAddress) -> bool {
         let is_allowed = self.access.enter(peer);
         if !is_allowed {
             self.refused += 1;
@@ -144,7 +147,7 @@ impl Acceptor {
     }
 
     /// `peer`, which was let in, has disconnected.
-    pub(super) fn leave(&mut self, peer: SocketAddr) {
+    pub(super) fn leave(&mut self, peer: PeerAddress) {
         self.access.leave(peer);
     }
 
@@ -155,7 +158,7 @@ impl Acceptor {
 
     /// How many were refused since the last report, and the last of them; at most once in
     /// [`REFUSAL_INTERVAL`].
-    pub(super) fn take_unreported(&mut self, now: Instant) -> Option<(u64, SocketAddr)> {
+    pub(super) fn take_unreported(&mut self, now: Instant) -> Option<(u64, PeerAddress)> {
         if self.unreported.is_none() || self.report_at.is_some_and(|at| now < at) {
             return None;
         }

@@ -1,11 +1,11 @@
 //! Who may connect.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::quota_key;
+use crate::address::{PeerAddress, QuotaKey};
 use crate::config::Config;
 
 /// The rules of who may connect, and how many connections each address has.
@@ -15,7 +15,7 @@ pub(super) struct Access {
     deny: Vec<IpNet>,
     max_per_ip: usize,
     /// How many connections there are by address; empty while there is no limit.
-    connections: HashMap<IpAddr, usize>,
+    connections: HashMap<QuotaKey, usize>,
 }
 
 impl Access {
@@ -29,27 +29,28 @@ impl Access {
         }
     }
 
-    /// Whether `peer` may connect now. If so it counts as connected until it [leaves](Self::leave).
-    pub(super) fn enter(&mut self, peer: SocketAddr) -> bool {
-        let address = peer.ip().to_canonical();
-        if !self.is_allowed(address) {
+    /// Whether `peer` may connect now. If so it counts as connected until it [leaves](Self::leave). Clients of Unix
+    /// sockets have no address that a rule could be about.
+    pub(super) fn enter(&mut self, peer: PeerAddress) -> bool {
+        let Some(address) = peer.ip() else { return true };
+        if !self.is_allowed(address.to_canonical()) {
             return false;
         }
         if self.max_per_ip == usize::MAX {
             return true;
         }
-        let connections = self.connections.entry(quota_key(peer)).or_default();
+        let connections = self.connections.entry(peer.into()).or_default();
         let has_room = *connections < self.max_per_ip;
         *connections += usize::from(has_room);
         has_room
     }
 
     /// `peer`, which was let in, is connected no more.
-    pub(super) fn leave(&mut self, peer: SocketAddr) {
-        if self.max_per_ip == usize::MAX {
+    pub(super) fn leave(&mut self, peer: PeerAddress) {
+        if self.max_per_ip == usize::MAX || peer.ip().is_none() {
             return;
         }
-        let key = quota_key(peer);
+        let key = peer.into();
         if let Some(connections) = self.connections.get_mut(&key) {
             *connections -= 1;
             if *connections == 0 {
@@ -72,6 +73,8 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn access(allow: &[&str], deny: &[&str], max_per_ip: usize) -> Access {
@@ -79,8 +82,8 @@ mod tests {
         Access::new(&Config { allow: nets(allow), deny: nets(deny), max_per_ip, ..Config::default() })
     }
 
-    fn peer(address: &str) -> SocketAddr {
-        SocketAddr::new(address.parse().unwrap(), 1)
+    fn peer(address: &str) -> PeerAddress {
+        SocketAddr::new(address.parse().unwrap(), 1).into()
     }
 
     #[test]
@@ -135,5 +138,14 @@ mod tests {
             access.leave(peer);
         }
         assert!(access.connections.is_empty());
+    }
+
+    #[test]
+    fn no_rule_is_about_clients_of_unix_sockets() {
+        let mut access = access(&["10.0.0.0/8"], &["0.0.0.0/0", "::/0"], 1);
+        for _ in 0..3 {
+            assert!(access.enter(PeerAddress::UNKNOWN_UNIX));
+        }
+        access.leave(PeerAddress::UNKNOWN_UNIX);
     }
 }

@@ -1,6 +1,6 @@
 //! Plain TCP.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 
-use super::{Received, Sent, Stream};
+use super::{Received, Sent, Stream, write_plain};
 
 impl Stream for TcpStream {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
@@ -17,12 +17,7 @@ impl Stream for TcpStream {
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
-        // One slice goes out by write(2), which costs less than writev(2).
-        let (count, offered) = match slices {
-            [one] => (self.write(one)?, one.len()),
-            _ => (self.write_vectored(slices)?, slices.iter().map(|slice| slice.len()).sum()),
-        };
-        Ok(Sent::plain(count, offered))
+        write_plain(self, slices)
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
 use sockets::Config;
 use sockets::Event;
+use sockets::PeerAddress;
 use sockets::config::{Log, RESERVE};
 use sockets::connection::Close;
 
@@ -107,9 +107,9 @@ struct Books {
     /// Whether of each client a byte may be taken that counts for nothing, because it came after the stop: to find
     /// out whether an event was right that told of the end.
     may_ask: bool,
-    guests: BTreeMap<SocketAddr, Guest>,
+    guests: BTreeMap<PeerAddress, Guest>,
     /// What the operator was shown of the room, and who did it.
-    said: Vec<(SocketAddr, String)>,
+    said: Vec<(PeerAddress, String)>,
 }
 
 struct Guest {
@@ -129,7 +129,7 @@ struct Guest {
 impl Stage {
     fn step(&mut self, tape: &mut Tape<'_>) {
         let command = tape.byte();
-        let present: Vec<SocketAddr> = self.books.guests.keys().copied().collect();
+        let present: Vec<PeerAddress> = self.books.guests.keys().copied().collect();
         if command.is_multiple_of(16) || present.is_empty() {
             return self.accept(tape);
         }
@@ -295,7 +295,7 @@ impl Guest {
 
     /// What it was told is what was said while it was there, in that order, less what it said itself, and
     /// beside that only what is for it alone.
-    fn check_heard(&self, address: SocketAddr, said: &[(SocketAddr, String)], is_whole: bool) {
+    fn check_heard(&self, address: PeerAddress, said: &[(PeerAddress, String)], is_whole: bool) {
         let heard = str::from_utf8(&self.got)
             .unwrap_or_else(|error| str::from_utf8(&self.got[..error.valid_up_to()]).expect("valid"));
         let mut lines: Vec<&str> = heard.split('\n').collect();
@@ -331,8 +331,8 @@ impl Guest {
 /// Goes on over what the others were told of the member at `address`, and it was not. Returns whether it was announced
 /// there.
 fn pass_own<'a>(
-    public: &mut Peekable<impl Iterator<Item = &'a (SocketAddr, String)>>,
-    address: SocketAddr,
+    public: &mut Peekable<impl Iterator<Item = &'a (PeerAddress, String)>>,
+    address: PeerAddress,
     name: &str,
 ) -> bool {
     let (said, joined) = (format!("<{name}> "), format!("* {name} joined"));

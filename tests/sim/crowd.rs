@@ -13,11 +13,12 @@ mod transcript;
 mod windows;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Event;
+use sockets::PeerAddress;
 use sockets::config::RESERVE;
 use sockets::connection::Close;
 
@@ -66,8 +67,8 @@ struct Crowd {
     random: Rng,
     transcript: Transcript,
     /// The members that are not done, or that the hub still holds.
-    peers: BTreeMap<SocketAddr, Peer>,
-    refused: BTreeMap<SocketAddr, Refused>,
+    peers: BTreeMap<PeerAddress, Peer>,
+    refused: BTreeMap<PeerAddress, Refused>,
     /// How many bytes the hub has taken of each member.
     taken: Vec<usize>,
     /// How many members are still to come.
@@ -78,7 +79,7 @@ struct Crowd {
     /// How many turns there were.
     turns: usize,
     /// For how long there have been members of each host that are gone.
-    hosts: BTreeMap<IpAddr, Duration>,
+    hosts: BTreeMap<Option<IpAddr>, Duration>,
 }
 
 /// Plays the simulation of one seed, and panics where a promise is broken.

@@ -1,12 +1,12 @@
 //! Echo clients of all kinds against one hub, with everything that chance can vary drawn from one seed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
 use sockets::Event;
+use sockets::PeerAddress;
 use sockets::config::{Log, RESERVE};
 
 use crate::ledger::{Ledger, Rules};
@@ -97,7 +97,7 @@ struct Echo {
     world: World,
     random: Rng,
     /// The clients that are not done, or that the hub still holds.
-    peers: BTreeMap<SocketAddr, Peer>,
+    peers: BTreeMap<PeerAddress, Peer>,
     /// How many clients are still to come.
     coming: usize,
     /// How many deadlines were waited out since something happened.
@@ -284,7 +284,7 @@ impl Echo {
 }
 
 /// Enters what was told into the ledger of the client that it is about. Deadlines until `noted` may have expired.
-fn judge(event: Event<'_>, peers: &mut BTreeMap<SocketAddr, Peer>, rules: &Rules, noted: Instant) {
+fn judge(event: Event<'_>, peers: &mut BTreeMap<PeerAddress, Peer>, rules: &Rules, noted: Instant) {
     match event {
         Event::Message { peer, text, length } => {
             let Peer { ledger, script, .. } = peers.get_mut(&peer).expect("a client that is there");

@@ -1,9 +1,9 @@
 //! The ledger of one echo client: what the hub did for it and said of it, and whether that was right.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use sockets::Config;
+use sockets::PeerAddress;
 use sockets::config::{Log, RESERVE};
 use sockets::connection::Close;
 use sockets::message::PAUSE;
@@ -14,7 +14,7 @@ use crate::socket::{Client, Record};
 /// What was told of one client so far.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    address: SocketAddr,
+    address: PeerAddress,
     client: Client,
     /// How many of its bytes were told in messages.
     told: usize,
@@ -63,7 +63,7 @@ impl Rules {
 }
 
 impl Ledger {
-    pub(crate) fn new(address: SocketAddr, client: Client, now: Instant) -> Self {
+    pub(crate) fn new(address: PeerAddress, client: Client, now: Instant) -> Self {
         Self {
             address,
             client,

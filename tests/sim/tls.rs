@@ -109,7 +109,7 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     handshake(&mut tls, &mut peer);
 
     let readable = tls.may_receive();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into();
     let key = world.admit(tls, address, peer.wire.clone());
     world.hub.on_ready(key, Ready { readable, writable: true, ..Ready::default() });
     let (mut is_stopping, mut close) = (false, None);
@@ -277,7 +277,7 @@ impl Peer {
 
     /// Whether all went as was promised.
     fn judge(&self, (close, received, sent): (Close, u64, u64)) {
-        let reply = (self.reply.len() as u64, &self.reply[..] == &self.payload[..]);
+        let reply = (self.reply.len() as u64, self.reply == self.payload);
         match self.plan.leaving {
             Leaving::Notify | Leaving::NotifyAndFinish | Leaving::Truncate => {
                 let expected = if self.plan.leaving == Leaving::Truncate { Close::Truncated } else { Close::Finished };

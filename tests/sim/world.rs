@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::PeerAddress;
 use sockets::connection::Ready;
 use sockets::transport::Stream;
 use sockets::{Event, hub::Hub};
@@ -51,24 +52,24 @@ impl World {
     }
 
     /// Accepts a new client, the last thing in a turn, from a host of its own.
-    pub(crate) fn accept(&mut self, nature: Nature) -> (SocketAddr, Client) {
+    pub(crate) fn accept(&mut self, nature: Nature) -> (PeerAddress, Client) {
         self.accept_from(Ipv4Addr::from_bits((10 << 24) + self.arrivals + 1), nature)
     }
 
     /// Accepts a new client from `host`. No two ever have the same address.
-    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (SocketAddr, Client) {
+    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (PeerAddress, Client) {
         self.arrivals += 1;
-        let address = SocketAddr::from((host, self.arrivals as u16));
+        let address = SocketAddr::from((host, self.arrivals as u16)).into();
         let (socket, client) = socket::connection(nature);
         self.admit(socket, address, client.clone());
         (address, client)
     }
 
     /// Accepts a client only to send it away with `notice`.
-    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (SocketAddr, Client) {
+    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (PeerAddress, Client) {
         let key = self.hub.next_key();
         self.arrivals += 1;
-        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7));
+        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7)).into();
         let (socket, client) = socket::connection(nature);
         self.hub.refuse(socket, address, notice, self.now);
         assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
@@ -94,7 +95,7 @@ impl<S: Stream> World<S> {
     }
 
     /// Admits `stream`, whose other end is `client`.
-    pub(crate) fn admit(&mut self, stream: S, address: SocketAddr, client: Client) -> usize {
+    pub(crate) fn admit(&mut self, stream: S, address: PeerAddress, client: Client) -> usize {
         let key = self.hub.next_key();
         assert_eq!(self.hub.insert(stream, address, self.now), key, "not the key that was promised");
         assert!(self.clients.insert(key, client).is_none(), "a key given twice");

@@ -2,15 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use socket2::{SockRef, TcpKeepalive};
 
-/// How long the connection may be silent until the system asks whether the server is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+use super::super::{HalfClose, Stream};
 
 /// The most bytes that wait to be sent. A line that would go beyond waits in the input.
 const MAX_UNSENT: usize = 4 << 20;
@@ -23,7 +20,7 @@ const ROUND_TRIP: Duration = Duration::from_secs(1);
 
 /// A connection that does not block.
 pub(super) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     unsent: Vec<u8>,
     /// The last lines, and when each was given to be sent.
     recent: VecDeque<(Instant, String)>,
@@ -36,9 +33,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    pub(super) fn new(stream: Stream) -> io::Result<Self> {
+        stream.socket.set_nonblocking(true)?;
         Ok(Self {
             stream,
             unsent: Vec::new(),
@@ -98,7 +94,7 @@ impl Link {
         }
         if self.is_closing && (self.unsent.is_empty() || self.failure.is_some()) {
             // If this fails the connection is gone, and reading tells how.
-            _ = self.stream.shutdown(Shutdown::Write);
+            _ = self.stream.finish();
             self.is_closing = false;
         }
         self.unsent.len() < before

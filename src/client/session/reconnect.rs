@@ -2,13 +2,12 @@
 
 use std::io;
 use std::mem;
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::super::{Error, Options, Peer, connect};
+use super::super::{Error, Options, Peer, Stream, connect};
 
 /// The pause before the first attempt, and the longest one: each attempt doubles it. Only a connection that has lasted
 /// longer than that makes it short again, so a server that is full is not asked all the time.
@@ -33,7 +32,7 @@ enum State {
     Running {
         /// Is closed by the thread when it has finished.
         done: UnixStream,
-        thread: JoinHandle<Result<Peer<TcpStream>, Error>>,
+        thread: JoinHandle<Result<Peer<Stream>, Error>>,
     },
 }
 
@@ -84,7 +83,7 @@ impl Reconnect {
     }
 
     /// Takes the connection of an attempt that has ended, if it succeeded.
-    pub(super) fn take(&mut self) -> Option<TcpStream> {
+    pub(super) fn take(&mut self) -> Option<Stream> {
         let state = mem::replace(&mut self.state, State::Connected(Instant::now()));
         let stream = match state {
             State::Running { thread, .. } => thread.join().ok().and_then(Result::ok).map(|peer| peer.reader),

@@ -1,13 +1,12 @@
 //! The server's side: a connection, or the attempts to get another.
 
 use std::io;
-use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use super::super::Options;
+use super::super::{Options, Stream};
 use super::link::Link;
 use super::names::Names;
 use super::reconnect::Reconnect;
@@ -25,7 +24,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(stream: TcpStream, options: &Options) -> io::Result<Self> {
+    pub(super) fn new(stream: Stream, options: &Options) -> io::Result<Self> {
         Ok(Self {
             options: options.clone(),
             link: Link::new(stream)?,

@@ -1,8 +1,9 @@
 //! How far the members are ahead of the slowest one with what they said, and how far they may be.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Instant;
+
+use sockets::PeerAddress;
 
 use super::Peer;
 use super::plan::Plan;
@@ -32,7 +33,7 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    pub(crate) fn look(peers: &BTreeMap<SocketAddr, Peer>, transcript: &Transcript, plan: &Plan) -> Self {
+    pub(crate) fn look(peers: &BTreeMap<PeerAddress, Peer>, transcript: &Transcript, plan: &Plan) -> Self {
         let next = |peer: &Peer| peer.account.next_entry(transcript);
         let floor = peers.values().filter_map(next).min();
         let is_unknown = |peer: &Peer| next(peer).is_none() && peer.account.may_hide_something(transcript);
@@ -67,7 +68,7 @@ impl Windows {
     }
 
     /// Nobody is further ahead than the window and the pace of a person allow.
-    pub(crate) fn check(&self, peers: &BTreeMap<SocketAddr, Peer>, transcript: &Transcript, now: Instant) {
+    pub(crate) fn check(&self, peers: &BTreeMap<PeerAddress, Peer>, transcript: &Transcript, now: Instant) {
         let Some(floor) = self.floor else { return };
         let window = self.max_ahead + BATCH + self.longest.0;
         for Peer { account, .. } in peers.values() {
