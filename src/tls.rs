@@ -56,6 +56,7 @@ pub(crate) fn reason(error: &Error) -> String {
             });
             format!("the peer sent the alert \"{words}\"")
         }
+        Error::General(reason) => reason.clone(),
         Error::NoCertificatesPresented => "no certificate was presented".to_owned(),
         Error::PeerIncompatible(_) => "there is no version or cipher suite that both sides accept".to_owned(),
         Error::InvalidMessage(_) => "what came is not TLS, or damaged".to_owned(),
@@ -65,19 +66,20 @@ pub(crate) fn reason(error: &Error) -> String {
 
 fn certificate_reason(error: &CertificateError) -> String {
     let reason = match error {
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            return format!("the certificate was not accepted: it is not for {}", expected.to_str());
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet",
         CertificateError::UnknownIssuer => "its issuer is unknown",
         CertificateError::Revoked => "it was revoked",
         CertificateError::BadEncoding => "it is damaged",
         CertificateError::BadSignature => "its signature is wrong",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it was issued for another name"
-        }
+        CertificateError::NotValidForName => "it is for another name",
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "it was issued for another purpose"
+            "it is for another purpose"
         }
-        error => return format!("the certificate was not accepted: {error}"),
+        _ => "its signature cannot be checked",
     };
     format!("the certificate was not accepted: {reason}")
 }

@@ -10,6 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::connect as connect_socket;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
+use super::tls::{Settings, Tls};
 use super::{Error, Peer, Stream, peer_name};
 use crate::transport::listener::UNIX_PREFIX;
 use crate::transport::unix;
@@ -24,7 +25,7 @@ const DEADLINE_TICK: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// For the connection, at each address of the name. Default: 5 s.
+    /// For the connection, at each address of the name, with the handshake of TLS. Default: 5 s.
     pub connect: Duration,
     /// For any progress of an exchange that waits only for the peer, see [`Peer::timeout`]. Default: 30 s.
     pub progress: Duration,
@@ -55,6 +56,21 @@ impl Timeouts {
 /// `timeouts.connect` or the total time is up. The reason is that of the first address, which is the one that the
 /// system prefers.
 pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>, Error> {
+    open_peer(host, port, timeouts, None)
+}
+
+/// Does what [`connect()`] does, and speaks TLS with the server.
+///
+/// # Errors
+///
+/// Those of [`connect()`], and [`Error::Tls`] if the files of `tls` cannot be used, or the server does not speak TLS or
+/// is not accepted.
+pub fn connect_tls(host: &str, port: u16, timeouts: Timeouts, tls: &Tls) -> Result<Peer<Stream>, Error> {
+    let failed = |reason| Error::Tls { peer: peer_name(host, port), reason };
+    open_peer(host, port, timeouts, Some(&tls.load(host).map_err(failed)?))
+}
+
+fn open_peer(host: &str, port: u16, timeouts: Timeouts, tls: Option<&Settings>) -> Result<Peer<Stream>, Error> {
     let name = peer_name(host, port);
     let deadline = timeouts.deadline();
     let remaining = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -62,19 +78,17 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>
     let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
     let failed = |address, reason| Error::Connect { peer: name.clone(), address, reason };
 
-    let peer = |socket, address| match prepare(&socket, timeouts).and_then(|()| socket.try_clone()) {
-        Ok(reader) => Ok(Peer {
-            name: name.clone(),
-            timeout: timeouts.progress,
-            deadline,
-            reader: Stream { socket: reader },
-            writer: Stream { socket },
-        }),
-        Err(reason) => Err(failed(address, reason)),
+    let peer = |socket, address, handshake_deadline| {
+        let tls = tls.map(|tls| tls.connect(&socket, handshake_deadline)).transpose();
+        let tls = tls.map_err(|reason| Error::Tls { peer: name.clone(), reason })?;
+        let halves = prepare(&socket, timeouts).and_then(|()| Stream::pair(socket, tls.as_ref()));
+        let (reader, writer) = halves.map_err(|reason| failed(address, reason))?;
+        Ok(Peer { name: name.clone(), timeout: timeouts.progress, deadline, reader, writer })
     };
     if let Some(path) = host.strip_prefix(UNIX_PREFIX) {
+        let handshake_deadline = Instant::now().checked_add(patience());
         let socket = open_unix(path, patience()).map_err(|reason| failed(None, reason))?;
-        return peer(socket, None);
+        return peer(socket, None, handshake_deadline);
     }
 
     let owned_host = host.to_owned();
@@ -84,8 +98,9 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>
 
     let mut first_failure = None;
     for address in addresses {
+        let handshake_deadline = Instant::now().checked_add(patience());
         match open(address, patience()) {
-            Ok(socket) => return peer(socket, Some(address)),
+            Ok(socket) => return peer(socket, Some(address), handshake_deadline),
             Err(_) if is_late() => return Err(failed(None, late())),
             Err(reason) => _ = first_failure.get_or_insert((address, reason)),
         }
