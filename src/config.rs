@@ -1,5 +1,6 @@
 //! The settings of a server, with their defaults.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -54,6 +55,14 @@ pub struct Config {
     pub allow: Vec<IpNet>,
     /// Addresses that may not connect; see [`allow`](Self::allow). Default: none.
     pub deny: Vec<IpNet>,
+    /// Proxies whose connections begin with a PROXY protocol header, version 1 or 2, which announces the address of the
+    /// client. From these it is mandatory, from others it is never looked for. The address that it announces is what the
+    /// log shows and what [`allow`](Self::allow), [`deny`](Self::deny) and [`max_per_ip`](Self::max_per_ip) are about;
+    /// none of them is about connections that announce none (LOCAL and UNKNOWN). Default: none.
+    pub proxy_from: Vec<ProxyFrom>,
+    /// Reset a connection of a proxy whose header has not come in this time. Such connections take at most half of
+    /// [`max_connections`](Self::max_connections): of more, the oldest is reset. Default: 10 s.
+    pub proxy_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,
     /// Disconnect, with a reset, a client that reads nothing of what is pending for it for this time. In a room: a client
@@ -69,6 +78,13 @@ pub struct Config {
     pub max_ahead: usize,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
+    /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
+    /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
+    /// request, or `SIGINT` or `SIGHUP`, ends this early. Default: zero, it stops at once.
+    pub drain: Duration,
+    /// Where HTTP requests about the server's health are answered: `GET /livez` gives 200, `GET /readyz` gives 200, or
+    /// 404 while the server drains or stops. Default: nowhere.
+    pub admin: Option<SocketAddr>,
 }
 
 /// How long a member of a room may make no progress while talkers wait for it, unless [`Config::stall_timeout`] says
@@ -96,12 +112,16 @@ impl Default for Config {
             max_per_ip: usize::MAX,
             allow: Vec::new(),
             deny: Vec::new(),
+            proxy_from: Vec::new(),
+            proxy_timeout: Duration::from_secs(10),
             idle_timeout: None,
             stall_timeout: None,
             chat: false,
             max_line: 64 << 10,
             max_ahead: 256 << 10,
             grace: Duration::from_secs(1),
+            drain: Duration::ZERO,
+            admin: None,
         }
     }
 }
@@ -113,6 +133,16 @@ impl Config {
         change(&mut config);
         config
     }
+}
+
+/// Proxies that announce their clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyFrom {
+    /// Those of a network. IPv4 networks match v4-mapped addresses.
+    Network(IpNet),
+    /// All that connect to a Unix socket.
+    Unix,
 }
 
 /// What is printed on standard output, from nothing to everything.

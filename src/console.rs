@@ -12,6 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +20,7 @@ use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Log, LogFormat};
-use crate::event::Event;
+use crate::event::{Event, Refusal};
 use output::Output;
 use record::{Excerpt, Record};
 use sink::Sink;
@@ -105,6 +106,16 @@ impl Console {
         self.print(Log::Quiet, &Record::Started { port });
     }
 
+    /// `[12:43:08 29/01/2018] Answering health checks on 127.0.0.1:9100`
+    pub(crate) fn admin(&mut self, address: SocketAddr) {
+        self.print(Log::Quiet, &Record::Admin { address });
+    }
+
+    /// `[12:43:09 29/01/2018] Draining for 30s`
+    pub(crate) fn draining(&mut self, duration: Duration) {
+        self.print(Log::Quiet, &Record::Draining { duration });
+    }
+
     /// `--- Stopping server on port 8888 at 12:43:39 29/01/2018 ---`
     ///
     /// If the server `is_interrupted`, a terminal shows a `^C`, and the line begins below it. There is always room for
@@ -152,8 +163,12 @@ impl Console {
             Event::Closed { peer, close: reason, received, sent } => {
                 self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
             }
-            Event::Refused { connections, last } => {
-                self.print(Log::Quiet, &Record::Refused { connections, peer: last });
+            Event::Refused { reason, connections, last } => {
+                let importance = match reason {
+                    Refusal::Address => Log::Quiet,
+                    Refusal::Header => Log::Verbose,
+                };
+                self.print(importance, &Record::Refused { reason, connections, peer: last });
             }
         }
     }

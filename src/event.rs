@@ -1,5 +1,7 @@
 //! What a server reports to its operator, or to the program that embeds it.
 
+use serde::Serialize;
+
 use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::room::notice::Notice;
@@ -41,12 +43,24 @@ pub enum Event<'a> {
         /// Bytes written to the client's socket.
         sent: u64,
     },
-    /// Connections were refused: their address may not connect, or has too many connections. This is reported at most
-    /// once a second.
+    /// Connections were refused. This is reported at most once a second for each reason.
     Refused {
+        /// Why they were refused.
+        reason: Refusal,
         /// The number of refused connections since the last report.
         connections: u64,
         /// The address of the last one.
         last: PeerAddress,
     },
+}
+
+/// Why connections are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Their address may not connect, or has too many connections.
+    Address,
+    /// They came from a proxy, without a valid PROXY protocol header.
+    Header,
 }

@@ -6,6 +6,8 @@
 
 mod acceptor;
 mod access;
+mod admin;
+mod handshakes;
 mod reactor;
 
 use std::io;
@@ -20,7 +22,6 @@ use mio::{Interest, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::address::PeerAddress;
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
 use crate::console::{Console, Counters};
@@ -28,7 +29,9 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
-use acceptor::Acceptor;
+use acceptor::{Accepted, Acceptor};
+use admin::Admin;
+use handshakes::Client;
 use reactor::Reactor;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
@@ -37,6 +40,10 @@ const ACCEPTS_PER_TURN: usize = 256;
 
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
+
+/// How many descriptors [`Config::admin`] takes.
+#[doc(hidden)]
+pub const ADMIN_DESCRIPTORS: usize = admin::DESCRIPTORS;
 
 /// How many sources of events there are at most beside the clients, listeners included, for a rough count.
 const OTHER_SOURCES: usize = 64;
@@ -49,6 +56,8 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
+const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
+const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -82,8 +91,12 @@ pub struct Server {
     max_connections: usize,
     is_chat: bool,
     grace: Duration,
+    drain: Duration,
+    admin: Option<Admin>,
     /// When the turn began.
     now: Instant,
+    /// Until when it goes on serving though it was told to stop.
+    draining: Option<Instant>,
     stopping: Option<Stopping>,
 }
 
@@ -113,7 +126,8 @@ pub struct Stopper {
 
 impl Stopper {
     /// Tells the server to stop, as `SIGTERM` does; [`Server::run`] returns soon after, within
-    /// [`Config::grace`]. Once the server has ended this does nothing.
+    /// [`Config::drain`] and [`Config::grace`]. A second call ends the draining. Once the server has ended this does
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -141,7 +155,8 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER)?;
+        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER, FIRST_HANDSHAKE)?;
+        let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         Ok(Self {
             acceptor,
             signals: None,
@@ -154,7 +169,10 @@ impl Server {
             max_connections: config.max_connections,
             is_chat: config.chat,
             grace: config.grace.min(FOREVER),
+            drain: config.drain.min(FOREVER),
+            admin,
             now: Instant::now(),
+            draining: None,
             stopping: None,
             reactor,
         })
@@ -169,8 +187,8 @@ impl Server {
         self
     }
 
-    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, and `SIGUSR1` print its counters. A
-    /// `SIGHUP` that the process was started to ignore, as nohup(1) does, stays ignored.
+    /// Makes `SIGINT`, `SIGTERM` and `SIGHUP` stop this server, `SIGTERM` after [`Config::drain`], and `SIGUSR1` print its
+    /// counters. A `SIGHUP` that the process was started to ignore, as nohup(1) does, stays ignored.
     ///
     /// # Errors
     ///
@@ -195,6 +213,11 @@ impl Server {
         self.acceptor.addresses()
     }
 
+    /// Where it answers requests about its health, if it does.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
     /// A way to stop this server from another thread.
     pub fn stopper(&self) -> Stopper {
         Stopper { waker: Arc::clone(&self.waker), stop_requested: Arc::clone(&self.stop_requested) }
@@ -208,6 +231,9 @@ impl Server {
     pub fn run(mut self) -> io::Result<End> {
         let port = self.port();
         self.console.started(port);
+        if let Some(address) = self.admin_addr() {
+            self.console.admin(address);
+        }
         let stopping = loop {
             if let Err(error) = self.wait() {
                 self.give_up();
@@ -219,7 +245,11 @@ impl Server {
                 self.give_up();
                 return Ok(End::Interrupted);
             }
+            if self.draining.is_some_and(|until| until <= self.reactor.noted()) {
+                self.stop(false);
+            }
             self.serve();
+            self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
@@ -245,20 +275,28 @@ impl Server {
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
         // Refused connections are reported now, not only with the next event.
-        if let Some((connections, last)) = self.acceptor.take_unreported(self.now) {
-            report(&Event::Refused { connections, last }, &mut self.console, &mut self.on_event);
+        for event in self.acceptor.take_unreported(self.now) {
+            report(&event, &mut self.console, &mut self.on_event);
         }
         self.console.flush(self.now, false);
-        let timeout = if self.hub.has_work() || (self.has_room() && self.acceptor.is_pending()) {
+        let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            let stop = self.stopping.map(|stopping| stopping.deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop];
+            let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
+            let admin = self.admin.as_ref().and_then(Admin::deadline);
+            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
         self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
         Ok(())
+    }
+
+    /// Whether a turn can make progress without an event.
+    fn has_work(&self) -> bool {
+        self.hub.has_work()
+            || self.acceptor.is_pending(self.has_room())
+            || self.admin.as_ref().is_some_and(Admin::has_work)
     }
 
     /// Turns events into flags. Returns whether a signal or a [`Stopper`] woke the server.
@@ -268,18 +306,14 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
-                Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
-                // What an event says of errors and closed sides is a hint to try both; read and write tell.
-                Token(key) => {
-                    let ready = Ready {
-                        readable: event.is_readable(),
-                        writable: event.is_writable() || event.is_write_closed() || event.is_error(),
-                        // A read stops at urgent data as it does at the end, with more behind it.
-                        read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
-                        error: event.is_error(),
-                    };
-                    self.hub.on_ready(key, ready);
+                Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
+                Token(token) if token >= FIRST_ADMIN => {
+                    if let Some(admin) = &mut self.admin {
+                        admin.on_ready(token);
+                    }
                 }
+                Token(token) if token >= FIRST_LISTENER => self.acceptor.on_ready(token - FIRST_LISTENER),
+                Token(key) => self.hub.on_ready(key, ready(event)),
             }
         }
         is_asked
@@ -295,6 +329,14 @@ impl Server {
         });
     }
 
+    /// Answers requests about the server's health.
+    fn answer_admin(&mut self) {
+        if let Some(admin) = &mut self.admin {
+            let is_draining = self.draining.is_some() || self.stopping.is_some();
+            admin.turn(self.now, self.reactor.noted(), is_draining, self.reactor.registry());
+        }
+    }
+
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
     fn handle_requests(&mut self) -> Option<End> {
         let pending: Vec<_> = self.signals.as_mut().map(|signals| signals.pending().collect()).unwrap_or_default();
@@ -302,13 +344,22 @@ impl Server {
             self.console.counters(&self.counters());
         }
         let is_interrupted = pending.contains(&SIGINT);
-        let must_stop = self.stop_requested.load(Ordering::Acquire) || pending.iter().any(|signal| *signal != SIGUSR1);
-        match self.stopping {
-            Some(_) if is_interrupted => return Some(End::Interrupted),
-            None if must_stop => self.stop(is_interrupted),
-            _ => {}
+        let must_drain = self.stop_requested.swap(false, Ordering::AcqRel) || pending.contains(&SIGTERM);
+        let must_stop = is_interrupted || pending.contains(&SIGHUP);
+        match (self.stopping, self.draining) {
+            (Some(_), _) if is_interrupted => return Some(End::Interrupted),
+            (Some(_), _) => {}
+            (None, None) if must_drain && !must_stop && !self.drain.is_zero() => self.start_draining(),
+            (None, _) if must_drain || must_stop => self.stop(is_interrupted),
+            (None, _) => {}
         }
         None
+    }
+
+    /// Goes on serving for a while, and reports that it is draining.
+    fn start_draining(&mut self) {
+        self.draining = Some(self.now + self.drain);
+        self.console.draining(self.drain);
     }
 
     fn counters(&self) -> Counters {
@@ -329,16 +380,17 @@ impl Server {
     fn stop(&mut self, is_interrupted: bool) {
         // Clients that the kernel has connected already are answered too.
         self.acceptor.begin_close();
-        self.accept_up_to(BACKLOG as usize);
+        self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
         self.hub.drain();
+        self.draining = None;
         self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
     }
 
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
     /// that became free in it, and no event of their old owners may be left then.
     fn accept(&mut self, has_freed_descriptor: bool) {
-        self.acceptor.retry(self.now, has_freed_descriptor);
+        self.acceptor.retry(self.now, self.reactor.noted(), has_freed_descriptor);
         // In a flood of connections that each say something, more would come than can be served.
         if !self.hub.is_congested() {
             self.accept_up_to(ACCEPTS_PER_TURN);
@@ -347,20 +399,18 @@ impl Server {
 
     fn accept_up_to(&mut self, limit: usize) {
         for _ in 0..limit {
-            if !self.has_room() {
-                return;
-            }
-            let Some((stream, address)) = self.acceptor.accept(self.now) else { return };
-            // A client that is not let in sees the end of the connection.
-            if self.acceptor.enter(address) {
-                self.admit(stream, address);
+            match self.acceptor.accept(self.now, self.has_room(), self.reactor.registry()) {
+                Accepted::Client(client) => self.admit(client),
+                Accepted::Other => {}
+                Accepted::Nothing => return,
             }
         }
     }
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
     fn has_room(&self) -> bool {
-        self.has_place() || (self.is_chat && self.hub.refused() < REFUSALS)
+        let refusals = if self.is_chat { REFUSALS } else { 0 };
+        self.hub.len() + self.acceptor.handshakes() < self.max_connections.saturating_add(refusals)
     }
 
     /// Whether another client can be served. Those that were refused and have not gone yet take no place.
@@ -368,9 +418,15 @@ impl Server {
         self.hub.len() - self.hub.refused() < self.max_connections
     }
 
-    fn admit(&mut self, mut stream: Socket, address: PeerAddress) {
-        let key = Token(self.hub.next_key());
-        if self.reactor.registry().register(&mut stream, key, CLIENT_INTERESTS).is_err() {
+    fn admit(&mut self, client: Client) {
+        let Client { mut stream, address, is_registered, .. } = client;
+        let (registry, key) = (self.reactor.registry(), Token(self.hub.next_key()));
+        let outcome = match is_registered {
+            false => registry.register(&mut stream, key, CLIENT_INTERESTS),
+            // What has arrived already is told once more.
+            true => registry.reregister(&mut stream, key, CLIENT_INTERESTS),
+        };
+        if outcome.is_err() {
             // Without events it would never be served: dropping it tells the client at once.
             self.acceptor.leave(address);
             return;
@@ -381,6 +437,17 @@ impl Server {
         } else {
             self.hub.refuse(stream, address, "* server is full\n", self.now);
         }
+    }
+}
+
+/// What an event says of a stream. What it says of errors and closed sides is a hint to try both; read and write tell.
+fn ready(event: &mio::event::Event) -> Ready {
+    Ready {
+        readable: event.is_readable(),
+        writable: event.is_writable() || event.is_write_closed() || event.is_error(),
+        // A read stops at urgent data as it does at the end, with more behind it.
+        read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
+        error: event.is_error(),
     }
 }
 

@@ -1,6 +1,7 @@
-//! Byte streams to peers, and the sockets that listen for them.
+//! Byte streams to peers, the sockets that listen for them, and the header by which a proxy announces a client.
 
 pub(crate) mod listener;
+pub mod proxy;
 mod socket;
 mod tcp;
 pub mod tls;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use sockets::cli;
 use sockets::error::reason;
-use sockets::server::{End, Server};
+use sockets::server::{ADMIN_DESCRIPTORS, End, Server};
 
 /// What a shell reports of a program that `SIGINT` ended: 128 and the number of the signal.
 const INTERRUPTED: u8 = 130;
@@ -21,7 +21,8 @@ const WITHOUT_LISTENERS: usize = 12;
 fn main() -> ExitCode {
     let mut config = cli::server_config(env::args_os()).unwrap_or_else(|error| error.exit());
     let descriptors = raise_descriptor_limit();
-    let own_descriptors = OWN_DESCRIPTORS.max(WITHOUT_LISTENERS + config.bind.len());
+    let admin_descriptors = config.admin.map_or(0, |_| ADMIN_DESCRIPTORS);
+    let own_descriptors = OWN_DESCRIPTORS.max(WITHOUT_LISTENERS + config.bind.len()) + admin_descriptors;
     config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
     let outcome = Server::bind(&config).and_then(|mut server| {
         server.handle_signals()?;

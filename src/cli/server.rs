@@ -1,7 +1,7 @@
 //! The command line of `echo-server`.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
@@ -9,7 +9,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, ProxyFrom};
 use crate::limits::default_max_memory;
 
 /// Turns the command line of `echo-server`, which starts with the name of the program, into its settings.
@@ -48,6 +48,20 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
     grace: Duration,
 
+    /// How long to go on serving after SIGTERM, as draining
+    ///
+    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
+    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
+    #[arg(long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration)]
+    drain: Duration,
+
+    /// Answer HTTP GET /livez and /readyz here [default ADDR: 127.0.0.1]
+    ///
+    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops. With port 0 the
+    /// system picks a free one.
+    #[arg(long, value_name = "[ADDR:]PORT", env = "ECHO_ADMIN", value_parser = admin_address)]
+    admin: Option<SocketAddr>,
+
     /// Clients served at once [default: the descriptor limit less 16]
     ///
     /// Further clients wait in the kernel's queue; in a room they are told that the server is full.
@@ -77,6 +91,27 @@ pub(super) struct ServerArgs {
         help_heading = "Clients"
     )]
     deny: Vec<IpNet>,
+
+    /// Expect a PROXY protocol header from these; repeatable
+    ///
+    /// Networks of proxies, such as HAProxy with send-proxy or send-proxy-v2, or the word unix, which stands for all Unix
+    /// sockets. The header is mandatory from there and never looked for elsewhere. The address in it is the one that is
+    /// logged, and that --allow, --deny and --max-per-ip are about. Connections without one (LOCAL, UNKNOWN) are exempt
+    /// from these three.
+    #[arg(
+        long, value_name = "CIDR", env = "ECHO_PROXY_FROM", value_delimiter = ',', value_parser = proxy_from,
+        help_heading = "Clients"
+    )]
+    proxy_from: Vec<ProxyFrom>,
+
+    /// How long to wait for the PROXY header
+    ///
+    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
+        value_parser = positive_duration, help_heading = "Timeouts"
+    )]
+    proxy_timeout: Duration,
 
     /// Pending bytes per client before its reads pause
     #[arg(
@@ -182,12 +217,16 @@ impl From<ServerArgs> for Config {
             max_per_ip: args.max_per_ip.unwrap_or(usize::MAX),
             allow: args.allow,
             deny: args.deny,
+            proxy_from: args.proxy_from,
+            proxy_timeout: args.proxy_timeout,
             idle_timeout: args.idle_timeout,
             stall_timeout: args.stall_timeout,
             chat: args.chat,
             max_line: args.max_line,
             max_ahead: args.max_ahead,
             grace: args.grace,
+            drain: args.drain,
+            admin: args.admin,
         }
     }
 }
@@ -203,6 +242,24 @@ fn network(text: &str) -> Result<IpNet, String> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.into()),
         Err(_) => text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1".to_owned()),
+    }
+}
+
+/// A network of proxies, or `unix`.
+fn proxy_from(text: &str) -> Result<ProxyFrom, String> {
+    match text {
+        "unix" => Ok(ProxyFrom::Unix),
+        _ => Ok(ProxyFrom::Network(network(text)?)),
+    }
+}
+
+/// An address with a port, or a port of 127.0.0.1.
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Err(_) => {
+            text.parse().map_err(|_| "not a port, or an address and a port, such as 9100 or [::1]:9100".to_owned())
+        }
     }
 }
 
@@ -231,6 +288,16 @@ mod tests {
         println!("{help}");
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
+    }
+
+    #[test]
+    fn an_admin_address_may_be_a_port_alone() {
+        for (text, address) in [("9100", "127.0.0.1:9100"), ("0.0.0.0:1", "0.0.0.0:1"), ("[::1]:0", "[::1]:0")] {
+            assert_eq!(admin_address(text), Ok(address.parse().expect("an address")));
+        }
+        for wrong in ["", "::1", "127.0.0.1", "localhost:1", "70000"] {
+            assert!(admin_address(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

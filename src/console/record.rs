@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -11,6 +13,7 @@ use super::Counters;
 use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
+use crate::event::Refusal;
 use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
@@ -22,6 +25,13 @@ const OVERHEAD: usize = 512;
 pub(super) enum Record<'a> {
     Started {
         port: u16,
+    },
+    Admin {
+        address: SocketAddr,
+    },
+    Draining {
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        duration: Duration,
     },
     Stopped {
         port: u16,
@@ -70,6 +80,7 @@ pub(super) enum Record<'a> {
         reason: Close,
     },
     Refused {
+        reason: Refusal,
         connections: u64,
         /// The address of the last one.
         peer: PeerAddress,
@@ -150,6 +161,8 @@ impl<'a> Record<'a> {
         _ = match self {
             Record::Started { port } => write!(out, "Starting server on port {port} at {time} ---"),
             Record::Stopped { port } => write!(out, "Stopping server on port {port} at {time} ---"),
+            Record::Admin { address } => write!(out, "Answering health checks on {address}"),
+            Record::Draining { duration } => write!(out, "Draining for {}", humantime::format_duration(*duration)),
             Record::Opened { peer } => write!(out, "Opened: {peer}"),
             Record::Echoed { bytes, excerpt, .. } => {
                 out.push_str("Echoed: '");
@@ -169,8 +182,16 @@ impl<'a> Record<'a> {
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }
-            Record::Refused { connections: 1, peer } => write!(out, "1 connection refused: {peer}"),
-            Record::Refused { connections, peer } => write!(out, "{connections} connections refused, the last: {peer}"),
+            Record::Refused { reason, connections, peer } => {
+                let what = match reason {
+                    Refusal::Address => "",
+                    Refusal::Header => " without a valid PROXY header",
+                };
+                match connections {
+                    1 => write!(out, "1 connection{what} refused: {peer}"),
+                    _ => write!(out, "{connections} connections{what} refused, the last: {peer}"),
+                }
+            }
             Record::Dropped { lines: 1 } => out.write_str("1 log line dropped"),
             Record::Dropped { lines } => write!(out, "{lines} log lines dropped"),
             Record::Counters(counters) => write!(out, "{counters}"),
@@ -202,6 +223,10 @@ fn whole_characters(text: &[u8]) -> &[u8] {
 
 fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// Lets serde_json, which writes only whole characters at a time, write to a string.

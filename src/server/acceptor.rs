@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Registry, Token};
 
 use super::access::Access;
+use super::handshakes::{Client, Handshakes, Outcome};
 use crate::address::PeerAddress;
 use crate::config::Config;
+use crate::connection::Ready;
+use crate::event::{Event, Refusal};
 use crate::transport::Socket;
 use crate::transport::listener::{self, listen};
 
 /// How long to wait before accept is tried again after it failed for want of descriptors or memory. It is also tried
 /// whenever a connection of this server ends; this is for descriptors that others free.
-const RETRY: Duration = Duration::from_millis(250);
+pub(super) const RETRY: Duration = Duration::from_millis(250);
 
 /// The shortest time between two reports of refused connections.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,13 +29,32 @@ pub(super) struct Acceptor {
     /// The listener whose turn it is: while there are few places, no listener may take all of them.
     turn: usize,
     access: Access,
+    /// Connections of proxies whose header has not come yet; `None` where there are no proxies.
+    handshakes: Option<Handshakes>,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
     refused: u64,
-    /// Connections refused since the last report, and the address of the last of them.
+    refusals: [Refusals; 2],
+}
+
+/// Connections refused for one reason.
+#[derive(Clone, Copy)]
+struct Refusals {
+    reason: Refusal,
+    /// How many there were since the last report, and the address of the last of them.
     unreported: Option<(u64, PeerAddress)>,
     /// When they may be reported.
     report_at: Option<Instant>,
+}
+
+/// What [`Acceptor::accept`] did.
+pub(super) enum Accepted {
+    /// A client may be let in.
+    Client(Client),
+    /// A connection was refused or has to wait, and there may be others.
+    Other,
+    /// There was nothing to do.
+    Nothing,
 }
 
 struct Listener {
@@ -43,8 +65,14 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens as `config` says, with tokens from `first_token` on.
-    pub(super) fn open(config: &Config, registry: &Registry, first_token: usize) -> io::Result<Self> {
+    /// Listens as `config` says, with tokens from `first_token` on, and from `first_handshake` on for connections that
+    /// are not let in yet.
+    pub(super) fn open(
+        config: &Config,
+        registry: &Registry,
+        first_token: usize,
+        first_handshake: usize,
+    ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (at, mut socket) in listen(config)?.into_iter().enumerate() {
@@ -52,16 +80,16 @@ impl Acceptor {
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
-        let access = Access::new(config);
+        let refusals = |reason| Refusals { reason, unreported: None, report_at: None };
         Ok(Self {
             listeners,
             addresses,
             turn: 0,
-            access,
+            access: Access::new(config),
+            handshakes: Handshakes::new(config, first_handshake),
             retry_at: None,
             refused: 0,
-            unreported: None,
-            report_at: None,
+            refusals: [Refusal::Address, Refusal::Header].map(refusals),
         })
     }
 
@@ -77,21 +105,39 @@ impl Acceptor {
         }
     }
 
+    /// Notes an event for `token`, that of a connection that is not let in yet.
+    pub(super) fn on_handshake_ready(&mut self, token: usize, ready: Ready) {
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.on_ready(token, ready);
+        }
+    }
+
+    /// How many connections are accepted and not let in yet.
+    pub(super) fn handshakes(&self) -> usize {
+        self.handshakes.as_ref().map_or(0, Handshakes::len)
+    }
+
     /// Whether [`accept`](Self::accept) may bring something now.
-    pub(super) fn is_pending(&self) -> bool {
-        self.retry_at.is_none() && self.listeners.iter().any(|listener| listener.is_pending)
+    pub(super) fn is_pending(&self, has_room: bool) -> bool {
+        let can_accept = has_room && self.retry_at.is_none();
+        (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
+            || self.handshakes.as_ref().is_some_and(Handshakes::has_work)
     }
 
     /// When accept is to be tried, or refused connections are to be reported, though no event comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let report_at = self.report_at.filter(|_| self.unreported.is_some());
-        self.retry_at.into_iter().chain(report_at).min()
+        let unreported = self.refusals.iter().filter(|refusals| refusals.unreported.is_some());
+        let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
+        unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).min()
     }
 
-    /// Tries again what failed, if it is time or a descriptor has been freed.
-    pub(super) fn retry(&mut self, now: Instant, has_freed_descriptor: bool) {
+    /// Tries again what failed, if it is time or a descriptor has been freed, and gives up what has taken too long.
+    pub(super) fn retry(&mut self, now: Instant, noted: Instant, has_freed_descriptor: bool) {
         if has_freed_descriptor || self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
+        }
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.expire(noted);
         }
     }
 
@@ -103,10 +149,51 @@ impl Acceptor {
             listener.socket.remove_file();
             listener.is_pending = true;
         }
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.retry_all();
+        }
     }
 
-    /// The next connection that waits, if there is one.
-    pub(super) fn accept(&mut self, now: Instant) -> Option<(Socket, PeerAddress)> {
+    /// Takes the next step: a connection that waits for its header, or, if there is room for it, one that waits in the
+    /// system's queue.
+    pub(super) fn accept(&mut self, now: Instant, has_room: bool, registry: &Registry) -> Accepted {
+        if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
+            return self.conclude(outcome);
+        }
+        if !has_room {
+            return Accepted::Nothing;
+        }
+        let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
+        let outcome = match &mut self.handshakes {
+            Some(handshakes) if handshakes.is_proxy(address) => handshakes.begin(stream, address, now, registry),
+            _ => Outcome::Client(Client { stream, address, is_exempt: false, is_registered: false }),
+        };
+        self.conclude(outcome)
+    }
+
+    /// Applies the rules to what is known of a client.
+    fn conclude(&mut self, outcome: Outcome) -> Accepted {
+        match outcome {
+            Outcome::Client(client) if self.enter(&client) => return Accepted::Client(client),
+            // It sees the end of the connection.
+            Outcome::Client(client) => self.refuse(Refusal::Address, client.address),
+            Outcome::Refused(address) => self.refuse(Refusal::Header, address),
+            Outcome::Nothing => {}
+        }
+        Accepted::Other
+    }
+
+    /// Whether a client may connect. If so it counts as connected until it [leaves](Self::leave).
+    fn enter(&mut self, client: &Client) -> bool {
+        if client.is_exempt {
+            self.access.enter_exempt(client.address);
+            return true;
+        }
+        self.access.enter(client.address)
+    }
+
+    /// The next connection in the system's queue, if there is one.
+    fn next_in_queue(&mut self, now: Instant) -> Option<(Socket, PeerAddress)> {
         if self.retry_at.is_some() {
             return None;
         }
@@ -135,15 +222,11 @@ impl Acceptor {
         None
     }
 
-    /// Whether `peer` may connect. If so it counts as connected until it [leaves](Self::leave); if not it is counted as
-    /// refused.
-    pub(super) fn enter(&mut self, peer: PeerAddress) -> bool {
-        let is_allowed = self.access.enter(peer);
-        if !is_allowed {
-            self.refused += 1;
-            self.unreported = Some((self.unreported.map_or(1, |(count, _)| count + 1), peer));
+    fn refuse(&mut self, reason: Refusal, peer: PeerAddress) {
+        self.refused += 1;
+        for refusals in self.refusals.iter_mut().filter(|refusals| refusals.reason == reason) {
+            refusals.unreported = Some((refusals.unreported.map_or(1, |(count, _)| count + 1), peer));
         }
-        is_allowed
     }
 
     /// `peer`, which was let in, has disconnected.
@@ -156,19 +239,23 @@ impl Acceptor {
         self.refused
     }
 
-    /// How many were refused since the last report, and the last of them; at most once in
+    /// How many were refused since the last report, with the last of them, for each reason at most once in
     /// [`REFUSAL_INTERVAL`].
-    pub(super) fn take_unreported(&mut self, now: Instant) -> Option<(u64, PeerAddress)> {
-        if self.unreported.is_none() || self.report_at.is_some_and(|at| now < at) {
-            return None;
-        }
-        self.report_at = Some(now + REFUSAL_INTERVAL);
-        self.unreported.take()
+    pub(super) fn take_unreported(&mut self, now: Instant) -> impl Iterator<Item = Event<'static>> {
+        self.refusals.iter_mut().filter_map(move |refusals| {
+            if refusals.report_at.is_some_and(|at| now < at) {
+                return None;
+            }
+            let (connections, last) = refusals.unreported.take()?;
+            refusals.report_at = Some(now + REFUSAL_INTERVAL);
+            Some(Event::Refused { reason: refusals.reason, connections, last })
+        })
     }
 
-    /// Listens no more.
+    /// Listens no more, and drops the connections that are not let in yet.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
+        self.handshakes = None;
         self.retry_at = None;
     }
 }

@@ -1,6 +1,8 @@
 //! Who may connect.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -16,6 +18,8 @@ pub(super) struct Access {
     max_per_ip: usize,
     /// How many connections there are by address; empty while there is no limit.
     connections: HashMap<QuotaKey, usize>,
+    /// How many of the clients that are connected from an address no rule is about; empty while there is no limit.
+    exempt: HashMap<PeerAddress, usize>,
 }
 
 impl Access {
@@ -26,6 +30,7 @@ impl Access {
             deny: config.deny.clone(),
             max_per_ip: config.max_per_ip,
             connections: HashMap::new(),
+            exempt: HashMap::new(),
         }
     }
 
@@ -45,17 +50,20 @@ impl Access {
         has_room
     }
 
+    /// Lets `peer` connect whatever the rules say. It does not count until it [leaves](Self::leave).
+    pub(super) fn enter_exempt(&mut self, peer: PeerAddress) {
+        if self.max_per_ip != usize::MAX && peer.ip().is_some() {
+            *self.exempt.entry(peer).or_default() += 1;
+        }
+    }
+
     /// `peer`, which was let in, is connected no more.
     pub(super) fn leave(&mut self, peer: PeerAddress) {
         if self.max_per_ip == usize::MAX || peer.ip().is_none() {
             return;
         }
-        let key = peer.into();
-        if let Some(connections) = self.connections.get_mut(&key) {
-            *connections -= 1;
-            if *connections == 0 {
-                self.connections.remove(&key);
-            }
+        if !decrement(&mut self.exempt, peer) {
+            decrement(&mut self.connections, peer.into());
         }
     }
 
@@ -69,6 +77,16 @@ impl Access {
             (None, Some(_)) => false,
         }
     }
+}
+
+/// Counts one less, if any is counted. Returns whether one was.
+fn decrement<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) -> bool {
+    let Entry::Occupied(mut count) = counts.entry(key) else { return false };
+    *count.get_mut() -= 1;
+    if *count.get() == 0 {
+        count.remove();
+    }
+    true
 }
 
 #[cfg(test)]
@@ -138,6 +156,23 @@ mod tests {
             access.leave(peer);
         }
         assert!(access.connections.is_empty());
+    }
+
+    #[test]
+    fn exempt_clients_do_not_count() {
+        let mut access = access(&["10.0.0.0/8"], &["127.0.0.1"], 1);
+        for _ in 0..3 {
+            access.enter_exempt(peer("127.0.0.1"));
+            access.enter_exempt(peer("10.0.0.1"));
+        }
+        assert!(access.enter(peer("10.0.0.1")));
+        for _ in 0..3 {
+            access.leave(peer("127.0.0.1"));
+            access.leave(peer("10.0.0.1"));
+            assert!(!access.enter(peer("10.0.0.1")));
+        }
+        access.leave(peer("10.0.0.1"));
+        assert!(access.connections.is_empty() && access.exempt.is_empty());
     }
 
     #[test]

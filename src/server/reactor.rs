@@ -17,6 +17,8 @@ pub(super) struct Reactor {
     poll: Poll,
     events: Events,
     noted: Instant,
+    /// When the last wait ended.
+    last: Instant,
     /// Waits in a row that brought as many events as fit: when the first of them was, and how many events came since.
     full: Option<(Instant, usize)>,
 }
@@ -24,7 +26,8 @@ pub(super) struct Reactor {
 impl Reactor {
     pub(super) fn new() -> io::Result<Self> {
         let events = Events::with_capacity(EVENTS);
-        Ok(Self { poll: Poll::new()?, events, noted: Instant::now(), full: None })
+        let now = Instant::now();
+        Ok(Self { poll: Poll::new()?, events, noted: now, last: now, full: None })
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -37,11 +40,12 @@ impl Reactor {
         let outcome = self.poll.poll(&mut self.events, timeout);
         let now = Instant::now();
         match outcome {
-            Ok(()) => self.count(now, sources),
+            Ok(()) => self.count(sources),
             // A signal came, whose own event comes with the next wait; the events that waited are not here yet.
             Err(error) if error.kind() == ErrorKind::Interrupted => self.events.clear(),
             Err(error) => return Err(error),
         }
+        self.last = now;
         Ok(now)
     }
 
@@ -55,15 +59,18 @@ impl Reactor {
         self.noted
     }
 
+    /// A wait brings the events that came before it began. Whether it brought later ones is not known: the process may be
+    /// stopped (SIGSTOP) between the end of the wait and the reading of the clock, for long.
+    ///
     /// A wait that brings as many events as fit leaves others behind. epoll returns ready sources round-robin, so after more
     /// events than the sources could have had waiting at the first of such waits, all of those have come.
-    fn count(&mut self, now: Instant, sources: usize) {
+    fn count(&mut self, sources: usize) {
         let count = self.events.iter().count();
         if count < EVENTS {
-            (self.noted, self.full) = (now, None);
+            (self.noted, self.full) = (self.last, None);
             return;
         }
-        let (since, seen) = self.full.get_or_insert((now, 0));
+        let (since, seen) = self.full.get_or_insert((self.last, 0));
         *seen += count;
         if *seen > EVENTS_PER_SOURCE * sources {
             self.noted = *since;

@@ -1,6 +1,7 @@
 //! The socket of a client, of whatever kind.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -57,6 +58,15 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.reset_on_drop(),
             Self::Unix(stream) => stream.reset_on_drop(),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }

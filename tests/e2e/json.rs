@@ -147,6 +147,7 @@ fn connections_and_refusals_are_events() {
     );
     assert!(closed["reason"].as_str().is_some_and(|reason| reason.starts_with("the connection broke")), "{closed}");
     let refused = of_event(&lines, "refused")[0];
+    assert_eq!(refused["reason"], "address");
     assert_eq!(refused["connections"], 1);
     assert_eq!(refused["peer"], second.local_addr().expect("an address").to_string());
 }

@@ -16,5 +16,6 @@ mod honest;
 mod hostile;
 mod load;
 mod measure;
+mod restarts;
 mod room;
 mod system;

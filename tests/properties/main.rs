@@ -14,6 +14,7 @@ mod names;
 mod outbox;
 #[path = "../fuzz/play.rs"]
 mod play;
+mod proxy;
 #[path = "../sim/socket.rs"]
 #[allow(dead_code)]
 mod socket;

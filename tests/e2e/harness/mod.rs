@@ -3,6 +3,7 @@
 mod attack;
 mod console;
 mod conversation;
+mod haproxy;
 mod net;
 mod proc;
 mod process;
@@ -13,6 +14,7 @@ mod server;
 pub(crate) use attack::Attack;
 pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
 pub(crate) use conversation::Pair;
+pub(crate) use haproxy::HaProxy;
 pub(crate) use net::{
     accept_in_time, assert_same, connect, connect_from, exchange, expect_end, has_ipv6, hesitant, listener,
     random_bytes, reset, rng, round_trip, wait_for_input,

@@ -56,6 +56,13 @@ impl Server {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// Where it answers health checks, if it was started with `--admin`.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let line = self.console.wait_until(|lines| lines.get(1).cloned());
+        let (_, address) = line.split_once("] Answering health checks on ").expect("the line of the address");
+        address.parse().expect("an address")
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         connect(self.address())
     }
