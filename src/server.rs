@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod handshakes;
 mod reactor;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use acceptor::{Accepted, Acceptor};
 use admin::Admin;
 use handshakes::Client;
 use reactor::Reactor;
+use tls::TlsHandshakes;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -58,6 +60,7 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
 const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
+const FIRST_TLS_HANDSHAKE: usize = usize::MAX / 4 * 3;
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -155,7 +158,7 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER, FIRST_HANDSHAKE)?;
+        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER, [FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         Ok(Self {
             acceptor,
@@ -218,6 +221,12 @@ impl Server {
         self.admin.as_ref().map(Admin::address)
     }
 
+    /// The SHA-256, in hex digits, of the certificate that was made for this server, with
+    /// [`Tls::SelfSigned`](crate::config::Tls::SelfSigned).
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.acceptor.tls().and_then(TlsHandshakes::fingerprint)
+    }
+
     /// A way to stop this server from another thread.
     pub fn stopper(&self) -> Stopper {
         Stopper { waker: Arc::clone(&self.waker), stop_requested: Arc::clone(&self.stop_requested) }
@@ -278,6 +287,7 @@ impl Server {
         for event in self.acceptor.take_unreported(self.now) {
             report(&event, &mut self.console, &mut self.on_event);
         }
+        self.report_tls();
         self.console.flush(self.now, false);
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
@@ -290,6 +300,18 @@ impl Server {
         };
         self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
         Ok(())
+    }
+
+    /// Tells of TLS handshakes that failed, and looks whether there is a new certificate.
+    fn report_tls(&mut self) {
+        let Some(tls) = self.acceptor.tls_mut() else { return };
+        for (peer, reason) in tls.take_failures() {
+            report(&Event::HandshakeFailed { peer, reason: &reason }, &mut self.console, &mut self.on_event);
+        }
+        if let Some(outcome) = tls.renew(self.now) {
+            let error = outcome.err().map(|error| error.to_string());
+            report(&Event::Renewed { error: error.as_deref() }, &mut self.console, &mut self.on_event);
+        }
     }
 
     /// Whether a turn can make progress without an event.
@@ -306,6 +328,7 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
+                Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token),
                 Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {
@@ -371,7 +394,7 @@ impl Server {
             messages: traffic.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
-            bytes_held: self.hub.held(),
+            bytes_held: self.hub.held() + self.acceptor.tls().map_or(0, TlsHandshakes::held),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
         }
@@ -419,7 +442,7 @@ impl Server {
     }
 
     fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, is_registered, .. } = client;
+        let Client { mut stream, address, subject, is_registered, .. } = client;
         let (registry, key) = (self.reactor.registry(), Token(self.hub.next_key()));
         let outcome = match is_registered {
             false => registry.register(&mut stream, key, CLIENT_INTERESTS),
@@ -431,11 +454,17 @@ impl Server {
             self.acceptor.leave(address);
             return;
         }
-        report(&Event::Opened { peer: address }, &mut self.console, &mut self.on_event);
+        // What came with the end of the handshake is not in the socket any more.
+        let may_receive = matches!(&stream, Socket::Tls(tls) if tls.may_receive());
+        let opened = Event::Opened { peer: address, subject: subject.as_deref() };
+        report(&opened, &mut self.console, &mut self.on_event);
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {
             self.hub.refuse(stream, address, "* server is full\n", self.now);
+        }
+        if may_receive {
+            self.hub.on_ready(key.0, Ready { readable: true, ..Ready::default() });
         }
     }
 }

@@ -26,6 +26,9 @@ fn main() -> ExitCode {
     config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
     let outcome = Server::bind(&config).and_then(|mut server| {
         server.handle_signals()?;
+        if let Some(fingerprint) = server.fingerprint() {
+            writeln!(std::io::stderr(), "sha256 fingerprint: {fingerprint}")?;
+        }
         server.run()
     });
     match outcome {

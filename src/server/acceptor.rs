@@ -8,6 +8,7 @@ use mio::{Interest, Registry, Token};
 
 use super::access::Access;
 use super::handshakes::{Client, Handshakes, Outcome};
+use super::tls::{Step, TlsHandshakes};
 use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::connection::Ready;
@@ -31,6 +32,8 @@ pub(super) struct Acceptor {
     access: Access,
     /// Connections of proxies whose header has not come yet; `None` where there are no proxies.
     handshakes: Option<Handshakes>,
+    /// Connections whose TLS handshake is under way; `None` without TLS.
+    tls: Option<TlsHandshakes>,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
     refused: u64,
@@ -65,13 +68,13 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens as `config` says, with tokens from `first_token` on, and from `first_handshake` on for connections that
-    /// are not let in yet.
+    /// Listens as `config` says, with tokens from `first_token` on, and for connections that are not let in yet from
+    /// those of `first_handshakes` on: for the PROXY header and for TLS.
     pub(super) fn open(
         config: &Config,
         registry: &Registry,
         first_token: usize,
-        first_handshake: usize,
+        first_handshakes: [usize; 2],
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -80,13 +83,16 @@ impl Acceptor {
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
+        let [first_header, first_tls] = first_handshakes;
+        let tls = TlsHandshakes::new(config, &addresses, first_tls)?;
         let refusals = |reason| Refusals { reason, unreported: None, report_at: None };
         Ok(Self {
             listeners,
             addresses,
             turn: 0,
             access: Access::new(config),
-            handshakes: Handshakes::new(config, first_handshake),
+            handshakes: Handshakes::new(config, first_header),
+            tls,
             retry_at: None,
             refused: 0,
             refusals: [Refusal::Address, Refusal::Header].map(refusals),
@@ -112,9 +118,26 @@ impl Acceptor {
         }
     }
 
+    /// Notes an event for `token`, that of a connection whose TLS handshake is under way.
+    pub(super) fn on_tls_ready(&mut self, token: usize) {
+        if let Some(tls) = &mut self.tls {
+            tls.on_ready(token);
+        }
+    }
+
+    /// The TLS handshakes, where TLS is spoken.
+    pub(super) fn tls(&self) -> Option<&TlsHandshakes> {
+        self.tls.as_ref()
+    }
+
+    /// The TLS handshakes, where TLS is spoken.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut TlsHandshakes> {
+        self.tls.as_mut()
+    }
+
     /// How many connections are accepted and not let in yet.
     pub(super) fn handshakes(&self) -> usize {
-        self.handshakes.as_ref().map_or(0, Handshakes::len)
+        self.handshakes.as_ref().map_or(0, Handshakes::len) + self.tls.as_ref().map_or(0, TlsHandshakes::len)
     }
 
     /// Whether [`accept`](Self::accept) may bring something now.
@@ -122,13 +145,15 @@ impl Acceptor {
         let can_accept = has_room && self.retry_at.is_none();
         (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
             || self.handshakes.as_ref().is_some_and(Handshakes::has_work)
+            || self.tls.as_ref().is_some_and(TlsHandshakes::has_work)
     }
 
     /// When accept is to be tried, or refused connections are to be reported, though no event comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let unreported = self.refusals.iter().filter(|refusals| refusals.unreported.is_some());
         let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
-        unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).min()
+        let tls = self.tls.as_ref().and_then(TlsHandshakes::deadline);
+        unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).chain(tls).min()
     }
 
     /// Tries again what failed, if it is time or a descriptor has been freed, and gives up what has taken too long.
@@ -138,6 +163,9 @@ impl Acceptor {
         }
         if let Some(handshakes) = &mut self.handshakes {
             handshakes.expire(noted);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.begin_turn(noted);
         }
     }
 
@@ -152,13 +180,19 @@ impl Acceptor {
         if let Some(handshakes) = &mut self.handshakes {
             handshakes.retry_all();
         }
+        if let Some(tls) = &mut self.tls {
+            tls.retry_all();
+        }
     }
 
-    /// Takes the next step: a connection that waits for its header, or, if there is room for it, one that waits in the
-    /// system's queue.
+    /// Takes the next step: a TLS handshake, a connection that waits for its header, or, if there is room for it, one that
+    /// waits in the system's queue.
     pub(super) fn accept(&mut self, now: Instant, has_room: bool, registry: &Registry) -> Accepted {
+        if let Some(step) = self.tls.as_mut().and_then(TlsHandshakes::next) {
+            return self.go_on(step);
+        }
         if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
-            return self.conclude(outcome);
+            return self.conclude(outcome, now, registry);
         }
         if !has_room {
             return Accepted::Nothing;
@@ -166,19 +200,35 @@ impl Acceptor {
         let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
         let outcome = match &mut self.handshakes {
             Some(handshakes) if handshakes.is_proxy(address) => handshakes.begin(stream, address, now, registry),
-            _ => Outcome::Client(Client { stream, address, is_exempt: false, is_registered: false }),
+            _ => Outcome::Client(Client { stream, address, subject: None, is_exempt: false, is_registered: false }),
         };
-        self.conclude(outcome)
+        self.conclude(outcome, now, registry)
     }
 
     /// Applies the rules to what is known of a client.
-    fn conclude(&mut self, outcome: Outcome) -> Accepted {
+    fn conclude(&mut self, outcome: Outcome, now: Instant, registry: &Registry) -> Accepted {
         match outcome {
-            Outcome::Client(client) if self.enter(&client) => return Accepted::Client(client),
+            Outcome::Client(client) if self.enter(&client) => {
+                let step = match &mut self.tls {
+                    Some(tls) => tls.begin(client, now, registry),
+                    None => Step::Client(client),
+                };
+                return self.go_on(step);
+            }
             // It sees the end of the connection.
             Outcome::Client(client) => self.refuse(Refusal::Address, client.address),
             Outcome::Refused(address) => self.refuse(Refusal::Header, address),
             Outcome::Nothing => {}
+        }
+        Accepted::Other
+    }
+
+    /// Lets a client in whose handshake is done.
+    fn go_on(&mut self, step: Step) -> Accepted {
+        match step {
+            Step::Client(client) => return Accepted::Client(client),
+            Step::Failed(address) => self.leave(address),
+            Step::Nothing => {}
         }
         Accepted::Other
     }
@@ -255,7 +305,7 @@ impl Acceptor {
     /// Listens no more, and drops the connections that are not let in yet.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
-        self.handshakes = None;
+        (self.handshakes, self.tls) = (None, None);
         self.retry_at = None;
     }
 }

@@ -48,6 +48,8 @@ struct Waiting {
 pub(super) struct Client {
     pub(super) stream: Socket,
     pub(super) address: PeerAddress,
+    /// The subject of its certificate, if it has presented one.
+    pub(super) subject: Option<String>,
     /// It came through a proxy that does not say from where, so that no rule is about it.
     pub(super) is_exempt: bool,
     /// Its stream is registered already, with a token that is not the hub's.
@@ -229,7 +231,7 @@ fn conclude(mut stream: Socket, address: PeerAddress, look: Look, is_registered:
         Look::Ended => Outcome::Nothing,
         Look::Whole(Header { length, source }) if take(&stream, length) => {
             let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
-            Outcome::Client(Client { stream, address, is_exempt, is_registered })
+            Outcome::Client(Client { stream, address, subject: None, is_exempt, is_registered })
         }
         Look::Whole(_) | Look::Partial | Look::Malformed => {
             stream.reset_on_drop();

@@ -7,6 +7,7 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use super::tls::Tls;
 use super::{Received, Sent, Stream};
 
 /// The socket of a client: each kind is a [`Stream`] of its own.
@@ -16,6 +17,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over one of the others.
+    Tls(Box<Tls<Socket>>),
 }
 
 impl Stream for Socket {
@@ -23,6 +26,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.recv(buffer),
             Self::Unix(stream) => stream.recv(buffer),
+            Self::Tls(stream) => stream.recv(buffer),
         }
     }
 
@@ -30,6 +34,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.send(slices),
             Self::Unix(stream) => stream.send(slices),
+            Self::Tls(stream) => stream.send(slices),
         }
     }
 
@@ -37,6 +42,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.finish(),
             Self::Unix(stream) => stream.finish(),
+            Self::Tls(stream) => stream.finish(),
         }
     }
 
@@ -44,6 +50,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.unread(),
             Self::Unix(stream) => stream.unread(),
+            Self::Tls(stream) => stream.unread(),
         }
     }
 
@@ -51,6 +58,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.has_unsent(),
             Self::Unix(stream) => stream.has_unsent(),
+            Self::Tls(stream) => stream.has_unsent(),
         }
     }
 
@@ -58,6 +66,39 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.reset_on_drop(),
             Self::Unix(stream) => stream.reset_on_drop(),
+            Self::Tls(stream) => stream.reset_on_drop(),
+        }
+    }
+
+    fn unsent(&self) -> usize {
+        match self {
+            Self::Tcp(stream) => stream.unsent(),
+            Self::Unix(stream) => stream.unsent(),
+            Self::Tls(stream) => stream.unsent(),
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.wants_write(),
+            Self::Unix(stream) => stream.wants_write(),
+            Self::Tls(stream) => stream.wants_write(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Tcp(stream) => stream.held(),
+            Self::Unix(stream) => stream.held(),
+            Self::Tls(stream) => stream.held(),
+        }
+    }
+
+    fn ends_on_drop(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.ends_on_drop(),
+            Self::Unix(stream) => stream.ends_on_drop(),
+            Self::Tls(stream) => stream.ends_on_drop(),
         }
     }
 }
@@ -67,6 +108,7 @@ impl AsFd for Socket {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.stream().as_fd(),
         }
     }
 }
@@ -76,6 +118,7 @@ impl Source for Socket {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, interests),
             Self::Unix(stream) => stream.register(registry, token, interests),
+            Self::Tls(stream) => stream.stream_mut().register(registry, token, interests),
         }
     }
 
@@ -83,6 +126,7 @@ impl Source for Socket {
         match self {
             Self::Tcp(stream) => stream.reregister(registry, token, interests),
             Self::Unix(stream) => stream.reregister(registry, token, interests),
+            Self::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
         }
     }
 
@@ -90,6 +134,7 @@ impl Source for Socket {
         match self {
             Self::Tcp(stream) => stream.deregister(registry),
             Self::Unix(stream) => stream.deregister(registry),
+            Self::Tls(stream) => stream.stream_mut().deregister(registry),
         }
     }
 }

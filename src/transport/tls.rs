@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rustls::{InvalidMessage, ServerConfig, ServerConnection};
 
 use super::{Received, Sent, Stream};
+use crate::tls::reason;
 
 /// The most bytes of ciphertext that one read takes.
 const READ: usize = 64 << 10;
@@ -130,9 +131,19 @@ impl<S: Stream> Tls<S> {
         !self.is_drained || self.plaintext > 0 || self.end.is_some()
     }
 
-    /// The connection below the stream, once the handshake is done.
+    /// Whether the client has said anything.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// What rustls knows of the connection.
     pub fn connection(&self) -> &ServerConnection {
         &self.connection
+    }
+
+    /// The stream below.
+    pub fn stream(&self) -> &S {
+        &self.stream
     }
 
     /// The stream below.
@@ -169,7 +180,7 @@ impl<S: Stream> Tls<S> {
             };
             let received = received?.count;
             if received == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "ended without close_notify"));
             }
             let count = self.feed(&ciphertext[..received], buffer);
             match self.end {
@@ -237,8 +248,10 @@ impl<S: Stream> Tls<S> {
             {
                 io::Error::new(ErrorKind::InvalidData, "not TLS")
             }
-            Err(error @ rustls::Error::AlertReceived(_)) => io::Error::new(ErrorKind::ConnectionAborted, error),
-            Err(error) => io::Error::new(ErrorKind::InvalidData, error),
+            Err(error @ rustls::Error::AlertReceived(_)) => {
+                io::Error::new(ErrorKind::ConnectionAborted, reason(&error))
+            }
+            Err(error) => io::Error::new(ErrorKind::InvalidData, reason(&error)),
             Ok(_) => io::Error::new(ErrorKind::InvalidData, "a message that is too long"),
         }
     }
