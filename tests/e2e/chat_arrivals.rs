@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Member, Server, hesitant, reset, shown};
+use crate::harness::{Member, Server, client_name, hesitant, reset, shown};
 
 const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text";
 /// A newcomer that says nothing is announced after this time.
@@ -111,7 +111,7 @@ fn only_a_verbose_log_shows_a_probe() {
     let server = Server::start(&["--chat", "--verbose"]);
     let mut ann = Member::join(&server, "ann", "");
     let probe = newcomer(&server, "user2");
-    let address = probe.stream().local_addr().expect("an address").to_string();
+    let address = client_name(probe.stream());
     probe.leaves_at_once();
     let closed = format!("Closed: {address}, ");
     server.console.wait_until(|lines| lines.iter().any(|line| line.contains(&closed)).then_some(()));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Attack, DEADLINE, Member, Server, connect, connect_from, hesitant, memory};
+use crate::harness::{Attack, DEADLINE, Member, Server, connect, connect_from, hesitant, memory, needs_tcp};
 
 const MIB: usize = 1 << 20;
 /// What a program may need for itself besides what it holds for clients.
@@ -190,6 +190,9 @@ fn a_talker_beyond_its_window_is_read_slowly_but_not_silenced() {
 /// get as much time, but those at another one do.
 #[test]
 fn one_address_holds_talkers_up_for_one_stall_timeout() {
+    if needs_tcp() {
+        return;
+    }
     const STALL: Duration = Duration::from_millis(2500);
     let server = Server::start(&["--chat", "--quiet", "--stall-timeout", "2500ms"]);
     let mut ann = Member::join(&server, "ann", "");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Process, Server, connect, descriptor_flags, expect_end, first_line, free_port, has_ipv6, round_trip, run,
-    server_command, server_command_under, soft_and_hard_descriptors, start_line_port,
+    DEADLINE, Process, Server, connect, descriptor_flags, expect_end, first_line, free_port, has_ipv6, needs_tcp,
+    round_trip, run, server_command, server_command_under, soft_and_hard_descriptors, start_line_port,
 };
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -228,6 +228,9 @@ fn no_descriptor_is_inherited_by_programs() {
 /// for an idle connection, and it is due after two hours unless the program says otherwise.
 #[test]
 fn idle_connections_are_probed_after_a_minute() {
+    if needs_tcp() {
+        return;
+    }
     let server = Server::start(&[]);
     let mut client = server.connect();
     round_trip(&mut client, b"hello");

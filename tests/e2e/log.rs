@@ -11,8 +11,8 @@ use chrono::{TimeDelta, Utc};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Output, Server, assert_same, client, exchange, expect_end, feed, message, parse_time, random_bytes, reset, rng,
-    round_trip, run, scratch_file, server_command, unescape,
+    Output, Server, assert_same, client, exchange, expect_end, feed, message, needs_tcp, parse_time, random_bytes,
+    reset, rng, round_trip, run, scratch_file, server_command, unescape,
 };
 
 /// The messages in the log of a new server with these options after one client has sent `sent`.
@@ -242,6 +242,9 @@ fn a_quiet_server_prints_its_start_and_its_stop() {
 
 #[test]
 fn a_verbose_server_logs_connections_too() {
+    if needs_tcp() {
+        return;
+    }
     let server = Server::start(&["--verbose"]);
     let mut stream = server.connect();
     let peer = stream.local_addr().expect("its address").to_string();

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use chrono::NaiveTime;
 
-use crate::harness::{Server, accept_in_time, client, feed, listener};
+use crate::harness::{Server, accept_in_time, client, feed, listener, server_name};
 use crate::session_person::{Person, cursor, lines_of};
 
 #[test]
@@ -135,12 +135,12 @@ fn lines_are_edited_and_remembered() {
 fn the_first_line_says_where_the_session_is_and_how_to_leave() {
     let room = Server::start(&["--chat"]);
     let ann = Person::connect(room.port, &[]);
-    let place = format!("connected to 127.0.0.1 port {}", room.port);
+    let place = format!("connected to {}", server_name(room.port));
     ann.wait_for(&format!("{place}, a room: Enter sends, /help lists commands, Ctrl-D ends\n* welcome"));
     room.stop();
 
     let echo = Server::start(&[]);
-    let place = format!("connected to 127.0.0.1 port {}: Enter sends, Ctrl-D ends", echo.port);
+    let place = format!("connected to {}: Enter sends, Ctrl-D ends", server_name(echo.port));
     let mut ann = Person::connect(echo.port, &[]);
     ann.type_in("hello\r");
     ann.wait_for(&format!("{place}\n> hello\nhello\n>"));

@@ -10,7 +10,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::{Process, Pty, Server, accept_in_time, client, feed, listener, reset, wait_for_input};
+use crate::harness::{
+    Process, Pty, Server, accept_in_time, client, feed, listener, reset, server_name, wait_for_input,
+};
 use crate::session_person::{Person, spawn_on};
 
 #[test]
@@ -71,13 +73,13 @@ fn ctrl_c_also_ends_the_wait_for_the_last_answers() {
 #[test]
 fn it_says_so_when_the_server_goes() {
     let server = Server::start(&["--chat"]);
-    let port = server.port;
+    let name = server_name(server.port);
     let mut ann = Person::join(&server, "ann");
     ann.type_in("half a line");
     ann.wait_for("> half a line");
     server.stop();
     ann.wait_for("* server is stopping\n<ann> half a line");
-    let sentence = format!("echo-client: 127.0.0.1 port {port} has ended the session\n");
+    let sentence = format!("echo-client: {name} has ended the session\n");
     assert_eq!(ann.expect_end(), (Some(1), sentence));
 }
 

@@ -10,6 +10,7 @@ mod process;
 mod pty;
 mod room;
 mod server;
+mod transport;
 
 pub(crate) use attack::Attack;
 pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
@@ -24,3 +25,4 @@ pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, ru
 pub(crate) use pty::Pty;
 pub(crate) use room::{Member, shown};
 pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};
+pub(crate) use transport::{client_name, expect_loss, is_unix, needs_tcp, server_name};

@@ -9,11 +9,12 @@ use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, is_unix, transport};
 
 /// A client that gives up after the deadline, in each of connecting, reading and writing.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    prepared(TcpStream::connect_timeout(&address, DEADLINE).unwrap_or_else(|error| panic!("{address}: {error}")))
+    let outcome = transport::connect(address).unwrap_or_else(|| TcpStream::connect_timeout(&address, DEADLINE));
+    prepared(outcome.unwrap_or_else(|error| panic!("{address}: {error}")))
 }
 
 /// A client for which the system holds little that it has not read: the rest is the server's.
@@ -23,6 +24,9 @@ pub(crate) fn hesitant(address: SocketAddr) -> TcpStream {
 
 /// A client at 127.0.0.`source`, with a receive buffer of this size if one is given.
 pub(crate) fn connect_from(source: u8, address: SocketAddr, buffer: Option<usize>) -> io::Result<TcpStream> {
+    if let Some(outcome) = transport::connect(address) {
+        return outcome.map(prepared);
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
     if let Some(size) = buffer {
@@ -120,7 +124,8 @@ pub(crate) fn has_ipv6() -> bool {
 }
 
 fn prepared(stream: TcpStream) -> TcpStream {
-    stream.set_nodelay(true).expect("no delay");
+    // A Unix socket knows no delay.
+    assert!(stream.set_nodelay(true).is_ok() || is_unix(), "no delay");
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     stream.set_write_timeout(Some(DEADLINE)).expect("a timeout");
     stream

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::{
     DEADLINE, Lines, Process, clean_command, connect, is_listening, messages, start_line_port, stop_line_port,
+    transport,
 };
 
 /// A wrapper for [`server_command_under`]: at most 64 descriptors, which the server cannot raise.
@@ -132,16 +133,16 @@ pub(crate) fn server_command(options: &[&str]) -> Command {
 
 /// The server, run by a program that replaces itself by it.
 pub(crate) fn server_command_under(wrapper: &[&str], options: &[&str]) -> Command {
-    let line = [wrapper, &[env!("CARGO_BIN_EXE_echo-server")], options].concat();
+    let line = [wrapper, &[env!("CARGO_BIN_EXE_echo-server")]].concat();
     let mut command = clean_command(line[0]);
-    command.args(&line[1..]);
+    command.args(&line[1..]).args(transport::with_unix(options));
     command
 }
 
 /// The client, talking to 127.0.0.1.
 pub(crate) fn client(port: u16, arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = clean_command(env!("CARGO_BIN_EXE_echo-client"));
-    command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).args(arguments);
+    command.args(transport::client_options(port)).args(arguments);
     command
 }
 
