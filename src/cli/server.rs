@@ -135,7 +135,7 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "ECHO_TLS_KEY", requires = "tls_cert", help_heading = "TLS")]
     tls_key: Option<PathBuf>,
 
-    /// Require client certificates of this authority
+    /// Require client certificates of this issuer
     ///
     /// A file in PEM. The subject of a client's certificate is logged with --verbose.
     #[arg(long, value_name = "FILE", env = "ECHO_TLS_CLIENT_CA", requires = "tls", help_heading = "TLS")]
