@@ -6,7 +6,7 @@ mod server;
 use std::time::Duration;
 
 pub use client::client_options;
-pub use server::server_config;
+pub use server::{ServerOptions, server_options};
 
 /// A duration with its unit: `500ms`, `5s`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {

@@ -84,6 +84,9 @@ pub struct Config {
     /// Room: how many bytes of its own lines a member may be ahead of the slowest member. Beyond that, the server reads
     /// from it only at the pace of a person, until the slowest has caught up. Default: 256 KiB.
     pub max_ahead: usize,
+    /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
+    /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
+    pub history: usize,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
     /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
@@ -130,6 +133,7 @@ impl Default for Config {
             chat: false,
             max_line: 64 << 10,
             max_ahead: 256 << 10,
+            history: 0,
             grace: Duration::from_secs(1),
             drain: Duration::ZERO,
             admin: None,

@@ -70,9 +70,10 @@ pub struct Traffic {
 impl<S: Stream> Hub<S> {
     /// A hub without peers, with the service and the limits of `config`.
     pub fn new(config: &Config) -> Self {
+        let service = AnyService::new(config);
         Self {
-            peers: Peers::new(config),
-            service: AnyService::new(config),
+            peers: Peers::new(config, service.held()),
+            service,
             buffer: ReadBuffer::new(),
             closed: Traffic::default(),
             is_congested: false,
@@ -272,9 +273,9 @@ impl<S: Stream> Hub<S> {
         self.peers.timers()
     }
 
-    /// Bytes of memory that are held for all peers: what is queued for them, and what is kept of unfinished messages.
-    /// At most [`Config::max_memory`] plus [`RESERVE`](crate::config::RESERVE) for each peer; in a room, the lines of
-    /// one turn come on top.
+    /// Bytes of memory that are held for all peers: what is queued for them, what is kept of unfinished messages, and the
+    /// history of a room. At most [`Config::max_memory`] plus [`RESERVE`](crate::config::RESERVE) for each peer; in a
+    /// room, the lines of one turn come on top.
     pub fn held(&self) -> usize {
         self.peers.memory.held() + self.peers.feed.held()
     }

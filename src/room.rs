@@ -9,11 +9,13 @@
 //! | `roster` | names and commands, without connections |
 //! | `names` | which names are well-formed, and which count as the same |
 //! | `notice` | the lines that all members hear |
+//! | `history` | what was said last, for newcomers |
 //! | `delivery` | how lines reach the members |
 //! | `window`, `marks` | how far a talker may be ahead of the slowest member |
 //! | `waiting`, `quota` | talkers that wait, and how long one address may make them wait |
 
 mod delivery;
+mod history;
 mod marks;
 pub(crate) mod member;
 pub(crate) mod names;
@@ -37,7 +39,7 @@ use crate::transport::Stream;
 use delivery::{BATCH, Batch, Sender, may_go_on};
 pub use names::MAX_NAME;
 pub use notice::Notice;
-use roster::{Reaction, Roster};
+use roster::{Delivery as _, Reaction, Roster};
 use waiting::{Waiting, keep_within_memory};
 
 /// Memory is short when less than this many batches, or longest lines, are free.
@@ -72,7 +74,7 @@ impl Room {
         let stall_timeout = config.stall_timeout.map_or(CHAT_STALL_TIMEOUT, |timeout| timeout.min(FOREVER));
         Self {
             roster: Roster::new(),
-            batch: Batch::new(config.max_ahead),
+            batch: Batch::new(config),
             waiting: Waiting::new(stall_timeout),
             stop: Stop::No,
             max_line: config.max_line,
@@ -83,6 +85,11 @@ impl Room {
     /// Lines that were said.
     pub(crate) fn messages(&self) -> u64 {
         self.batch.messages()
+    }
+
+    /// Bytes of memory that it takes beside what is held for its members.
+    pub(crate) fn held(&self) -> usize {
+        self.batch.history.held()
     }
 
     /// Who may talk: how many bytes of its input may be taken from a member now, 0 if it has to wait.
@@ -218,7 +225,12 @@ impl Service for Room {
                 }
             }
         }
-        self.roster.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
+        let earlier = self.batch.history.replay();
+        let mut sender = Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} };
+        self.roster.join(id, &mut sender);
+        if let Some(earlier) = earlier {
+            sender.answer(id, &earlier);
+        }
         self.batch.forget_private();
     }
 

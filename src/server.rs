@@ -8,6 +8,7 @@ mod acceptor;
 mod access;
 mod admin;
 mod handshakes;
+mod manager;
 mod reactor;
 mod tls;
 
@@ -30,9 +31,11 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
+pub use crate::transport::listener::Inherited;
 use acceptor::{Accepted, Acceptor};
 use admin::Admin;
 use handshakes::Client;
+use manager::Manager;
 use reactor::Reactor;
 use tls::TlsHandshakes;
 
@@ -85,6 +88,7 @@ pub struct Server {
     reactor: Reactor,
     acceptor: Acceptor,
     signals: Option<Signals>,
+    manager: Manager,
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<Socket>,
@@ -149,6 +153,16 @@ impl Server {
     /// An address that cannot be bound; the message names it, the port and the reason. Or the system's, if
     /// there are no descriptors.
     pub fn bind(config: &Config) -> io::Result<Self> {
+        Self::adopt(config, Inherited::default())
+    }
+
+    /// As [`bind`](Self::bind), but listens on `inherited` sockets instead, if there are any. When the server stops,
+    /// connections that wait in them are left to the next server.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind).
+    pub fn adopt(config: &Config, inherited: Inherited) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         let registry = reactor.registry();
         let waker = Arc::new(Waker::new(registry, WAKER)?);
@@ -158,11 +172,13 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, registry, FIRST_LISTENER, [FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
+        let acceptor =
+            Acceptor::open(config, inherited, registry, FIRST_LISTENER, [FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         Ok(Self {
             acceptor,
             signals: None,
+            manager: Manager::default(),
             waker,
             stop_requested: Arc::default(),
             hub: Hub::new(config),
@@ -206,6 +222,12 @@ impl Server {
         Ok(())
     }
 
+    /// Tells the service manager, such as systemd, when this server is ready and when it stops (sd_notify(3)), if there
+    /// is one.
+    pub fn notify_manager(&mut self) {
+        self.manager.is_told = true;
+    }
+
     /// The TCP port that it listens on, the first one if there are several; 0 if there is none.
     pub fn port(&self) -> u16 {
         self.local_addrs().first().map_or(0, SocketAddr::port)
@@ -243,6 +265,7 @@ impl Server {
         if let Some(address) = self.admin_addr() {
             self.console.admin(address);
         }
+        self.manager.ready();
         let stopping = loop {
             if let Err(error) = self.wait() {
                 self.give_up();
@@ -381,6 +404,7 @@ impl Server {
 
     /// Goes on serving for a while, and reports that it is draining.
     fn start_draining(&mut self) {
+        self.manager.stopping();
         self.draining = Some(self.now + self.drain);
         self.console.draining(self.drain);
     }
@@ -401,6 +425,7 @@ impl Server {
     }
 
     fn stop(&mut self, is_interrupted: bool) {
+        self.manager.stopping();
         // Clients that the kernel has connected already are answered too.
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());

@@ -1,13 +1,13 @@
 //! `echo-server`: the TCP echo daemon.
 
 use std::env;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sockets::cli;
+use sockets::cli::{self, ServerOptions};
 use sockets::error::reason;
-use sockets::server::{ADMIN_DESCRIPTORS, End, Server};
+use sockets::server::{ADMIN_DESCRIPTORS, End, Inherited, Server};
 
 /// What a shell reports of a program that `SIGINT` ended: 128 and the number of the signal.
 const INTERRUPTED: u8 = 130;
@@ -19,27 +19,40 @@ const OWN_DESCRIPTORS: usize = 16;
 const WITHOUT_LISTENERS: usize = 12;
 
 fn main() -> ExitCode {
-    let mut config = cli::server_config(env::args_os()).unwrap_or_else(|error| error.exit());
-    let descriptors = raise_descriptor_limit();
-    let admin_descriptors = config.admin.map_or(0, |_| ADMIN_DESCRIPTORS);
-    let own_descriptors = OWN_DESCRIPTORS.max(WITHOUT_LISTENERS + config.bind.len()) + admin_descriptors;
-    config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
-    let outcome = Server::bind(&config).and_then(|mut server| {
-        server.handle_signals()?;
-        if let Some(fingerprint) = server.fingerprint() {
-            writeln!(std::io::stderr(), "sha256 fingerprint: {fingerprint}")?;
-        }
-        server.run()
-    });
-    match outcome {
+    let options = cli::server_options(env::args_os()).unwrap_or_else(|error| error.exit());
+    match serve(options) {
         Ok(End::Stopped) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            // If standard error is closed too, the exit status has to tell it alone.
-            _ = writeln!(std::io::stderr(), "echo-server: {}", reason(&error));
+            tell(&reason(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(options: ServerOptions) -> io::Result<End> {
+    // First of all, see there.
+    let inherited = Inherited::from_env()?;
+    if !inherited.is_empty() && options.names_sockets {
+        tell("--bind and --port have no effect: the sockets are inherited");
+    }
+    let mut config = options.config;
+    let descriptors = raise_descriptor_limit();
+    let listeners = WITHOUT_LISTENERS + config.bind.len().max(inherited.len());
+    let own_descriptors = OWN_DESCRIPTORS.max(listeners) + config.admin.map_or(0, |_| ADMIN_DESCRIPTORS);
+    config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
+    let mut server = Server::adopt(&config, inherited)?;
+    server.handle_signals()?;
+    if let Some(fingerprint) = server.fingerprint() {
+        _ = writeln!(io::stderr(), "sha256 fingerprint: {fingerprint}");
+    }
+    server.notify_manager();
+    server.run()
+}
+
+/// Tells a person on standard error. If that is closed, the exit status has to tell it alone.
+fn tell(sentence: &str) {
+    _ = writeln!(io::stderr(), "echo-server: {sentence}");
 }
 
 /// Raises the limit of descriptors, of which each client needs one, and returns it. The soft limit, usually 1,024, is

@@ -37,8 +37,9 @@ In a session, on a terminal without a message:
 
 In a room:
   /name NEW     take another name           /msg NAME TEXT  say it to one member
-  /who          list who is here            /quit           leave
-  /help         list the commands           //text          say /text
+  /who          list who is here            /me ACTION      say what you do
+  /help         list the commands           /quit           leave
+  //text        say /text
 
 Durations have a unit: 500ms, 5s, 2m, 1h 30m.
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
+use clap::parser::ValueSource;
 use clap::{ArgGroup, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
@@ -13,15 +14,27 @@ use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, ProxyFrom, Tls};
 use crate::limits::default_max_memory;
 
-/// Turns the command line of `echo-server`, which starts with the name of the program, into its settings.
+/// What the command line of `echo-server` says.
+#[derive(Debug)]
+pub struct ServerOptions {
+    /// The settings of the server.
+    pub config: Config,
+    /// Whether it says where to listen, instead of leaving that to the defaults.
+    pub names_sockets: bool,
+}
+
+/// Turns the command line of `echo-server`, which starts with the name of the program, into its options.
 ///
 /// # Errors
 ///
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
-pub fn server_config(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, clap::Error> {
+pub fn server_options(arguments: impl IntoIterator<Item = OsString>) -> Result<ServerOptions, clap::Error> {
     let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
-    Ok(ServerArgs::from_arg_matches(&command.try_get_matches_from(arguments)?)?.into())
+    let matches = command.try_get_matches_from(arguments)?;
+    let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
+    let names_sockets = is_given("bind") || is_given("port");
+    Ok(ServerOptions { config: ServerArgs::from_arg_matches(&matches)?.into(), names_sockets })
 }
 
 #[derive(Debug, Parser)]
@@ -153,7 +166,7 @@ pub(super) struct ServerArgs {
     /// Unfinished handshakes take at most half of --max-connections: of more, the oldest is ended.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_HANDSHAKE_TIMEOUT", default_value = "10s",
-        value_parser = positive_duration, help_heading = "Timeouts"
+        value_parser = positive_duration, help_heading = "TLS"
     )]
     handshake_timeout: Duration,
 
@@ -210,6 +223,13 @@ pub(super) struct ServerArgs {
         help_heading = "Room"
     )]
     max_ahead: usize,
+
+    /// Last lines that a newcomer is shown
+    ///
+    /// They come after the welcome, each marked with "| ". They take at most 32 KiB, or an eighth of --max-memory if that
+    /// is less; of a long line the first KiB is kept. Only what was said to all is shown, not who joined or left.
+    #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
+    history: usize,
 
     /// Print no line per message; wins over --verbose
     #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
@@ -274,6 +294,7 @@ impl From<ServerArgs> for Config {
             chat: args.chat,
             max_line: args.max_line,
             max_ahead: args.max_ahead,
+            history: args.history,
             grace: args.grace,
             drain: args.drain,
             admin: args.admin,

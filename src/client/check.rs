@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::room::Dialog;
 use super::{Error, Failure, HalfClose, Peer, Progress, exchange};
 
 /// Does what [`exchange()`] does, but compares the reply with the message by length and SHA-256 instead of writing it
@@ -13,7 +14,8 @@ use super::{Error, Failure, HalfClose, Peer, Progress, exchange};
 /// # Errors
 ///
 /// Those of [`exchange()`], and [`Error::Peer`] with [`Failure::Differs`] unless the reply is the message, byte
-/// for byte. A reply that becomes longer than what has been sent so far is a failure at once.
+/// for byte. A reply that becomes longer than what has been sent so far is a failure at once. Where it begins as that of
+/// a room does, and the message does not, the failure is [`Failure::Room`].
 pub fn check<R, W>(input: impl Read + Send + 'static, peer: Peer<R, W>, progress: &Arc<Progress>) -> Result<(), Error>
 where
     R: Read,
@@ -22,7 +24,13 @@ where
     let name = peer.name.clone();
     let sent = Arc::new(Mutex::new(Sha256::new()));
     let mut received = Received { digest: Sha256::new(), progress: Arc::clone(progress) };
-    match exchange(Sent { input, digest: Arc::clone(&sent) }, peer, &mut received, progress) {
+    let dialog = Dialog::default();
+    let input = dialog.message(Sent { input, digest: Arc::clone(&sent) });
+    let outcome = exchange(input, peer, &mut dialog.reply(&mut received), progress);
+    if dialog.is_with_room() {
+        return Err(progress.failure(&name, Failure::Room));
+    }
+    match outcome {
         // The only error of this output: the reply is longer than the message.
         Err(Error::Output(_)) => return Err(progress.failure(&name, Failure::Differs)),
         outcome => outcome?,

@@ -111,6 +111,8 @@ pub enum Failure {
     Short,
     /// What it sent is not the message.
     Differs,
+    /// It is a room, which sends nothing back.
+    Room,
 }
 
 impl fmt::Display for Error {
@@ -170,6 +172,7 @@ impl Failure {
             }
             Self::Early => write!(f, "{peer} ended its reply after {received} bytes, before the message was sent"),
             Self::Short => write!(f, "{peer} ended its reply after {received} of {sent} bytes"),
+            Self::Room => write!(f, "{peer} is a room, not an echo server"),
             Self::Differs => write!(f, "the {received} bytes from {peer} differ from the {sent} bytes sent"),
         }
     }

@@ -159,12 +159,10 @@ impl Dialog {
             return outcome;
         }
         let state = self.state();
-        // An echo of a message that begins as rooms do is still an echo.
-        if state.reply.0 == FULL && state.message.0 != FULL {
+        if state.is_full_room() {
             return Err(Error::Undelivered { peer, reason: Undelivered::Full });
         }
-        let is_room = has_name || (state.reply.is_greeting() && !state.message.is_greeting());
-        if !is_room {
+        if !has_name && !state.is_room() {
             return outcome;
         }
         if let Some(name) = name
@@ -182,12 +180,26 @@ impl Dialog {
         }
     }
 
+    /// Whether the reply begins as that of a room does. An echo of a message that begins so is still an echo.
+    pub(super) fn is_with_room(&self) -> bool {
+        let state = self.state();
+        state.is_full_room() || state.is_room()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    fn is_room(&self) -> bool {
+        self.reply.is_greeting() && !self.message.is_greeting()
+    }
+
+    fn is_full_room(&self) -> bool {
+        self.reply.0 == FULL && self.message.0 != FULL
+    }
+
     fn on_message(&mut self, bytes: &[u8]) {
         self.message.push(bytes);
         // Only rooms know /quit, so what is sent to others need not be searched for it.
@@ -243,9 +255,10 @@ pub(super) struct Reply<W> {
 
 impl<W: Write> Write for Reply<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.output.write(bytes)?;
-        self.dialog.state().on_reply(&bytes[..length]);
-        Ok(length)
+        let written = self.output.write(bytes);
+        // What cannot be written has come all the same.
+        self.dialog.state().on_reply(&bytes[..*written.as_ref().unwrap_or(&bytes.len())]);
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {

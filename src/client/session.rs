@@ -290,7 +290,7 @@ impl Session {
     fn submit(&mut self, text: &str) {
         self.incoming.introduce(self.display.above());
         self.incoming.push_stamp(self.display.above());
-        self.display.commit(&self.incoming.prompt(), text);
+        self.display.commit(&self.incoming.prompt(), &self.incoming.as_heard(text));
         self.server.push(text);
     }
 

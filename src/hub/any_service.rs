@@ -34,6 +34,14 @@ impl AnyService {
         }
     }
 
+    /// Bytes of memory that it takes beside what is held for peers. They do not change.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Echo(_) => 0,
+            Self::Room(room) => room.held(),
+        }
+    }
+
     pub(super) fn messages(&self) -> u64 {
         match self {
             Self::Echo(echo) => echo.messages(),

@@ -9,7 +9,9 @@ const EMERGENCY: usize = 4 << 20;
 /// The accounting of the memory that is held for peers, in bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    /// Held for all peers, each for one alone.
+    /// Held by the service, whatever peers there are.
+    base: usize,
+    /// The same and what is held for all peers, each for one alone.
     held: usize,
     /// The part of it that lies beyond each peer's [`RESERVE`].
     excess: usize,
@@ -21,11 +23,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, base: usize) -> Self {
         let mut emergency = Vec::new();
         // If this is refused, the server starts without an emergency reserve.
         _ = emergency.try_reserve_exact(EMERGENCY);
-        Self { held: 0, excess: 0, max: config.max_memory, configured: config.max_memory, emergency }
+        Self { base, held: base, excess: base, max: config.max_memory, configured: config.max_memory, emergency }
     }
 
     /// What is held for one peer changed from `before` to `after`.
@@ -34,12 +36,17 @@ impl Memory {
         self.excess = self.excess - before.saturating_sub(RESERVE) + after.saturating_sub(RESERVE);
     }
 
-    /// Held for all peers, each for one alone.
+    /// Held by the service, whatever peers there are.
+    pub(super) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// Held for all peers, each for one alone, and by the service.
     pub(crate) fn held(&self) -> usize {
         self.held
     }
 
-    /// Held for all peers beyond each one's [`RESERVE`].
+    /// Held for all peers beyond each one's [`RESERVE`], and by the service.
     pub(crate) fn excess(&self) -> usize {
         self.excess
     }

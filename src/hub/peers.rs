@@ -59,14 +59,15 @@ pub(crate) struct Peers<S> {
 }
 
 impl<S: Stream> Peers<S> {
-    pub(super) fn new(config: &Config) -> Self {
+    /// No peers yet, beside a service that takes `base` bytes of memory.
+    pub(super) fn new(config: &Config, base: usize) -> Self {
         Self {
             slab: Slab::new(),
             queues: Queues::default(),
             timers: BinaryHeap::new(),
             epoch: Instant::now(),
             timeouts: Timeouts::new(config),
-            memory: Memory::new(config),
+            memory: Memory::new(config, base),
             feed: Feed::default(),
             refused: 0,
             most: KEPT_ENTRIES,
@@ -304,7 +305,7 @@ impl<S: Stream> Peers<S> {
     pub(super) fn check(&self) {
         if cfg!(debug_assertions) && (self.slab.len() <= CHECKED || self.last_serial.is_multiple_of(CHECKED as u64)) {
             let mut places = [0; 6];
-            let (mut held, mut excess) = (0, 0);
+            let (mut held, mut excess) = (self.memory.base(), self.memory.base());
             for (_, peer) in &self.slab {
                 places[peer.place as usize] += 1;
                 assert_eq!(peer.counted, peer.held(), "a peer's memory was not counted anew");

@@ -3,8 +3,10 @@
 use std::mem;
 use std::time::Instant;
 
+use super::history::History;
 use super::notice::Notice;
 use super::roster::Delivery;
+use crate::config::Config;
 use crate::connection::Close;
 use crate::event::Event;
 use crate::hub::peer::{Id, Peer, State};
@@ -31,14 +33,17 @@ pub(super) struct Batch {
     private: usize,
     /// Lines that have been said since the start.
     messages: u64,
+    /// The last of them.
+    pub(super) history: History,
     max_ahead: usize,
     /// Where lines are composed.
     line: String,
 }
 
 impl Batch {
-    pub(super) fn new(max_ahead: usize) -> Self {
-        Self { delivered: 0, private: 0, messages: 0, max_ahead, line: String::new() }
+    pub(super) fn new(config: &Config) -> Self {
+        let (history, max_ahead) = (History::new(config), config.max_ahead);
+        Self { delivered: 0, private: 0, messages: 0, history, max_ahead, line: String::new() }
     }
 
     /// Lines that have been said since the start.
@@ -91,6 +96,7 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
         let start = feed.end();
         notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
         let said = start..feed.end();
+        self.batch.history.note(&notice);
         self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
         let Some((peer, feed, _)) = self.peers.borrow(author) else { return };
         if let State::Member(member) = &mut peer.state {

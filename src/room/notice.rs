@@ -2,10 +2,13 @@
 
 use std::fmt::{self, Write};
 
-use crate::escape::{Style, write_escaped};
+use crate::escape::{Style, incomplete_tail, write_escaped};
 
 /// The largest chunk that [`Notice::write_chunks`] hands out, in bytes.
 const CHUNK: usize = 64 << 10;
+
+/// How much of a text an [`Excerpt`] shows, in bytes before they are escaped.
+const MAX_EXCERPT: usize = 1024;
 
 /// A line for the members of a room. Its display form is what they hear, without the newline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,22 @@ impl fmt::Display for Notice<'_> {
             Self::Left { name, reason: None } => write!(f, "* {name} left"),
             Self::Left { name, reason: Some(reason) } => write!(f, "* {name} left ({reason})"),
         }
+    }
+}
+
+/// What a member said, where the beginning of a long text is enough: `hello`, or `aaaa… (1024 of 65536 bytes)`. It is
+/// displayed escaped.
+pub(super) struct Excerpt<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text) = self;
+        let Some(beginning) = text.get(..MAX_EXCERPT).filter(|_| text.len() > MAX_EXCERPT) else {
+            return write_escaped(f, text, Style::Text);
+        };
+        let shown = &beginning[..beginning.len() - incomplete_tail(beginning)];
+        write_escaped(f, shown, Style::Text)?;
+        write!(f, "… ({} of {} bytes)", shown.len(), text.len())
     }
 }
 

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
 use super::names::{MAX_NAME, forms, is_reserved, is_well_formed};
-use super::notice::Notice;
+use super::notice::{Excerpt, Notice};
 use crate::escape::{Style, escape, incomplete_tail};
 
 /// How many names a list shows before it only counts the rest.
 const NAMES_SHOWN: usize = 20;
 
-const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text\n";
+const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text\n";
 
 /// Brings lines to the members that are to hear them.
 pub trait Delivery<Id> {
@@ -110,6 +110,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
             b"name" | b"nick" => self.rename(id, rest, delivery),
             b"who" | b"names" => delivery.answer(id, &format!("* here: {}\n", self.list(self.newcomers.get(&id)))),
             b"msg" => self.whisper(id, rest, delivery),
+            b"me" => self.act(id, rest, delivery),
             b"help" => delivery.answer(id, HELP),
             b"quit" => return Reaction::Leave,
             _ => delivery.answer(id, &about("* no such command: /", word, "; try /help\n")),
@@ -126,6 +127,15 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         self.announce(id, delivery);
         if let Some(name) = self.members.get(&id) {
             delivery.publish(id, Notice::Said { name, text });
+        }
+    }
+
+    /// Shows what a member does as something that it says: `/me waves` as `<ann> *waves*`. So no action can be taken for a
+    /// notice of the server, whatever it is.
+    fn act(&mut self, id: Id, action: &[u8], delivery: &mut impl Delivery<Id>) {
+        match action.trim_ascii_end() {
+            b"" => delivery.answer(id, "* /me ACTION\n"),
+            action => self.say(id, &[b"*", action, b"*"].concat(), delivery),
         }
     }
 
@@ -170,11 +180,15 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         // It can be answered only if the others know the name.
         self.announce(id, delivery);
         let (Some(from), Some(to)) = (self.name(id), self.name(receiver)) else { return };
-        let mut line = format!("<{from} -> {to}> ");
+        let head = format!("<{from} -> {to}> ");
+        let mut line = head.clone();
         escape(&mut line, text, Style::Text);
         line.push('\n');
         if !delivery.whisper(receiver, &line) {
             delivery.answer(id, &format!("* {to} is not reading; your line was not sent\n"));
+        } else if receiver != id {
+            // As the addressee sees it, but a long line need not travel back as a whole.
+            delivery.answer(id, &format!("{head}{}\n", Excerpt(text)));
         }
     }
 

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::connection::Ready;
 use crate::event::{Event, Refusal};
 use crate::transport::Socket;
-use crate::transport::listener::{self, listen};
+use crate::transport::listener::{self, Inherited, adopt, listen};
 
 /// How long to wait before accept is tried again after it failed for want of descriptors or memory. It is also tried
 /// whenever a connection of this server ends; this is for descriptors that others free.
@@ -26,6 +26,8 @@ const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 /// The listeners, and the rules of who is let in.
 pub(super) struct Acceptor {
     listeners: Vec<Listener>,
+    /// Whether others keep the listeners open when this server closes them.
+    is_inherited: bool,
     addresses: Vec<SocketAddr>,
     /// The listener whose turn it is: while there are few places, no listener may take all of them.
     turn: usize,
@@ -68,17 +70,20 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens as `config` says, with tokens from `first_token` on, and for connections that are not let in yet from
-    /// those of `first_handshakes` on: for the PROXY header and for TLS.
+    /// Listens on `inherited` sockets, or else as `config` says, with tokens from `first_token` on, and for connections
+    /// that are not let in yet from those of `first_handshakes` on: for the PROXY header and for TLS.
     pub(super) fn open(
         config: &Config,
+        inherited: Inherited,
         registry: &Registry,
         first_token: usize,
         first_handshakes: [usize; 2],
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (at, mut socket) in listen(config)?.into_iter().enumerate() {
+        let is_inherited = !inherited.is_empty();
+        let sockets = if is_inherited { adopt(inherited, config)? } else { listen(config)? };
+        for (at, mut socket) in sockets.into_iter().enumerate() {
             addresses.extend(socket.tcp_address()?);
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
@@ -88,6 +93,7 @@ impl Acceptor {
         let refusals = |reason| Refusals { reason, unreported: None, report_at: None };
         Ok(Self {
             listeners,
+            is_inherited,
             addresses,
             turn: 0,
             access: Access::new(config),
@@ -170,9 +176,13 @@ impl Acceptor {
     }
 
     /// Prepares for [`close`](Self::close): the connections that wait can be accepted one last time, whether or not an
-    /// event told of them, and where the system can, no others come.
+    /// event told of them, and where the system can, no others come. Those that wait in an inherited socket are left to
+    /// the next server.
     pub(super) fn begin_close(&mut self) {
         self.retry_at = None;
+        if self.is_inherited {
+            self.close();
+        }
         for listener in &mut self.listeners {
             listener.socket.remove_file();
             listener.is_pending = true;

@@ -1,5 +1,6 @@
 //! The listening sockets.
 
+mod inherited;
 mod tcp;
 mod unix;
 
@@ -10,11 +11,13 @@ use std::net::SocketAddr;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use super::{Socket, unix::prepare};
 use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::error::reason;
+pub use inherited::Inherited;
 use unix::SocketFile;
 
 /// How many connections the kernel keeps for us until they are accepted. With the usual 128, a burst of 150
@@ -56,8 +59,7 @@ pub(crate) fn listen(config: &Config) -> io::Result<Vec<Listener>> {
     }
     let mut listeners = Vec::new();
     if !hosts.is_empty() || names.is_empty() {
-        let notsent_lowat = config.chat.then_some(ROOM_NOTSENT_LOWAT);
-        let sockets = tcp::listen(&hosts, config.port, notsent_lowat)?;
+        let sockets = tcp::listen(&hosts, config.port, notsent_lowat(config))?;
         listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(TcpListener::from_std(socket))));
     }
     for name in names {
@@ -65,6 +67,28 @@ pub(crate) fn listen(config: &Config) -> io::Result<Vec<Listener>> {
         listeners.push(Listener::Unix { file, socket: UnixListener::from_std(socket) });
     }
     Ok(listeners)
+}
+
+/// Listens on inherited sockets, with the same options as on others. Their backlog is left as it is.
+///
+/// # Errors
+///
+/// The system's.
+pub(crate) fn adopt(inherited: Inherited, config: &Config) -> io::Result<Vec<Listener>> {
+    let mut listeners = Vec::new();
+    for socket in inherited.tcp {
+        tcp::prepare(SockRef::from(&socket), notsent_lowat(config))?;
+        listeners.push(Listener::Tcp(TcpListener::from_std(socket)));
+    }
+    for socket in inherited.unix {
+        socket.set_nonblocking(true)?;
+        listeners.push(Listener::Unix { file: None, socket: UnixListener::from_std(socket) });
+    }
+    Ok(listeners)
+}
+
+fn notsent_lowat(config: &Config) -> Option<u32> {
+    config.chat.then_some(ROOM_NOTSENT_LOWAT)
 }
 
 impl Listener {

@@ -24,17 +24,19 @@ fn a_room_lives() {
     bob.say("Grüße 👍\n");
     ann.hears(&["<bob> Grüße 👍"]);
     ann.is_answered("/name Аня", "* ann is now Аня");
-    let eve = Member::join(&server, "eve", "Аня, bob");
-    eve.say("/msg BOB psst\n//help\n\n/quit\nnot heard\n");
+    let mut eve = Member::join(&server, "eve", "Аня, bob");
+    eve.say("/msg BOB psst\n//help\n\n/me left\n/quit\nnot heard\n");
+    eve.hears(&["<eve -> bob> psst"]);
     eve.leaves();
-    bob.hears(&["* ann is now Аня", "* eve joined", "<eve -> bob> psst", "<eve> /help", "* eve left"]);
-    ann.hears(&["* eve joined", "<eve> /help", "* eve left"]);
+    let heard = ["* eve joined", "<eve -> bob> psst", "<eve> /help", "<eve> *left*", "* eve left"];
+    bob.hears(&[&["* ann is now Аня"], &heard[..]].concat());
+    ann.hears(&["* eve joined", "<eve> /help", "<eve> *left*", "* eve left"]);
     ann.is_answered("/who", "* here: Аня, bob");
     ann.half_close();
     ann.leaves();
     bob.hears(&["* Аня left"]);
     drop(bob);
-    server.wait_for_lines(9);
+    server.wait_for_lines(10);
     let expected = [
         "* ann joined",
         "* bob joined",
@@ -42,6 +44,7 @@ fn a_room_lives() {
         "* ann is now Аня",
         "* eve joined",
         "<eve> /help",
+        "<eve> *left*",
         "* eve left",
         "* Аня left",
         "* bob left",
@@ -163,7 +166,7 @@ fn many_talk_at_once() {
             assert_eq!(Some(text), expected.as_deref());
             left -= 1;
         }
-        member.is_answered("/help", "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text");
+        member.is_answered("/help", "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text");
     }
     server.stop();
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Member, Server, client_name, hesitant, reset, shown};
 
-const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text";
+const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text";
 /// A newcomer that says nothing is announced after this time.
 const UNANNOUNCED: Duration = Duration::from_secs(1);
 /// How much later than it should something may come on a machine under load.
@@ -135,5 +135,21 @@ fn numbers_that_were_announced_are_never_given_again() {
     newcomer(&server, "user4").say("/name bob\n/quit\n");
     ann.hears(&["* bob joined", "* bob left"]);
     newcomer(&server, "user5");
+    server.stop();
+}
+
+#[test]
+fn a_newcomer_is_shown_what_was_said_last() {
+    let server = Server::start(&["--chat", "--history", "2"]);
+    let mut ann = Member::join(&server, "ann", "");
+    let mut bob = newcomer(&server, "user2");
+    bob.say("one\n/me waves\n/msg ann psst\nthree\n/name bob\n");
+    ann.hears(&["* user2 joined", "<user2> one", "<user2> *waves*", "<user2 -> ann> psst", "<user2> three"]);
+    bob.hears(&["<user2 -> ann> psst", "* user2 is now bob"]);
+    let mut eve = newcomer(&server, "user3");
+    eve.hears(&["* earlier:", "| <user2> *waves*", "| <user2> three"]);
+    ann.hears(&["* user2 is now bob"]);
+    ann.say("hello\n");
+    eve.hears(&["<ann> hello"]);
     server.stop();
 }

@@ -56,7 +56,7 @@ fn a_private_command_costs_no_more_in_a_large_room() {
     let cost = |ann: &mut Member| {
         let before = cpu_time(server.process.pid());
         for _ in 0..COMMANDS {
-            ann.is_answered("/help", "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text");
+            ann.is_answered("/help", "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text");
         }
         (cpu_time(server.process.pid()) - before) / COMMANDS
     };

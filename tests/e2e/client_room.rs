@@ -31,6 +31,26 @@ fn a_full_room_is_a_failure() {
 }
 
 #[test]
+fn a_check_of_a_room_says_that_it_is_one() {
+    let long = "x".repeat(300_000);
+    for (is_full, input) in [(false, ""), (false, "hi"), (false, &long), (true, "hi")] {
+        let server = Server::start(&["--chat", "--max-connections", "1"]);
+        let ann = is_full.then(|| Member::join(&server, "ann", ""));
+        let output = pipe_into(&server, &["--check"], input);
+        let expected = format!("echo-client: 127.0.0.1 port {} is a room, not an echo server\n", server.port);
+        assert_eq!((output.code, &output.stdout[..], &output.stderr), (Some(1), &b""[..], &expected));
+        drop(ann);
+        server.stop();
+    }
+
+    let server = Server::start(&[]);
+    for input in ["* welcome, user1; nobody else is here", "* server is full\n"] {
+        assert_eq!(pipe_into(&server, &["--check"], input).code, Some(0), "an echo of {input:?}");
+    }
+    server.stop();
+}
+
+#[test]
 fn an_echo_server_is_not_asked_for_a_name() {
     let server = Server::start(&[]);
     let message = "* welcome, user1; nobody else is here";

@@ -29,6 +29,7 @@ mod log_boundaries;
 mod proxy;
 mod session;
 mod session_end;
+mod session_linux;
 mod session_person;
 mod session_screen;
 mod session_tmux;

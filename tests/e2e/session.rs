@@ -206,6 +206,23 @@ fn commands_and_names_are_completed() {
 }
 
 #[test]
+fn actions_private_lines_and_earlier_ones_are_told_apart() {
+    let server = Server::start(&["--chat", "--history", "9"]);
+    let mut ann = Person::join(&server, "ann");
+    let mut bob = Person::join(&server, "bob");
+    ann.wait_for("* bob joined");
+    ann.type_in("/me left\r/msg bob psst\r");
+    ann.wait_for("<ann> *left*\n<ann> /msg bob psst\n<ann -> bob> psst\n<ann>");
+    bob.wait_for("<ann> *left*\n<ann -> bob> psst\n");
+    bob.type_in("ann and eve\r");
+    ann.wait_for("<bob> ann and eve\n");
+    let eve = Person::join(&server, "eve");
+    eve.wait_for("here: ann, bob\n* earlier:\n| <ann> *left*\n| <bob> ann and eve\n* user3 is now eve");
+    assert!(!eve.bytes().contains(&0x07), "nobody said her name while she was there");
+    server.stop();
+}
+
+#[test]
 fn a_mention_rings_the_bell_unless_it_must_not() {
     let server = Server::start(&["--chat"]);
     let ann = Person::join(&server, "ann");

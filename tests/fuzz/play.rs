@@ -25,6 +25,9 @@ const MOST_CLIENTS: usize = 12;
 /// The most bytes that a client sends at once.
 const MOST_AT_ONCE: usize = 300_000;
 
+/// The most that a room keeps of what was said.
+const MAX_HISTORY: usize = 32 << 10;
+
 /// After so many turns in which nobody gets anything they are taken to go round in a circle.
 const MOST_TURNS: usize = 3000;
 
@@ -78,7 +81,10 @@ fn config(tape: &mut Tape<'_>) -> Config {
     const TIMES: &[Option<Duration>] =
         &[None, None, Some(Duration::from_millis(30)), Some(Duration::from_secs(5)), Some(Duration::MAX)];
     Config::with(|config| {
-        config.chat = tape.below(2) == 1;
+        // One byte says both, so that plays that were kept mean what they meant.
+        let service = tape.byte();
+        config.chat = service % 2 == 1;
+        config.history = [0, 1, 5, usize::MAX][usize::from(service / 2) % 4];
         config.log = tape.one_of(&[Log::Messages, Log::Verbose, Log::Quiet]);
         config.log_max = tape.one_of(SIZES);
         config.max_pending = tape.one_of(SIZES);
@@ -233,7 +239,8 @@ impl Stage {
     fn judge(&mut self) {
         let World { hub, .. } = &self.world;
         assert!(hub.is_empty() && !hub.has_work(), "somebody is left");
-        assert!(hub.held() <= RESERVE, "{} bytes are held for nobody", hub.held());
+        let kept = RESERVE + if self.config.history > 0 { MAX_HISTORY } else { 0 };
+        assert!(hub.held() <= kept, "{} bytes are held for nobody", hub.held());
         for (&address, guest) in &self.books.guests {
             let is_whole = !guest.has_broken && guest.close == Some(Close::Finished);
             if is_whole {
@@ -345,12 +352,15 @@ fn pass_own<'a>(
     is_announced
 }
 
-/// Whether a line that `name` heard was for it alone. Its own new name is not: all others hear the same.
+/// Whether a line that `name` heard was for it alone, or confirms what it told another alone. Its own new name is not: all others hear the same.
 fn is_private(line: &str, name: &str) -> bool {
-    const BEGINNINGS: [&str; 9] = [
+    const BEGINNINGS: [&str; 12] = [
+        "* earlier:",
+        "| ",
         "* here: ",
         "* /name NEW, ",
         "* /msg NAME",
+        "* /me ACTION",
         "* no such command: ",
         "* line too long ",
         "* a name has 1 ",
@@ -359,14 +369,15 @@ fn is_private(line: &str, name: &str) -> bool {
         "* server is stopping",
     ];
     let words: Vec<&str> = line.split(' ').collect();
-    let is_whisper = line.starts_with('<') && words[1] == "->" && words[2] == format!("{name}>");
+    let is_whisper =
+        line.starts_with('<') && words[1] == "->" && (words[2] == format!("{name}>") || words[0] == format!("<{name}"));
     is_whisper
         || BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
         || matches!(words[..], ["*", _, "is", "taken"] | ["*", _, "is", "not", "reading;", ..])
 }
 
 /// What is said in rooms.
-const LINES: [&[u8]; 16] = [
+const LINES: [&[u8]; 17] = [
     b"hello\n",
     b"hello\r\n",
     b"no end",
@@ -381,6 +392,7 @@ const LINES: [&[u8]; 16] = [
     b"/msg user1 psst\n",
     b"/msg user2 \xff\n",
     b"//quit\n",
+    b"/me left\n",
     "/name é\n".as_bytes(),
     b"\n\n",
 ];

@@ -95,7 +95,8 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         (name, any::line()).prop_map(|(name, text)| [name.as_bytes(), b" ", &text].concat()),
     ];
     let command = select(vec![
-        "/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/names", "/nick ", "/help", "/quit", "//", "/", "",
+        "/name ", "/name  ", "/name", "/msg ", "/msg\t", "/who", "/names", "/nick ", "/me ", "/me", "/help", "/quit",
+        "//", "/", "",
     ]);
     let line = (command, rest).prop_map(|(command, rest)| [command.as_bytes(), &rest].concat());
     prop_oneof![4 => line, 1 => any::line()].prop_map(|mut line| {
@@ -194,6 +195,10 @@ impl Model {
                 prop_assert_eq!(said, Some(&*format!("{text}\n")));
             }
             prop_assert!(said.is_some(), "{:?} from {}", record.public, name);
+        } else if word == b"/me" && !record.public.is_empty() {
+            prop_assert!(record.told.is_empty());
+            let said = record.public[0].1.strip_prefix(&format!("<{name}> *"));
+            prop_assert!(said.is_some_and(|said| said.len() > 2 && said.ends_with("*\n")), "{:?}", record.public);
         } else if let Some((_, line)) = record.public.first() {
             // Only a new name is told to all.
             let new = line.strip_prefix(&format!("* {name} is now ")).and_then(|rest| rest.strip_suffix('\n'));
@@ -206,14 +211,21 @@ impl Model {
             prop_assert!(!new.contains(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !"-_".contains(c)));
             self.names.insert(id, new);
         } else {
-            prop_assert_eq!(record.told.len(), 1, "an answer to {:?}", line);
-            let (hearer, answer) = &record.told[0];
+            let (hearer, answer) = record.told.first().expect("an answer");
+            let is_whispered = answer.starts_with('<') && *hearer != id;
+            prop_assert_eq!(record.told.len(), if is_whispered { 2 } else { 1 }, "an answer to {:?}", line);
             if word == b"/who" || word == b"/names" {
                 record.expect_private(id, &format!("* here: {}", self.list()))?;
             } else if answer.starts_with('<') {
                 let receiver = &self.names[hearer];
                 prop_assert!(answer.starts_with(&format!("<{name} -> {receiver}> ")), "{:?}", answer);
                 prop_assert!(word == b"/msg" || is_spaced);
+                // Its author is told the same, or the beginning.
+                if let Some((author, confirmation)) = record.told.get(1) {
+                    let beginning = confirmation.split('…').next().expect("the beginning");
+                    prop_assert_eq!(*author, id);
+                    prop_assert!(confirmation == answer || answer.starts_with(beginning), "{:?}", record.told);
+                }
             } else {
                 prop_assert_eq!(*hearer, id);
             }

@@ -52,7 +52,7 @@ fn a_disguised_name_is_taken() {
         let refusal = format!("* {disguise} is taken");
         prop_assert_eq!(said(&mut roster, 2, &format!("/name {disguise}")), [(2, refusal)]);
         let whisper = format!("<user2 -> {name}> hi");
-        prop_assert_eq!(said(&mut roster, 2, &format!("/msg {disguise} hi")), [(1, whisper)]);
+        prop_assert_eq!(said(&mut roster, 2, &format!("/msg {disguise} hi")), [(1, whisper.clone()), (2, whisper)]);
         // For its owner it is another way to write its own name.
         let renamed = said(&mut roster, 1, &format!("/name {disguise}"));
         prop_assert!(name == disguise || renamed == [(1, format!("* {name} is now {disguise}"))], "{:?}", renamed);

@@ -278,9 +278,9 @@ fn every_way_to_cut_a_script_gives_the_same_room() {
     let members = [
         "* welcome, user1; nobody else is here\n* user2 joined\n* user3 joined\n\
          * a name has 1 to 32 letters, digits, - or _\n* user1 is now a\u{300}nn\n\
-         * no such command: /wh\\u{1b}; try /help\n* here: a\u{300}nn, user2, user3\n\
+         <a\u{300}nn -> user2> a b\n* no such command: /wh\\u{1b}; try /help\n* here: a\u{300}nn, user2, user3\n\
          * line too long (limit 24 bytes), not sent\n* nobody is called user9\n\
-         * /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text\n* user3 is taken\n",
+         * /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text\n* user3 is taken\n",
         "* welcome, user2; here: user1\n* user3 joined\n<user1> h\u{e9}\n* user1 is now a\u{300}nn\n\
          <a\u{300}nn> /x\n<a\u{300}nn -> user2> a b\n<a\u{300}nn> just not too long, is it\n\
          <a\u{300}nn> * user2 left\n<a\u{300}nn> \u{ff}\\xff\\u{1b}[m\n<a\u{300}nn> tail\n* a\u{300}nn left\n",

@@ -63,7 +63,7 @@ const SCRIPTS: [Script; 8] = [
         sent: b"/msg BO h\ni",
         max_line: 10,
         told: [
-            "",
+            "<user1 -> bo> h\n",
             "<user1 -> bo> h\n<user1> i\n* user1 left\n",
             "<user1> i\n* user1 left\n",
             "<user1> i\n* user1 left\n",

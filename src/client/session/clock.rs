@@ -9,6 +9,9 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// What stands before a line of which the time is not known.
+    pub(super) const BLANK: &str = "      ";
+
     /// What stands before a line that is shown at `now`, and before that, if a day has begun since the last line, the
     /// line that says so.
     pub(super) fn stamp(&mut self, now: DateTime<Local>) -> (Option<String>, String) {

@@ -3,7 +3,7 @@
 use super::names::Names;
 
 /// What a room understands.
-const COMMANDS: [&str; 5] = ["/help", "/msg", "/name", "/quit", "/who"];
+const COMMANDS: [&str; 6] = ["/help", "/me", "/msg", "/name", "/quit", "/who"];
 
 /// What a word can become.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +59,9 @@ mod tests {
             ("", Completion::Nothing),
             ("hello ", Completion::Nothing),
             ("/w", word(2, "/who ")),
-            ("/m", word(2, "/msg ")),
+            ("/m", Completion::Choice(vec!["/me".to_owned(), "/msg".to_owned()])),
+            ("/ms", word(3, "/msg ")),
+            ("/me a", Completion::Choice(vec!["Anna".to_owned(), "anton".to_owned()])),
             ("one\n/h", word(2, "/help ")),
             ("say /h", Completion::Nothing),
             ("/x", Completion::Nothing),

@@ -17,6 +17,9 @@ mod tests;
 /// The most bytes that wait for the end of their line.
 const MAX_HELD: usize = 256 << 10;
 
+/// How the lines of a room begin that were said before the person came.
+const EARLIER: &str = "| ";
+
 /// The colours that can be read on a dark and on a light background.
 const COLOURS: [AnsiColor; 6] =
     [AnsiColor::Red, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::Magenta, AnsiColor::Cyan, AnsiColor::BrightBlue];
@@ -104,6 +107,15 @@ impl Incoming {
             }
             None => Prompt::plain("> ".to_owned()),
         }
+    }
+
+    /// What the person sends, as others hear it: what a room's member does comes in asterisks.
+    pub(super) fn as_heard(&self, text: &str) -> String {
+        let heard = |line: &str| match action(line).filter(|_| self.is_room == Some(true)) {
+            Some(action) => format!("*{action}*"),
+            None => line.to_owned(),
+        };
+        text.split('\n').map(heard).collect::<Vec<_>>().join("\n")
     }
 
     /// Appends the lines that `bytes` complete.
@@ -199,8 +211,13 @@ impl Incoming {
         if is_line_of_room {
             self.names.note(&text);
         }
+        let is_earlier = is_line_of_room && text.starts_with(EARLIER);
         let rings = is_line_of_room && self.appearance.has_bell && self.is_mentioned(&text);
-        self.push_stamp(out);
+        match is_earlier && self.appearance.has_time {
+            // When it was said is not known.
+            true => out.extend_from_slice(Clock::BLANK.as_bytes()),
+            false => self.push_stamp(out),
+        }
         match self.appearance.look {
             Look::Raw => out.append(&mut self.line),
             Look::Coloured if is_line_of_room => out.extend_from_slice(self.coloured(&text).as_bytes()),
@@ -220,11 +237,14 @@ impl Incoming {
         })
     }
 
-    /// A line of the room with the names in their colours, the person's own name in bold, and what the room itself
-    /// says dimmed.
+    /// A line of the room with the names in their colours and the person's own name in bold. What the room itself says is
+    /// dimmed, and what was said before the person came.
     fn coloured(&self, line: &str) -> String {
         if let Some(notice) = line.strip_prefix("* ") {
             return coloured_notice(notice);
+        }
+        if line.starts_with(EARLIER) {
+            return format!("{DIM}{line}{DIM:#}");
         }
         let Some((author, recipient, text)) = parse(line) else { return line.to_owned() };
         let mut shown = format!("<{}", in_colour(author));
@@ -244,6 +264,12 @@ impl Incoming {
     fn style(&self, style: Style) -> Style {
         if self.appearance.look == Look::Plain { Style::new() } else { style }
     }
+}
+
+/// What a line to a room says that its author does.
+fn action(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("/me").filter(|rest| rest.starts_with(|first: char| first.is_ascii_whitespace()))?;
+    Some(rest.trim_ascii()).filter(|action| !action.is_empty())
 }
 
 /// Author, recipient if there is one, and text of something said. Names have no blanks, but they may have hyphens.

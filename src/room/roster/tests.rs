@@ -126,6 +126,11 @@ fn told(lines: &[(u32, &str)]) -> Vec<(u32, String)> {
     lines.iter().map(|(id, line)| (*id, (*line).to_owned())).collect()
 }
 
+/// A private line of which its author is told as well.
+fn whispered(author: u32, addressee: u32, line: &str) -> Vec<(u32, String)> {
+    told(&[(addressee, line), (author, line)])
+}
+
 #[test]
 fn names_are_counted_up_and_never_given_twice() {
     let mut scene = Scene::default();
@@ -336,7 +341,7 @@ fn nobody_gets_a_name_that_could_be_taken_for_another() {
         for (name, likeness) in [(name, likeness), (likeness, name)] {
             let mut scene = Scene::with(&["user1", name]);
             assert_eq!(scene.answer(1, format!("/name {likeness}")), format!("* {likeness} is taken"));
-            assert_eq!(scene.says(1, format!("/msg {likeness} hi")), told(&[(2, &format!("<user1 -> {name}> hi"))]));
+            assert_eq!(scene.says(1, format!("/msg {likeness} hi")), whispered(1, 2, &format!("<user1 -> {name}> hi")));
             assert!(scene.takes_name(2, likeness), "one's own name in another form");
             assert!(!scene.takes_name(1, name));
             assert!(!scene.takes_name(1, likeness));
@@ -416,9 +421,9 @@ fn the_names_that_the_server_gives_are_its_own() {
 #[test]
 fn a_private_message_reaches_one() {
     let mut scene = Scene::with(&["ann", "Bob", "eve"]);
-    assert_eq!(scene.says(1, "/msg bob hi"), told(&[(2, "<ann -> Bob> hi")]));
-    assert_eq!(scene.says(1, "/msg  BOB  a  b "), told(&[(2, "<ann -> Bob> a  b ")]));
-    assert_eq!(scene.says(1, "/msg\teve\t/who"), told(&[(3, "<ann -> eve> /who")]));
+    assert_eq!(scene.says(1, "/msg bob hi"), whispered(1, 2, "<ann -> Bob> hi"));
+    assert_eq!(scene.says(1, "/msg  BOB  a  b "), whispered(1, 2, "<ann -> Bob> a  b "));
+    assert_eq!(scene.says(1, "/msg\teve\t/who"), whispered(1, 3, "<ann -> eve> /who"));
     assert_eq!(scene.says(1, "/msg Ann note"), told(&[(1, "<ann -> ann> note")]));
     assert!(scene.record.shown.is_empty(), "the operator was shown a private message");
     for line in ["/msg", "/msg ", "/msg bob", "/msg bob  ", "/msg nobody"] {
@@ -450,7 +455,6 @@ fn commands_are_answered_and_what_is_none_is_refused() {
         ("/ quit", ""),
         ("/Name eve", "Name"),
         ("/wh", "wh"),
-        ("/me waves", "me"),
         ("/quit!", "quit!"),
         ("/хелп", "хелп"),
         ("/\x1b[2J", r"\u{1b}[2J"),
@@ -461,6 +465,19 @@ fn commands_are_answered_and_what_is_none_is_refused() {
     let cut = format!("* no such command: /{}; try /help", "€".repeat(42));
     assert_eq!(scene.answer(1, format!("/{}", "€".repeat(50))), cut);
     assert_eq!(scene.answer(1, b"/\xe2\x82"), r"* no such command: /\xe2\x82; try /help");
+}
+
+#[test]
+fn an_action_is_shown_as_something_that_is_said() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    for (line, said) in [("/me waves", "*waves*"), ("/me  left ", "*left*"), ("/me\t* bob left", "** bob left*")] {
+        assert_eq!(scene.says(1, line), told(&[(2, &format!("<ann> {said}"))]));
+    }
+    assert_eq!(scene.record.shown, ["<ann> *waves*", "<ann> *left*", "<ann> ** bob left*"]);
+    for line in ["/me", "/me  "] {
+        assert_eq!(scene.answer(1, line), "* /me ACTION");
+    }
+    assert_eq!(scene.answer(1, "/men"), "* no such command: /men; try /help");
 }
 
 #[test]
@@ -510,7 +527,12 @@ fn nothing_can_be_forged() {
         ("हिन्दी ไทย 👩\u{200d}💻 e\u{301}".as_bytes(), "हिन्दी ไทย 👩\u{200d}💻 e\u{301}"),
     ] {
         assert_eq!(scene.says(1, text), told(&[(2, &format!("<ann> {shown}"))]));
-        assert_eq!(scene.says(1, [b"/msg bob ", text].concat()), told(&[(2, &format!("<ann -> bob> {shown}"))]));
+        let whisper = format!("<ann -> bob> {shown}");
+        assert_eq!(scene.says(1, [b"/msg bob ", text].concat()), whispered(1, 2, &whisper));
+        if str::from_utf8(text).is_ok() {
+            let action = format!("<ann> *{shown}*");
+            assert_eq!(scene.says(1, [b"/me ", text].concat()), told(&[(2, &action)]));
+        }
     }
 }
 
@@ -525,7 +547,7 @@ fn a_newcomer_is_announced_with_the_first_thing_that_others_hear_of() {
     let answer = (3, "* user3 is now bob");
     assert_eq!(scene.says(3, "/name bob"), told(&[answer, (1, "* bob joined"), (2, "* bob joined")]));
     scene.connect(4);
-    assert_eq!(scene.says(4, "/msg bob hi").last(), told(&[(3, "<user4 -> bob> hi")]).last());
+    assert!(scene.says(4, "/msg bob hi").ends_with(&whispered(4, 3, "<user4 -> bob> hi")));
     let shown = ["* user2 joined", "<user2> hello", "* bob joined", "* user4 joined"];
     assert_eq!(scene.record.shown, shown);
 }
@@ -549,6 +571,17 @@ fn an_author_is_told_that_a_private_line_was_not_sent() {
     let mut scene = Scene::with(&["ann", "bob"]);
     scene.record.deaf.push(2);
     assert_eq!(scene.answer(1, "/msg bob hi"), "* bob is not reading; your line was not sent");
+}
+
+#[test]
+fn the_author_of_a_long_private_line_is_told_its_beginning() {
+    let mut scene = Scene::with(&["ann", "bob"]);
+    let longest = "x".repeat(1024);
+    assert_eq!(scene.says(1, format!("/msg bob {longest}")), whispered(1, 2, &format!("<ann -> bob> {longest}")));
+    let text = format!("x{}", "ä".repeat(600));
+    let beginning = format!("<ann -> bob> x{}… (1023 of 1201 bytes)", "ä".repeat(511));
+    let expected = told(&[(2, &format!("<ann -> bob> {text}")), (1, &beginning)]);
+    assert_eq!(scene.says(1, format!("/msg bob {text}")), expected);
 }
 
 /// The first step is allowed, because no form of the name is the server's; the second is not, because one is.

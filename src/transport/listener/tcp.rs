@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::{BACKLOG, explain};
 
@@ -102,6 +102,14 @@ fn listen_on(address: SocketAddr, is_ipv6_only: bool, notsent_lowat: Option<u32>
     }
     // A server that is started again must not wait until its old connections are forgotten.
     socket.set_reuse_address(true)?;
+    prepare(SockRef::from(&socket), notsent_lowat)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets the options of a listening socket.
+pub(super) fn prepare(socket: SockRef<'_>, notsent_lowat: Option<u32>) -> io::Result<()> {
     // On Linux accepted sockets inherit these, which saves two system calls for each of them.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
@@ -111,10 +119,7 @@ fn listen_on(address: SocketAddr, is_ipv6_only: bool, notsent_lowat: Option<u32>
     if let Some(bytes) = notsent_lowat {
         socket.set_tcp_notsent_lowat(bytes)?;
     }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    socket.set_nonblocking(true)
 }
 
 /// Whether an address cannot be bound because this machine does not have it, or its kind.

@@ -139,7 +139,8 @@ impl Account {
 
     /// Whether it may not be read from because it does not read its answers.
     pub(crate) fn may_ignore_answers(&self, transcript: &Transcript, taken: &[usize]) -> bool {
-        let private = || transcript.unaccounted(self.id, |id| taken[id], self.listener.answered);
+        let earlier = if self.listener.earlier.is_some() { transcript.max_history() } else { 0 };
+        let private = || earlier + transcript.unaccounted(self.id, |id| taken[id], self.listener.answered);
         self.client.wants_room() && private() >= MAX_ANSWERS
     }
 

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use sockets::config::RESERVE;
 
-use super::speech::{Kind, identity, too_long};
+use super::speech::{Kind, Whisper, identity, too_long};
 use super::transcript::{Deed, Entry, Names, Transcript, is_given};
+
+/// What comes before the lines that had been said before.
+const EARLIER: &str = "* earlier:";
 
 /// The last line of all.
 const STOP: &str = "* server is stopping";
@@ -22,8 +25,6 @@ pub(crate) struct Listener {
     newcomer: Option<String>,
     /// How many of its own phrases are answered, or need no answer.
     pub(crate) answered: usize,
-    /// Where the cursor was at the last of them of which that is known.
-    anchor: usize,
     /// The phrases after the last one that was heard of each other member.
     heard: BTreeMap<usize, usize>,
     /// A line of which the end has not come.
@@ -31,6 +32,8 @@ pub(crate) struct Listener {
     /// How many bytes of lines that are for it alone it was told.
     pub(crate) private: usize,
     is_greeted: bool,
+    /// What it was told that had been said before it came; `None` once it was told something else.
+    pub(crate) earlier: Option<Vec<String>>,
     pub(crate) is_told_of_stop: bool,
 }
 
@@ -42,11 +45,11 @@ impl Listener {
             names: Names::default(),
             newcomer: None,
             answered: 0,
-            anchor: 0,
             heard: BTreeMap::new(),
             partial: Vec::new(),
             private: 0,
             is_greeted: false,
+            earlier: Some(Vec::new()),
             is_told_of_stop: false,
         }
     }
@@ -70,8 +73,15 @@ impl Listener {
     fn hear_line(&mut self, line: &str, transcript: &mut Transcript, max_line: usize) {
         let who = self.member;
         assert!(!self.is_told_of_stop, "{who} was told {line:?} after the stop");
+        let is_earlier = self.is_greeted && (line == EARLIER || line.starts_with("| "));
+        if self.is_greeted && !is_earlier {
+            self.end_earlier(transcript);
+        }
         if !self.is_greeted {
             self.greet(line, transcript);
+        } else if is_earlier {
+            let earlier = self.earlier.as_mut().unwrap_or_else(|| panic!("{who} was told {line:?} too late"));
+            earlier.push(line.to_owned());
         } else if line == STOP {
             assert_eq!(transcript.attendances[who].left, None, "{who} had left before the stop");
             self.pass_own(transcript);
@@ -86,8 +96,8 @@ impl Listener {
             self.pass_own(transcript);
             self.pass_entry(transcript);
             return;
-        } else if line.starts_with('<') {
-            self.hear_whisper(line, transcript);
+        } else if let Some(whisper) = Whisper::parse(line).filter(|whisper| !whisper.confirms_to(self.name())) {
+            self.hear_whisper(&whisper, transcript);
         } else {
             self.hear_answer(line, transcript, max_line);
         }
@@ -103,7 +113,14 @@ impl Listener {
         self.is_greeted = true;
         self.names = attendance.others.clone();
         self.newcomer = Some(name.to_owned());
-        (self.cursor, self.anchor) = (attendance.start, attendance.start);
+        self.cursor = attendance.start;
+    }
+
+    /// It is told nothing more of what was said before it came.
+    fn end_earlier(&mut self, transcript: &Transcript) {
+        if let Some(earlier) = self.earlier.take() {
+            transcript.check_history(self.member, &earlier);
+        }
     }
 
     /// What it is called, as far as it knows.
@@ -177,46 +194,56 @@ impl Listener {
         assert!(phrase >= next, "{} heard phrase {phrase} of {author} out of order", self.member);
     }
 
-    /// Goes on over those of its own phrases before `end` that need no answer, to where the transcript are at `at`.
-    fn pass_phrases(&mut self, end: usize, at: usize, transcript: &mut Transcript) {
+    /// Goes on over those of its own phrases before `end` that need no answer.
+    fn pass_phrases(&mut self, end: usize, transcript: &Transcript) {
         while self.answered < end {
             let phrase = &transcript.attendances[self.member].speech.phrases[self.answered];
             match phrase.kind {
                 Kind::Empty | Kind::Quit => {}
-                Kind::Whisper { .. } => transcript.expect_whisper(self.member, self.answered, self.anchor, at),
+                Kind::Whisper { .. } if phrase.reached == Some(self.member) => {}
                 _ => panic!("{} got no answer to {:?}", self.member, phrase.kind),
             }
             self.answered += 1;
         }
     }
 
-    fn hear_whisper(&mut self, line: &str, transcript: &mut Transcript) {
+    fn hear_whisper(&mut self, whisper: &Whisper<'_>, transcript: &mut Transcript) {
         let who = self.member;
-        let parts = line.strip_prefix('<').and_then(|line| line.split_once(" -> "));
-        let Some((from, (to, text))) = parts.and_then(|(from, rest)| Some((from, rest.split_once("> ")?))) else {
-            panic!("{who} was told {line:?}, not {:?}", self.next(transcript));
-        };
+        let Whisper { from, to, text } = *whisper;
         if from == self.name() {
             self.pass_announcement(transcript);
         }
-        let sender = self.names.holder(from).unwrap_or_else(|| panic!("{who} was told {line:?} by nobody"));
+        let sender = self.names.holder(from).unwrap_or_else(|| panic!("{who} was told {whisper:?} by nobody"));
         let phrase = transcript.whispered(who, sender, text);
         if sender == who {
-            // It knows without being told what it said before.
-            while transcript
-                .entries
-                .get(self.cursor)
-                .is_some_and(|entry| entry.author == who && entry.phrase.is_some_and(|said| said < phrase))
-            {
-                self.pass_own_entry(transcript);
-            }
+            self.pass_said_before(phrase, transcript);
         }
         self.note_order(sender, phrase);
         let Kind::Whisper { to: wish, .. } = &transcript.attendances[sender].speech.phrases[phrase].kind else {
             unreachable!("that is what it is");
         };
-        assert_eq!(identity(wish), identity(to), "{line:?} is for somebody else");
-        assert_eq!(self.name(), to, "{line:?} has reached {who}");
+        assert_eq!(identity(wish), identity(to), "{whisper:?} is for somebody else");
+        assert_eq!(self.name(), to, "{whisper:?} has reached {who}");
+    }
+
+    /// One of its own private lines is confirmed: the addressee has to be told it.
+    fn hear_confirmation(&mut self, phrase: usize, to: &str, transcript: &mut Transcript) {
+        self.pass_announcement(transcript);
+        self.pass_said_before(phrase, transcript);
+        self.note_order(self.member, phrase);
+        match self.names.holder(to) {
+            Some(addressee) => transcript.attendances[addressee].due.push((self.member, phrase)),
+            // Nobody else knows of a newcomer.
+            None => assert!(is_given(to), "{} told {to} something, but nobody has that name", self.member),
+        }
+    }
+
+    /// Goes on over what it said itself before one of its phrases: it knows that without being told.
+    fn pass_said_before(&mut self, phrase: usize, transcript: &mut Transcript) {
+        let is_before = |entry: &Entry, who| entry.author == who && entry.phrase.is_some_and(|said| said < phrase);
+        while transcript.entries.get(self.cursor).is_some_and(|entry| is_before(entry, self.member)) {
+            self.pass_own_entry(transcript);
+        }
     }
 
     /// Finds the phrase that is answered by `line`.
@@ -242,12 +269,20 @@ impl Listener {
                     self.pass_own_entry(transcript);
                     continue;
                 }
-                Kind::Whisper { to, .. } => {
+                Kind::Whisper { .. } if phrase.reached == Some(who) => continue,
+                Kind::Whisper { to, text } => {
+                    let own = self.name();
+                    let confirmed = Whisper::parse(line).filter(|whisper| whisper.confirms_to(own));
+                    if let Some(whisper) = confirmed
+                        && (whisper.text, identity(whisper.to)) == (text, identity(to))
+                    {
+                        self.hear_confirmation(at, whisper.to, transcript);
+                        self.answer(at, transcript);
+                        return;
+                    }
                     let refusal = format!("* nobody is called {to}");
                     let is_refused = line == refusal && self.names.holder_alike(to).is_none();
-                    if !is_refused && !is_overfull(line, to) {
-                        continue;
-                    }
+                    assert!(is_refused || is_overfull(line, to), "{who} got {line:?} for {:?}", phrase.kind);
                     line.to_owned()
                 }
                 Kind::Quit => panic!("{who} was told {line:?} after its /quit"),
@@ -311,9 +346,8 @@ impl Listener {
     }
 
     fn answer(&mut self, phrase: usize, transcript: &mut Transcript) {
-        self.pass_phrases(phrase, self.cursor, transcript);
+        self.pass_phrases(phrase, transcript);
         self.answered = phrase + 1;
-        self.anchor = self.cursor;
     }
 
     /// Goes on in the transcript to one of its own entries: what others said before that it has been told.
@@ -325,9 +359,8 @@ impl Listener {
     fn pass_own_entry(&mut self, transcript: &mut Transcript) {
         let entry = &transcript.entries[self.cursor];
         if let Some(phrase) = entry.phrase {
-            self.pass_phrases(phrase, self.cursor, transcript);
+            self.pass_phrases(phrase, transcript);
             self.answered = phrase + 1;
-            self.anchor = self.cursor;
         }
         self.pass_entry(transcript);
     }
@@ -338,6 +371,7 @@ impl Listener {
         let who = self.member;
         assert!(self.partial.is_empty(), "{who} was told half a line: {:?}", String::from_utf8_lossy(&self.partial));
         assert!(self.is_greeted, "{who} was not greeted");
+        self.end_earlier(transcript);
         if is_unknown {
             return;
         }
@@ -345,8 +379,7 @@ impl Listener {
         let end = transcript.attendances[who].left.map_or(transcript.entries.len(), |left| left + 1);
         assert_eq!(self.cursor, end, "{who} was not told {:?}", self.next(transcript));
         if let Some(phrases) = phrases {
-            self.pass_phrases(phrases, self.cursor, transcript);
-            self.anchor = self.cursor;
+            self.pass_phrases(phrases, transcript);
         }
         transcript.check_due(who);
     }

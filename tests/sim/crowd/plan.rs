@@ -16,6 +16,9 @@ use crate::world::Poll;
 /// A timeout that only runs out where the clients wait for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3600);
 
+/// The most that is kept of what was said, in bytes.
+const HISTORY: usize = 32 << 10;
+
 /// Everything that is drawn once for a simulation.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -78,11 +81,13 @@ impl Plan {
             1 => random.usize(2 << 20..8 << 20),
             _ => 1 << 30,
         };
+        let history = if random.bool() { 0 } else { random.usize(1..100) };
         let stall_timeout = [Some(Duration::from_millis(50)), Some(Duration::from_secs(1)), None, Some(PATIENCE)];
         let config = Config::with(|config| {
             config.chat = true;
             config.max_line = max_line;
             config.max_ahead = max_ahead;
+            config.history = history;
             config.max_memory = max_memory;
             config.stall_timeout = stall_timeout[random.usize(..4)];
         });
@@ -107,6 +112,11 @@ impl Plan {
     pub(crate) fn longest_lines(&self) -> (usize, usize) {
         let longest = self.rules.config.max_line.min(self.most.max(200));
         (6 * longest + 200, longest + 2)
+    }
+
+    /// How many bytes of memory the room keeps for its history, at most.
+    pub(crate) fn history(&self) -> usize {
+        if self.rules.config.history > 0 { HISTORY.min(self.rules.config.max_memory / 8) } else { 0 }
     }
 
     /// The network between the hub and one more client.

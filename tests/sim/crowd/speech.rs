@@ -100,6 +100,27 @@ impl Phrase {
     }
 }
 
+/// A private line, as its addressee and its author are told it.
+#[derive(Debug)]
+pub(crate) struct Whisper<'a> {
+    pub(crate) from: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) text: &'a str,
+}
+
+impl<'a> Whisper<'a> {
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
+        let (from, rest) = line.strip_prefix('<')?.split_once(" -> ")?;
+        let (to, text) = rest.split_once("> ")?;
+        (!from.contains('>')).then_some(Self { from, to, text })
+    }
+
+    /// Whether it is told to its author alone, whose name is `own`. What one tells oneself is not told twice.
+    pub(crate) fn confirms_to(&self, own: &str) -> bool {
+        self.from == own && self.to != own
+    }
+}
+
 /// All that a member sends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Speech {
@@ -130,8 +151,6 @@ impl Speech {
     /// Draws what member `id` sends, about `length` bytes.
     pub(crate) fn draw(random: &mut Rng, id: usize, manner: Manner, length: usize, max_line: usize) -> Self {
         let mut speech = Self::default();
-        // The refusal of a private line says which one only by the name: between two alike another answer comes.
-        let mut addressees: Vec<String> = Vec::new();
         let victim = name(random, id);
         while manner != Manner::Nothing && speech.bytes.len() < length {
             let tag = format!("{id}.{}", speech.phrases.len());
@@ -144,7 +163,8 @@ impl Speech {
                 Manner::Talk if random.u8(..8) > 0 => say(random, &tag, length, max_line),
                 Manner::Pester if random.u8(..3) > 0 => whisper(random, &tag, &victim),
                 _ => match random.u8(..20) {
-                    0..8 => say(random, &tag, length, max_line),
+                    0 => act(random, &tag),
+                    1..8 => say(random, &tag, length, max_line),
                     8 | 9 => (Vec::new(), Kind::Empty),
                     10..13 => rename(random, id),
                     13 => (b"/who".to_vec(), Kind::Who),
@@ -155,14 +175,6 @@ impl Speech {
                     _ => answered(random, &tag),
                 },
             };
-            if let Kind::Whisper { to, .. } = &kind {
-                if addressees.contains(&identity(to)) {
-                    let (raw, kind) = answered(random, &tag);
-                    speech.push(random, &raw, kind, max_line);
-                    addressees.clear();
-                }
-                addressees.push(identity(to));
-            }
             speech.push(random, &raw, kind, max_line);
         }
         if manner != Manner::Nothing && random.u8(..4) == 0 {
@@ -244,6 +256,12 @@ fn say(random: &mut Rng, tag: &str, length: usize, max_line: usize) -> (Vec<u8>,
     (raw, Kind::Say(shown))
 }
 
+fn act(random: &mut Rng, tag: &str) -> (Vec<u8>, Kind) {
+    let (piece, shown) = PIECES[random.usize(..PIECES.len())];
+    let raw = [b"/me ", tag.as_bytes(), b" ", piece, b"!"].concat();
+    (raw, Kind::Say(format!("*{tag} {shown}!*")))
+}
+
 fn whisper(random: &mut Rng, tag: &str, to: &str) -> (Vec<u8>, Kind) {
     let space = [" ", "  \t"][random.usize(..2)];
     let (piece, shown) = PIECES[random.usize(..PIECES.len())];
@@ -262,11 +280,12 @@ fn rename(random: &mut Rng, id: usize) -> (Vec<u8>, Kind) {
 
 /// A line whose answer is its own.
 fn answered(random: &mut Rng, tag: &str) -> (Vec<u8>, Kind) {
-    let (raw, answer) = match random.u8(..5) {
+    let (raw, answer) = match random.u8(..6) {
         0 => ("/msg".to_owned(), "* /msg NAME TEXT".to_owned()),
         1 => (format!("/msg nobody{tag}"), "* /msg NAME TEXT".to_owned()),
-        2 => ("/help".into(), "* /name NEW, /who, /msg NAME TEXT, /help, /quit; //text says /text".into()),
-        3 => ("/ quit".into(), "* no such command: /; try /help".into()),
+        2 => ("/help".into(), "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text".into()),
+        3 => ("/me".into(), "* /me ACTION".into()),
+        4 => ("/ quit".into(), "* no such command: /; try /help".into()),
         _ => (format!("/nope{tag}\u{7} x"), format!("* no such command: /nope{tag}\\u{{7}}; try /help")),
     };
     (raw.into_bytes(), Kind::Answered(answer))

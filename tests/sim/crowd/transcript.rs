@@ -6,7 +6,14 @@ use std::collections::BTreeMap;
 use sockets::config::RESERVE;
 use sockets::room::Notice;
 
+use super::plan::Plan;
 use super::speech::{Kind, Speech, identity};
+
+/// How many bytes of a line that was said before are told at least.
+const MAX_EXCERPT: usize = 1024;
+
+/// How many bytes its mark and its newline take.
+const MARKED: usize = 3;
 
 /// What was said or done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,15 +93,6 @@ impl Names {
     }
 }
 
-/// How long a member had a name: after the entry before `from`, until the entry at `until`.
-#[derive(Clone, Debug)]
-struct Tenure {
-    member: usize,
-    identity: String,
-    from: usize,
-    until: usize,
-}
-
 /// What the transcript know of one member.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attendance {
@@ -121,14 +119,17 @@ pub(crate) struct Transcript {
     pub(crate) attendances: Vec<Attendance>,
     /// How many bytes all entries before an entry have.
     totals: Vec<usize>,
-    tenures: Vec<Tenure>,
     /// Whether long lines may be refused because memory is short.
     may_refuse_huge: bool,
+    /// How many lines newcomers are told that were said before, at most, and how many bytes of them.
+    history: (usize, usize),
 }
 
 impl Transcript {
-    pub(crate) fn new(may_refuse_huge: bool) -> Self {
-        Self { may_refuse_huge, ..Self::default() }
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let config = &plan.rules.config;
+        let history = (config.history, plan.history());
+        Self { may_refuse_huge: config.max_line > RESERVE, history, ..Self::default() }
     }
 
     /// A newcomer connects.
@@ -149,16 +150,6 @@ impl Transcript {
         let phrase = self.spoken(author, line, &deed);
         if let Some(phrase) = phrase {
             self.attendances[author].speech.phrases[phrase].entry = Some(at);
-        }
-        if deed != Deed::Said {
-            let old = self.tenures.iter_mut().rfind(|tenure| tenure.member == author);
-            if let Some(old) = old {
-                old.until = at;
-            }
-        }
-        if let Deed::Joined(name) | Deed::Renamed(name) = &deed {
-            let identity = identity(name);
-            self.tenures.push(Tenure { member: author, identity, from: at + 1, until: usize::MAX });
         }
         if let Deed::Left(_) = deed {
             self.attendances[author].left = Some(at);
@@ -246,21 +237,30 @@ impl Transcript {
         last.map_or(0, |(before, entry)| before + entry.line.len() + 1)
     }
 
-    /// A private line that was sent after the entries before `from` and before the entry at `to`, at the latest, and
-    /// not refused: whoever had the name all the time is the addressee.
-    pub(crate) fn expect_whisper(&mut self, sender: usize, phrase: usize, from: usize, to: usize) {
-        let Kind::Whisper { to: name, text } = &self.attendances[sender].speech.phrases[phrase].kind else { return };
-        let wanted = identity(name);
-        let is_there = |tenure: &&Tenure| tenure.identity == wanted && tenure.from <= to && tenure.until >= from;
-        let mut holders = self.tenures.iter().filter(is_there);
-        let Some(holder) = holders.next() else {
-            // It may be a newcomer's that nobody else knows of.
-            assert!(is_given(&wanted), "nobody is called {name}, but {sender} was not told when it sent {text:?}");
-            return;
-        };
-        if holders.next().is_none() && holder.from <= from && holder.until >= to {
-            self.attendances[holder.member].due.push((sender, phrase));
+    /// How many bytes of what was said before a newcomer may be told.
+    pub(crate) fn max_history(&self) -> usize {
+        self.history.1
+    }
+
+    /// What `member` was told that had been said before it came: as much of it as there may be.
+    pub(crate) fn check_history(&self, member: usize, told: &[String]) {
+        let (max_count, max_len) = self.history;
+        assert!(told.len() != 1, "{member} was told of earlier lines, and none of them");
+        let told: Vec<&str> = told.iter().skip(1).filter_map(|line| line.strip_prefix("| ")).collect();
+        let before = self.entries[..self.attendances[member].start].iter().rev();
+        let mut said = before.filter(|entry| entry.deed == Deed::Said).map(|entry| entry.line.as_str());
+        for line in told.iter().rev() {
+            let entry = said.next().unwrap_or_else(|| panic!("{member} was told {line:?}, which nobody had said"));
+            // A long line is cut.
+            let beginning =
+                line.rsplit_once("… (").filter(|_| entry.len() > MAX_EXCERPT).map(|(beginning, _)| beginning);
+            let is_right = *line == entry || beginning.is_some_and(|beginning| entry.starts_with(beginning));
+            assert!(is_right, "{member} was told {line:?} instead of {entry:?}");
         }
+        let len: usize = told.iter().map(|line| line.len() + MARKED).sum();
+        assert!(told.len() <= max_count && len <= max_len, "{member} was told too much of what was said before");
+        let next = said.next().map_or(0, |entry| entry.len().min(6 * MAX_EXCERPT + 200) + MARKED);
+        assert!(next == 0 || told.len() == max_count || len + next > max_len, "{member} was not told enough");
     }
 
     /// A private line has reached `member`, under the name `from` of its sender.

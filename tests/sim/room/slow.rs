@@ -237,6 +237,25 @@ fn private_lines_of_others_do_not_keep_a_member_from_talking() {
     assert_eq!(dan.hears(), "<user2> can you hear me?\n");
 }
 
+/// What was said before it came is for it alone: it waits for nobody, and nobody for it.
+#[test]
+fn a_newcomer_that_does_not_read_the_history_may_talk_and_holds_up_nobody() {
+    let mut room = Room::open(Config::with(|config| (config.history, config.max_ahead) = (usize::MAX, 1000)));
+    let (mut ann, bob) = (room.join(ROOMY), room.join(ROOMY));
+    room.announce();
+    bob.say(&"something\n".repeat(TALK));
+    bob.say("/me waves\n/msg user1 psst\n");
+    room.settle();
+    ann.hears();
+    let (mut dan, eve) = (room.join(ROOMY), room.join(NARROW));
+    let heard = dan.hears();
+    let last = format!("* welcome, user3; here: user1, user2\n* earlier:\n{}", "| <user2> something\n".repeat(TALK));
+    assert_eq!(heard, last + "| <user2> *waves*\n");
+    eve.say("can you hear me?\n");
+    room.settle();
+    assert!(ann.hears().ends_with("<user4> can you hear me?\n"));
+}
+
 /// It resets the connection itself, just before the server would.
 #[test]
 fn a_member_that_resets_its_connection_in_time_has_made_talkers_wait_all_the_same() {

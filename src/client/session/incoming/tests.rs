@@ -116,13 +116,40 @@ fn a_mention_is_bold_and_rings_the_bell() {
     let ann = in_colour("ann");
     assert_eq!(shown("<ann> hello Me!"), format!("<{ann}> hello {MENTION}Me{MENTION:#}!\x07\n"));
     assert!(shown("<ann -> me> psst").ends_with("psst\x07\n"));
-    for line in ["<ann> some", "* me joined", "<me> me", "me"] {
+    for line in ["<ann> some", "* me joined", "<me> me", "<me -> ann> psst", "me"] {
         assert!(!shown(line).contains('\x07'), "{line:?}");
     }
     room.appearance.has_bell = false;
     let mut out = Vec::new();
     room.push(&mut out, b"<ann> me\n");
     assert!(!out.contains(&0x07));
+}
+
+#[test]
+fn what_was_said_earlier_is_dimmed_and_rings_no_bell() {
+    let mut room = room();
+    room.appearance.has_time = true;
+    let mut out = Vec::new();
+    room.push(&mut out, "| <ann> hello me\n".as_bytes());
+    let dim = format!("{DIM}| <ann> hello me{DIM:#}");
+    assert_eq!(String::from_utf8_lossy(&out), format!("      {dim}\n"));
+    assert!(room.names().starting_with("ann").is_empty(), "whoever said it may be gone");
+}
+
+#[test]
+fn the_person_sees_an_action_as_others_do() {
+    let room = room();
+    for (sent, heard) in [
+        ("/me waves", "*waves*"),
+        ("hi\n/me\t waves \nbye", "hi\n*waves*\nbye"),
+        ("/me", "/me"),
+        ("/me  ", "/me  "),
+        ("/men", "/men"),
+        ("/msg ann hi", "/msg ann hi"),
+    ] {
+        assert_eq!(room.as_heard(sent), heard);
+    }
+    assert_eq!(incoming(Look::Plain).as_heard("/me waves"), "/me waves", "an echo server sends it back as it is");
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! Sockets that were opened for this process before it began, as by systemd (sd_listen_fds(3)).
+
+use std::env;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
+use rustix::process::{Resource, getrlimit};
+
+/// Listening sockets that whoever started this process has opened, TCP and Unix. Connections queue in them while no
+/// server runs.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) unix: Vec<UnixListener>,
+}
+
+impl Inherited {
+    /// The sockets that the environment tells of: `LISTEN_FDS` of them, from descriptor 3 on, if `LISTEN_PID` is this
+    /// process or not set. Both variables are removed, so call this before anything else: before descriptors are
+    /// opened, which could be taken for such sockets, and before threads are started, which could read the environment.
+    ///
+    /// # Errors
+    ///
+    /// A socket that is neither of TCP nor a Unix stream socket, or that does not listen.
+    pub fn from_env() -> io::Result<Self> {
+        check_count()?;
+        let mut descriptors = ListenFd::from_env();
+        let mut inherited = Self::default();
+        let count = descriptors.len();
+        for at in 0..count {
+            let invalid = |reason| {
+                let sentence = format!("cannot use inherited socket {} of {count}: {reason}", at + 1);
+                io::Error::new(ErrorKind::InvalidInput, sentence)
+            };
+            let is_listening = if let Ok(Some(socket)) = descriptors.take_tcp_listener(at) {
+                let is_listening = socket_acceptconn(&socket);
+                inherited.tcp.push(socket);
+                is_listening
+            } else if let Ok(Some(socket)) = descriptors.take_unix_listener(at) {
+                let is_listening = socket_acceptconn(&socket);
+                inherited.unix.push(socket);
+                is_listening
+            } else {
+                return Err(invalid("it is not a stream socket of TCP or Unix"));
+            };
+            if is_listening != Ok(true) {
+                return Err(invalid("it does not listen (systemd needs Accept=no)"));
+            }
+        }
+        Ok(inherited)
+    }
+
+    /// How many sockets there are.
+    pub fn len(&self) -> usize {
+        self.tcp.len() + self.unix.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Refuses a number of sockets that cannot be, for which the memory would not suffice.
+fn check_count() -> io::Result<()> {
+    let Ok(count) = env::var("LISTEN_FDS") else { return Ok(()) };
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    match count.parse::<u64>() {
+        Ok(number) if number < limit => Ok(()),
+        _ => {
+            let sentence = format!("LISTEN_FDS is {count}, which is not a number of sockets");
+            Err(io::Error::new(ErrorKind::InvalidInput, sentence))
+        }
+    }
+}
