@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn exempt_clients_do_not_count() {
-        let mut access = access(&["10.0.0.0/8"], &["127.0.0.1"], 1);
+        let mut access = access(&["10.0.0.0/8"], &["127.0.0.1/32"], 1);
         for _ in 0..3 {
             access.enter_exempt(peer("127.0.0.1"));
             access.enter_exempt(peer("10.0.0.1"));

@@ -352,9 +352,10 @@ impl<S: Stream> Stream for Tls<S> {
 }
 
 impl<S: Stream> Drop for Tls<S> {
-    /// A stream that ends without this looks cut off.
+    /// A stream that ends without this looks cut off, as it has to where the protocol was broken.
     fn drop(&mut self) {
-        if self.ending == Ending::Open && !self.connection.is_handshaking() {
+        let is_sound = self.end != Some(End::Failed) && !self.connection.is_handshaking();
+        if self.ending == Ending::Open && is_sound {
             self.connection.send_close_notify();
             while self.flush().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
         }

@@ -36,4 +36,5 @@ mod session_tmux;
 mod stopping;
 mod syscalls;
 mod timeouts;
+mod tls;
 mod urgent;
