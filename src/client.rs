@@ -78,6 +78,8 @@ pub use options::{Input, Options};
 use printer::Printer;
 use room::Dialog;
 pub use stream::Stream;
+#[doc(hidden)]
+pub use tls::tls_over;
 pub use tls::{Tls, Trust};
 
 /// How much longer than its deadline a transfer may take to print what has come, before it is abandoned.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 use socket2::Socket;
 
+use super::Stream;
 use crate::tls::{VERSIONS, pem, provider, reason};
 use crate::transport::listener::UNIX_PREFIX;
 use trust::Unverified;
@@ -156,6 +157,17 @@ impl Settings {
             }
         }
     }
+}
+
+/// Does the handshake with `host` over a socket that is connected already, for tests that need a client of their own.
+///
+/// # Errors
+///
+/// What is wrong with the files of `tls` or with the server, or the system's.
+pub fn tls_over(stream: TcpStream, host: &str, tls: &Tls) -> io::Result<Stream> {
+    let socket = Socket::from(stream);
+    let shared = tls.load(host)?.connect(&socket, None)?;
+    Stream::pair(socket, Some(&shared)).map(|(stream, _)| stream)
 }
 
 /// Reads a part of a record, and goes on with the handshake if it was the last one.
