@@ -317,7 +317,7 @@ impl Server {
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop, admin];
+            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -340,7 +340,7 @@ impl Server {
     /// Whether a turn can make progress without an event.
     fn has_work(&self) -> bool {
         self.hub.has_work()
-            || self.acceptor.is_pending(self.has_room())
+            || self.acceptor.is_pending(self.now, self.has_room())
             || self.admin.as_ref().is_some_and(Admin::has_work)
     }
 

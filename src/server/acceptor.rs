@@ -141,24 +141,31 @@ impl Acceptor {
         self.tls.as_mut()
     }
 
+    /// Until when connections wait in the system's queue because too many TLS handshakes have just begun, if they do.
+    fn full_until(&self) -> Option<Instant> {
+        self.tls.as_ref().and_then(TlsHandshakes::full_until)
+    }
+
     /// How many connections are accepted and not let in yet.
     pub(super) fn handshakes(&self) -> usize {
         self.handshakes.as_ref().map_or(0, Handshakes::len) + self.tls.as_ref().map_or(0, TlsHandshakes::len)
     }
 
     /// Whether [`accept`](Self::accept) may bring something now.
-    pub(super) fn is_pending(&self, has_room: bool) -> bool {
-        let can_accept = has_room && self.retry_at.is_none();
+    pub(super) fn is_pending(&self, now: Instant, has_room: bool) -> bool {
+        let can_accept = has_room && self.retry_at.is_none() && self.full_until().is_none_or(|until| until <= now);
         (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
             || self.handshakes.as_ref().is_some_and(Handshakes::has_work)
             || self.tls.as_ref().is_some_and(TlsHandshakes::has_work)
     }
 
     /// When accept is to be tried, or refused connections are to be reported, though no event comes.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let unreported = self.refusals.iter().filter(|refusals| refusals.unreported.is_some());
         let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
         let tls = self.tls.as_ref().and_then(TlsHandshakes::deadline);
+        let is_pending = self.listeners.iter().any(|listener| listener.is_pending);
+        let tls = tls.into_iter().chain(self.full_until().filter(|until| is_pending && *until > now));
         unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).chain(tls).min()
     }
 
@@ -204,7 +211,7 @@ impl Acceptor {
         if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
             return self.conclude(outcome, now, registry);
         }
-        if !has_room {
+        if !has_room || self.full_until().is_some_and(|until| now < until) {
             return Accepted::Nothing;
         }
         let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };

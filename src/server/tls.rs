@@ -20,6 +20,10 @@ use crate::transport::{Socket, Stream};
 /// a flood of handshakes delays the clients by a few milliseconds.
 const STEPS_PER_TURN: usize = 8;
 
+/// How long the oldest handshake is left alone though there are too many: a burst of clients waits its turn, and a flood
+/// of silent ones passes on its places.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// How many bytes of what follows a failed handshake are discarded at once.
 const DISCARD: usize = 4 << 10;
 
@@ -45,7 +49,7 @@ pub(super) struct TlsHandshakes {
 struct Waiting {
     tls: Box<Tls<Socket>>,
     address: PeerAddress,
-    deadline: Instant,
+    since: Instant,
     is_ready: bool,
     /// Its time is up: what is not done with the next step fails.
     is_final: bool,
@@ -120,8 +124,14 @@ impl TlsHandshakes {
 
     /// When the oldest handshake has taken too long, or the certificate is to be looked at.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let oldest = self.waiting.first_key_value().map(|(_, oldest)| oldest.deadline);
+        let oldest = self.waiting.first_key_value().map(|(_, oldest)| oldest.since + self.timeout);
         oldest.into_iter().chain(self.identity.deadline()).min()
+    }
+
+    /// Until when no other connection may be taken in, if that is so: there are as many as may be, and all are young.
+    pub(super) fn full_until(&self) -> Option<Instant> {
+        let (_, oldest) = self.waiting.first_key_value().filter(|_| self.waiting.len() >= self.limit)?;
+        Some(oldest.since + PATIENCE)
     }
 
     /// Loads a new certificate if there is one. Returns the outcome if there is something to tell.
@@ -142,7 +152,7 @@ impl TlsHandshakes {
     /// A new turn begins. Gives those up whose time was over at `noted`, unless they are done with their next step.
     pub(super) fn begin_turn(&mut self, noted: Instant) {
         self.steps = STEPS_PER_TURN;
-        let is_over = |waiting: &Waiting| waiting.deadline <= noted;
+        let is_over = |waiting: &Waiting| waiting.since + self.timeout <= noted;
         let over: Vec<usize> =
             self.waiting.iter().take_while(|(_, oldest)| is_over(oldest)).map(|(at, _)| *at).collect();
         over.into_iter().for_each(|number| self.finish(number));
@@ -174,8 +184,8 @@ impl TlsHandshakes {
             return Step::Failed(address);
         };
         self.next_number += 1;
-        let (tls, deadline) = (Box::new(tls), now + self.timeout);
-        let waiting = Waiting { tls, address, deadline, is_ready: false, is_final: false, has_failed: false };
+        let tls = Box::new(tls);
+        let waiting = Waiting { tls, address, since: now, is_ready: false, is_final: false, has_failed: false };
         self.waiting.insert(number, waiting);
         if self.waiting.len() > self.limit
             && let Some((&oldest, _)) = self.waiting.first_key_value()

@@ -38,7 +38,11 @@ pub(super) fn begin(stream: TcpStream, buffer: Option<usize>) -> TcpStream {
     ADDRESSES.lock().expect("no panic").get_or_insert_default().insert(addresses.0, addresses.1);
     thread::spawn(move || {
         let socket = stream.try_clone()?;
-        let outcome = handshake(stream).and_then(|far| relay(&inner, far));
+        let outcome = match handshake(stream) {
+            // A client that is not let in sees the end of the connection, which is no reset.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            far => far.and_then(|far| relay(&inner, far)),
+        };
         if outcome.is_err() {
             for stream in [&inner, &socket] {
                 SockRef::from(stream).set_linger(Some(Duration::ZERO))?;

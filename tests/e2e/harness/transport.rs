@@ -32,20 +32,6 @@ pub(crate) fn is_unix() -> bool {
     chosen == "unix"
 }
 
-/// Whether the tests go over TLS.
-pub(crate) fn is_tls() -> bool {
-    chosen() == "tls"
-}
-
-/// Whether a test whose clients know no TLS, or that is about what the system does for a socket, has to be left out; says
-/// so then.
-pub(crate) fn needs_plain() -> bool {
-    if is_tls() {
-        println!("skipped: this is about connections without TLS");
-    }
-    is_tls()
-}
-
 /// Whether the server on this port speaks TLS because the tests go over it.
 pub(super) fn has_tls(port: u16) -> bool {
     TLS_PORTS.lock().expect("no panic").contains(&port)
@@ -60,7 +46,8 @@ fn with_tls(mut options: Vec<String>) -> Vec<String> {
     if options[at + 1] == "0" {
         options[at + 1] = free_port().to_string();
     }
-    TLS_PORTS.lock().expect("no panic").insert(options[at + 1].parse().expect("a port"));
+    let Ok(port) = options[at + 1].parse() else { return options };
+    TLS_PORTS.lock().expect("no panic").insert(port);
     options.extend(Certificates::shared().server_options().map(str::to_owned));
     options
 }
