@@ -317,7 +317,8 @@ impl Server {
         } else {
             let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
+            let deadlines =
+                [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
