@@ -352,7 +352,7 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
-                Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token),
+                Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token, ready(event)),
                 Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {

@@ -125,9 +125,9 @@ impl Acceptor {
     }
 
     /// Notes an event for `token`, that of a connection whose TLS handshake is under way.
-    pub(super) fn on_tls_ready(&mut self, token: usize) {
+    pub(super) fn on_tls_ready(&mut self, token: usize, ready: Ready) {
         if let Some(tls) = &mut self.tls {
-            tls.on_ready(token);
+            tls.on_ready(token, ready);
         }
     }
 

@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use super::handshakes::Client;
 use crate::address::PeerAddress;
 use crate::config::{self, Config, FOREVER};
+use crate::connection::Ready;
 use crate::error::reason;
 use crate::tls::server::{Files, Identity};
 use crate::tls::{fingerprint, subject};
@@ -51,6 +52,8 @@ struct Waiting {
     address: PeerAddress,
     since: Instant,
     is_ready: bool,
+    /// An event told of the end of what the client sends: no other will follow for what is behind the last read.
+    read_closed: bool,
     /// Its time is up: what is not done with the next step fails.
     is_final: bool,
     /// It has been sent an alert and our end, and what it still sends is discarded: closing a socket with unread input
@@ -145,8 +148,12 @@ impl TlsHandshakes {
     }
 
     /// Notes an event for `token`.
-    pub(super) fn on_ready(&mut self, token: usize) {
-        self.schedule(token - self.first_token);
+    pub(super) fn on_ready(&mut self, token: usize, ready: Ready) {
+        let number = token - self.first_token;
+        if let Some(waiting) = self.waiting.get_mut(&number) {
+            waiting.read_closed |= ready.read_closed;
+        }
+        self.schedule(number);
     }
 
     /// A new turn begins. Gives those up whose time was over at `noted`, unless they are done with their next step.
@@ -185,7 +192,15 @@ impl TlsHandshakes {
         };
         self.next_number += 1;
         let tls = Box::new(tls);
-        let waiting = Waiting { tls, address, since: now, is_ready: false, is_final: false, has_failed: false };
+        let waiting = Waiting {
+            tls,
+            address,
+            since: now,
+            is_ready: false,
+            read_closed: false,
+            is_final: false,
+            has_failed: false,
+        };
         self.waiting.insert(number, waiting);
         if self.waiting.len() > self.limit
             && let Some((&oldest, _)) = self.waiting.first_key_value()
@@ -213,7 +228,11 @@ impl TlsHandshakes {
                 }
                 return self.give_up(number);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if std::mem::take(&mut waiting.read_closed) {
+                    self.schedule(number);
+                }
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => self.schedule(number),
             Err(error) => {
                 if waiting.tls.has_begun() {

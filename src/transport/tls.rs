@@ -105,8 +105,9 @@ impl<S: Stream> Tls<S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::WouldBlock`] if the next step has to wait for an event, [`ErrorKind::Interrupted`] if it may come at
-    /// once. Everything else is the end: the client has been sent an alert, where there is one for the reason.
+    /// [`ErrorKind::WouldBlock`] if the next step has to wait for an event, unless one has told of the end of what the
+    /// client sends; [`ErrorKind::Interrupted`] if it may come at once. Everything else is the end: the client has been
+    /// sent an alert, where there is one for the reason.
     pub fn handshake(&mut self) -> io::Result<()> {
         if !self.connection.is_handshaking() {
             return Ok(());
@@ -117,11 +118,10 @@ impl<S: Stream> Tls<S> {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if !self.connection.is_handshaking() {
-            return Ok(());
-        }
         match self.flush() {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Err(error),
+            _ if !self.connection.is_handshaking() => Ok(()),
+            _ if self.is_drained => Err(ErrorKind::WouldBlock.into()),
             _ => Err(ErrorKind::Interrupted.into()),
         }
     }
