@@ -31,6 +31,9 @@ const HANDSHAKE_READ: usize = 4 << 10;
 /// that rustls takes in a row. What is longer is a handshake message that no client has a use for.
 const MAX_UNDELIVERED: usize = 24 << 10;
 
+/// The most plaintext in one record.
+const RECORD: usize = 16 << 10;
+
 /// How the first record of a client begins: with a handshake.
 const HANDSHAKE: u8 = 22;
 
@@ -38,9 +41,9 @@ const HANDSHAKE: u8 = 22;
 const HEADER: usize = 5;
 
 thread_local! {
-    /// Where ciphertext is read to: what it decrypts to goes straight to the reader, so one buffer is enough for all
-    /// connections.
-    static CIPHERTEXT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
+    /// Where ciphertext is read to, and short pieces of plaintext are gathered. What it holds is used up at once, so one is
+    /// enough for all connections.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
 /// The server's side of a TLS connection over a stream.
@@ -49,7 +52,8 @@ pub struct Tls<S: Stream> {
     connection: ServerConnection,
     /// Decrypted bytes that wait to be read.
     plaintext: usize,
-    /// Bytes that came since the last one that was decrypted: of an unfinished record, most often.
+    /// Bytes that came since the last one that was decrypted, or since the last message of the handshake that was answered:
+    /// of an unfinished record, most often.
     undelivered: usize,
     /// Bytes that were taken to be sent and that may wait, encrypted, to be written.
     unsent: usize,
@@ -170,7 +174,7 @@ impl<S: Stream> Tls<S> {
             Some(End::Failed) => return Err(self.failure()),
             None => {}
         }
-        CIPHERTEXT.with_borrow_mut(|ciphertext| {
+        BUFFER.with_borrow_mut(|ciphertext| {
             // Nothing decrypts to more bytes than it had, so all of it fits.
             let limit = buffer.len().clamp(least, READ);
             let received = self.stream.recv(&mut ciphertext[..limit]);
@@ -202,6 +206,7 @@ impl<S: Stream> Tls<S> {
         }
         self.has_begun = true;
         while !input.is_empty() && self.end.is_none() {
+            let was_handshaking = self.connection.is_handshaking();
             let Ok(taken @ 1..) = self.connection.read_tls(&mut input) else {
                 self.end = Some(End::Failed);
                 break;
@@ -214,7 +219,8 @@ impl<S: Stream> Tls<S> {
             };
             let has_more = state.plaintext_bytes_to_read() > self.plaintext;
             self.plaintext = state.plaintext_bytes_to_read();
-            self.undelivered = if has_more { 0 } else { self.undelivered + taken };
+            let is_answered = was_handshaking && (self.connection.wants_write() || !self.connection.is_handshaking());
+            self.undelivered = if has_more || is_answered { 0 } else { self.undelivered + taken };
             count += self.take(&mut buffer[count..]);
             if state.peer_has_closed() {
                 (self.end, self.undelivered) = (Some(End::Closed), 0);
@@ -226,6 +232,19 @@ impl<S: Stream> Tls<S> {
             self.shrink();
         }
         count
+    }
+
+    /// Encrypts several short slices as one, so that they share records. (rustls could do that too, but allocates for it.)
+    fn gather(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut length = 0;
+            for slice in slices {
+                let count = slice.len().min(buffer.len() - length);
+                buffer[length..length + count].copy_from_slice(&slice[..count]);
+                length += count;
+            }
+            self.connection.writer().write(&buffer[..length])
+        })
     }
 
     /// Gives back what rustls keeps of a long record.
@@ -293,7 +312,10 @@ impl<S: Stream> Stream for Tls<S> {
         if slices.is_empty() {
             return Ok(Sent { count: 0, is_blocked: false });
         }
-        let count = self.connection.writer().write_vectored(slices)?;
+        let count = match slices {
+            [first, rest @ ..] if rest.is_empty() || first.len() >= RECORD => self.connection.writer().write(first)?,
+            _ => self.gather(slices)?,
+        };
         if count == 0 {
             // With TLS 1.2, the keys are used up after some millions of records.
             return Err(ErrorKind::ConnectionAborted.into());
