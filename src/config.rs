@@ -1,5 +1,7 @@
 //! The settings of a server, with their defaults.
 
+mod redis;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::limits::default_max_memory;
+pub(crate) use redis::RedisAddress;
+pub use redis::RedisUrl;
 
 /// The port of both programs unless they are told otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
@@ -30,6 +34,10 @@ pub struct Config {
     pub bind: Vec<String>,
     /// TCP port, the same for all addresses. 0 lets the system pick a free one. Default: [`DEFAULT_PORT`].
     pub port: u16,
+    /// Whether other processes may listen on the same port (socket(7), `SO_REUSEPORT`): the kernel spreads new connections
+    /// over them. When one of them stops, the connections in its queue that it has not accepted yet may be lost.
+    /// Default: no.
+    pub reuse_port: bool,
     /// What is printed on standard output. Default: [`Log::Messages`].
     pub log: Log,
     /// How it is printed. Default: [`LogFormat::Text`].
@@ -87,7 +95,13 @@ pub struct Config {
     /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
     /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
     pub history: usize,
-    /// How long a stopping server goes on sending what is pending. Default: 1 s.
+    /// Room: the Redis by which servers share the room; then [`max_line`](Self::max_line) is at most [`MAX_SHARED_LINE`].
+    /// Default: none, and the room is on this server alone.
+    pub redis: Option<RedisUrl>,
+    /// Room: which of the rooms in that Redis it is. Default: `lobby`.
+    pub room: String,
+    /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
+    /// sent nothing yet may still do so. Default: 1 s.
     pub grace: Duration,
     /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
     /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
@@ -97,6 +111,9 @@ pub struct Config {
     /// 404 while the server drains or stops. Default: nowhere.
     pub admin: Option<SocketAddr>,
 }
+
+/// The longest line in bytes in a room that servers share.
+pub const MAX_SHARED_LINE: usize = 1 << 20;
 
 /// How long a member of a room may make no progress while talkers wait for it, unless [`Config::stall_timeout`] says
 /// otherwise.
@@ -114,6 +131,7 @@ impl Default for Config {
         Self {
             bind: Vec::new(),
             port: DEFAULT_PORT,
+            reuse_port: false,
             log: Log::Messages,
             log_format: LogFormat::Text,
             log_max: 128 << 10,
@@ -134,6 +152,8 @@ impl Default for Config {
             max_line: 64 << 10,
             max_ahead: 256 << 10,
             history: 0,
+            redis: None,
+            room: "lobby".to_owned(),
             grace: Duration::from_secs(1),
             drain: Duration::ZERO,
             admin: None,

@@ -10,6 +10,7 @@ mod admin;
 mod handshakes;
 mod manager;
 mod reactor;
+mod redis;
 mod tls;
 
 use std::io;
@@ -37,11 +38,16 @@ use admin::Admin;
 use handshakes::Client;
 use manager::Manager;
 use reactor::Reactor;
+use redis::SharedLog;
 use tls::TlsHandshakes;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
 const ACCEPTS_PER_TURN: usize = 256;
+
+/// How long a stopping server goes on with clients that have sent nothing yet. Over a network, the first bytes come a round
+/// trip after the connection.
+const FIRST_BYTES: Duration = Duration::from_millis(500);
 
 /// How many clients above the limit are told at the same time that the room is full; further ones wait.
 const REFUSALS: usize = 4;
@@ -64,6 +70,7 @@ const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
 const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
 const FIRST_TLS_HANDSHAKE: usize = usize::MAX / 4 * 3;
+const REDIS: [Token; 2] = [Token(usize::MAX - 5), Token(usize::MAX - 4)];
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -92,6 +99,8 @@ pub struct Server {
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<Socket>,
+    /// What the room shares with other servers, if it does.
+    log: Option<Box<SharedLog>>,
     console: Console,
     on_event: Option<OnEvent>,
     started: Instant,
@@ -111,6 +120,8 @@ pub struct Server {
 struct Stopping {
     /// When it gives up sending what is pending.
     deadline: Instant,
+    /// When clients that had sent nothing are given up.
+    drain_at: Option<Instant>,
     /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
     is_interrupted: bool,
 }
@@ -173,15 +184,17 @@ impl Server {
         });
         console.set_watched(is_watched);
         let acceptor =
-            Acceptor::open(config, inherited, registry, FIRST_LISTENER, [FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
+            Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
+        let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
             acceptor,
             signals: None,
             manager: Manager::default(),
             waker,
             stop_requested: Arc::default(),
-            hub: Hub::new(config),
+            hub: log.as_ref().map_or_else(|| Hub::new(config), |log| Hub::shared(config, log.id)),
+            log,
             console,
             on_event: None,
             started: Instant::now(),
@@ -280,13 +293,16 @@ impl Server {
             if self.draining.is_some_and(|until| until <= self.reactor.noted()) {
                 self.stop(false);
             }
+            self.end_first_bytes();
+            self.admit_announced();
             self.serve();
             self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
+            let has_left = self.has_left();
             if let Some(stopping) = self.stopping
-                && (self.hub.is_empty() || self.reactor.noted() >= stopping.deadline)
+                && ((self.has_no_connections() && has_left) || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }
@@ -315,10 +331,11 @@ impl Server {
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            let stop = self.stopping.map(|stopping| stopping.deadline).or(self.draining);
+            let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline)).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
+            let log = self.log.as_ref().and_then(|log| log.deadline());
             let deadlines =
-                [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
+                [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -343,6 +360,7 @@ impl Server {
         self.hub.has_work()
             || self.acceptor.is_pending(self.now, self.has_room())
             || self.admin.as_ref().is_some_and(Admin::has_work)
+            || self.log.as_ref().is_some_and(|log| log.has_work())
     }
 
     /// Turns events into flags. Returns whether a signal or a [`Stopper`] woke the server.
@@ -352,6 +370,7 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
+                token if REDIS.contains(&token) => self.log.iter_mut().for_each(|log| log.on_ready(event)),
                 Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token, ready(event)),
                 Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
@@ -366,14 +385,34 @@ impl Server {
         is_asked
     }
 
-    /// Lets the hub do its work, and tells what happened.
+    /// Lets the hub do its work, and tells what happened. In a room that spans servers, what their log says takes effect
+    /// first, and what the members do is sent to it then.
     fn serve(&mut self) {
+        if let Some(log) = &mut self.log {
+            let mut on_change = |state, reason: &str| {
+                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            };
+            log.read(&mut self.hub, self.now, &mut on_change);
+        }
         self.hub.turn(self.now, self.reactor.noted(), |event| {
             if let Event::Closed { peer, .. } = event {
                 self.acceptor.leave(peer);
             }
             report(&event, &mut self.console, &mut self.on_event);
         });
+        if let Some(log) = &mut self.log {
+            let mut on_change = |state, reason: &str| {
+                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            };
+            log.flush(&mut self.hub, (self.now, self.reactor.noted()), &mut on_change);
+        }
+    }
+
+    /// Says goodbye to the other servers of the room, if it is to stop and everything has been said. Returns whether that
+    /// is done.
+    fn has_left(&mut self) -> bool {
+        let Some(log) = &mut self.log else { return true };
+        self.stopping.is_some() && self.hub.has_said_all() && log.leave()
     }
 
     /// Answers requests about the server's health.
@@ -422,18 +461,37 @@ impl Server {
             bytes_held: self.hub.held() + self.acceptor.tls().map_or(0, TlsHandshakes::held),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
+            redis: self.log.as_ref().map(|log| log.counters()),
         }
     }
 
     fn stop(&mut self, is_interrupted: bool) {
-        self.manager.stopping();
+        if self.draining.take().is_none() {
+            self.manager.stopping();
+        }
         // Clients that the kernel has connected already are answered too.
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();
-        self.hub.drain();
-        self.draining = None;
-        self.stopping = Some(Stopping { deadline: self.now + self.grace, is_interrupted });
+        let deadline = self.now + self.grace;
+        let has_new = self.hub.begin_drain();
+        if self.is_chat {
+            self.acceptor.end_handshakes();
+        }
+        let waits = has_new || self.acceptor.handshakes() > 0;
+        let drain_at = waits.then(|| deadline.min(self.now + FIRST_BYTES));
+        self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
+    }
+
+    /// Gives up the clients that have sent nothing, or no PROXY header, for too long since the stop began.
+    fn end_first_bytes(&mut self) {
+        if let Some(stopping) = &mut self.stopping
+            && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
+        {
+            stopping.drain_at = None;
+            self.acceptor.end_handshakes();
+            self.hub.drain();
+        }
     }
 
     /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
@@ -446,14 +504,30 @@ impl Server {
         }
     }
 
+    /// Takes in the clients whose PROXY header has come, so that they have their turn at once.
+    fn admit_announced(&mut self) {
+        if !self.hub.is_congested() {
+            self.take_in(ACCEPTS_PER_TURN, |_| false);
+        }
+    }
+
     fn accept_up_to(&mut self, limit: usize) {
+        self.take_in(limit, Self::has_room);
+    }
+
+    /// Takes in clients whose PROXY header has come and, while there `is_room`, others.
+    fn take_in(&mut self, limit: usize, is_room: impl Fn(&Self) -> bool) {
         for _ in 0..limit {
-            match self.acceptor.accept(self.now, self.has_room(), self.reactor.registry()) {
+            match self.acceptor.accept(self.now, is_room(self), self.reactor.registry()) {
                 Accepted::Client(client) => self.admit(client),
                 Accepted::Other => {}
                 Accepted::Nothing => return,
             }
         }
+    }
+
+    fn has_no_connections(&self) -> bool {
+        self.hub.is_empty() && self.acceptor.handshakes() == 0
     }
 
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
@@ -468,20 +542,17 @@ impl Server {
     }
 
     fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, subject, is_registered, .. } = client;
-        let (registry, key) = (self.reactor.registry(), Token(self.hub.next_key()));
-        let outcome = match is_registered {
-            false => registry.register(&mut stream, key, CLIENT_INTERESTS),
-            // What has arrived already is told once more.
-            true => registry.reregister(&mut stream, key, CLIENT_INTERESTS),
+        let Client { mut stream, address, subject, registered, .. } = client;
+        let (registry, key) = (self.reactor.registry(), self.hub.next_key());
+        let outcome = match registered {
+            None => registry.register(&mut stream, Token(key), CLIENT_INTERESTS),
+            Some(_) => registry.reregister(&mut stream, Token(key), CLIENT_INTERESTS),
         };
         if outcome.is_err() {
             // Without events it would never be served: dropping it tells the client at once.
             self.acceptor.leave(address);
             return;
         }
-        // What came with the end of the handshake is not in the socket any more.
-        let may_receive = matches!(&stream, Socket::Tls(tls) if tls.may_receive());
         let opened = Event::Opened { peer: address, subject: subject.as_deref() };
         report(&opened, &mut self.console, &mut self.on_event);
         if self.has_place() {
@@ -489,8 +560,9 @@ impl Server {
         } else {
             self.hub.refuse(stream, address, "* server is full\n", self.now);
         }
-        if may_receive {
-            self.hub.on_ready(key.0, Ready { readable: true, ..Ready::default() });
+        // The system tells it once more, but with the next events.
+        if let Some(ready) = registered {
+            self.hub.on_ready(key, ready);
         }
     }
 }

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use crate::client::{PATIENCE, ready};
 use crate::load::wait;
 use crate::pattern::Pattern;
-use crate::programs;
+use crate::programs::{self, PROXIED};
 use crate::report::{Cell, bytes};
 use crate::rounds::{self, Entrant, Figures};
 use crate::{Bench, Result};
@@ -20,11 +20,16 @@ const AT_A_TIME: usize = 16;
 
 const SIZE: usize = 64;
 
+/// A PROXY header of version 2, for TCP over IPv4, with the addresses from 192.0.2.1 port 4711 to 192.0.2.2 port 7.
+const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x12\x67\0\x07";
+
 struct Churn {
     address: SocketAddr,
     poll: Poll,
     events: Events,
     pattern: Pattern,
+    /// What each connection begins with.
+    header: &'static [u8],
     /// How many have come.
     count: u64,
 }
@@ -37,12 +42,13 @@ struct Visitor {
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
-    let mut lineup = vec![programs::floor(), programs::daemon(), programs::floor_again()];
+    let mut lineup = vec![programs::floor(), programs::daemon(), programs::proxied(), programs::floor_again()];
     lineup.extend(bench.peers());
     let servers = programs::start(bench, &lineup)?;
     let mut entrants = Vec::new();
     for server in &servers {
-        entrants.push(Entrant::new(server, Churn::new(server.address)?));
+        let header = if server.name == PROXIED { HEADER } else { b"" };
+        entrants.push(Entrant::new(server, Churn::new(server.address, header)?));
     }
     let what = format!("{AT_A_TIME} at a time, {} each", bytes(SIZE));
     let milliseconds = if bench.quick { (10, 40) } else { (30, 150) };
@@ -65,9 +71,9 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
 }
 
 impl Churn {
-    fn new(address: SocketAddr) -> Result<Self> {
-        let pattern = Pattern::new(SIZE, SIZE);
-        Ok(Self { address, poll: Poll::new()?, events: Events::with_capacity(AT_A_TIME), pattern, count: 0 })
+    fn new(address: SocketAddr, header: &'static [u8]) -> Result<Self> {
+        let (poll, events) = (Poll::new()?, Events::with_capacity(AT_A_TIME));
+        Ok(Self { address, poll, events, pattern: Pattern::new(SIZE, SIZE), header, count: 0 })
     }
 
     /// Each visitor is followed by the next, for so long. Returns how many there were.
@@ -87,7 +93,7 @@ impl Churn {
             for event in &self.events {
                 let key = event.token().0;
                 let Some(visitor) = &mut visitors[key] else { continue };
-                if !visitor.act(&self.pattern)? {
+                if !visitor.act(self.header, &self.pattern)? {
                     continue;
                 }
                 // The one who leaves closes before the next comes.
@@ -110,14 +116,14 @@ impl Visitor {
     }
 
     /// Does what it can; whether it has come to its end.
-    fn act(&mut self, pattern: &Pattern) -> Result<bool> {
+    fn act(&mut self, header: &[u8], pattern: &Pattern) -> Result<bool> {
         let position = self.number * SIZE as u64;
         if !self.has_spoken {
             if let Some(error) = self.stream.take_error()? {
                 return Err(error.into());
             }
-            let message = pattern.at(position, SIZE as u64);
-            let Some(count) = ready(self.stream.write(message))? else { return Ok(false) };
+            let message = [header, pattern.at(position, SIZE as u64)].concat();
+            let Some(count) = ready(self.stream.write(&message))? else { return Ok(false) };
             if count < message.len() {
                 return Err("no room for a small message".into());
             }

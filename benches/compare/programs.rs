@@ -8,6 +8,8 @@ use crate::{Bench, Result};
 
 pub(crate) const DAEMON: &str = "echo-server";
 pub(crate) const LOGGING: &str = "echo-server, logging";
+/// The daemon behind a proxy that announces each connection.
+pub(crate) const PROXIED: &str = "echo-server, PROXY header";
 pub(crate) const FLOOR: &str = "floor";
 /// The same as the floor: what they differ by is noise.
 pub(crate) const AGAIN: &str = "floor again";
@@ -21,6 +23,11 @@ pub(crate) fn daemon() -> Program {
 /// The daemon, with a line for every message.
 pub(crate) fn logging() -> Program {
     Program::daemon(LOGGING, &[]).central()
+}
+
+/// The daemon, where each connection begins with a PROXY header.
+pub(crate) fn proxied() -> Program {
+    Program::daemon(PROXIED, &["--quiet", "--proxy-from", "127.0.0.1"]).central()
 }
 
 pub(crate) fn floor() -> Program {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::programs::{AGAIN, DAEMON, FLOOR, LOGGING, TOKIO};
+use crate::programs::{AGAIN, DAEMON, FLOOR, LOGGING, PROXIED, TOKIO};
 use crate::report::{Cell, MemoryPerConnection};
 use crate::table::Grid;
 use crate::tls::TOKIO_RUSTLS;
@@ -44,7 +44,7 @@ pub(crate) fn judge(cells: &[Cell]) -> Vec<Verdict> {
             "echo" => situation.echo(&mut verdicts),
             "bulk" => situation.cost(1.10, &mut verdicts),
             "fair" => situation.fairness(&mut verdicts),
-            "churn" => situation.beside_floor(DAEMON, 1.05, &mut verdicts),
+            "churn" => situation.churn(&mut verdicts),
             "idle" => situation.idleness(&mut verdicts),
             "chat" => situation.chat(&mut verdicts),
             "start" => situation.start(&mut verdicts),
@@ -123,6 +123,13 @@ impl<'a> Situation<'a> {
         if let (Some(share), Some(verdict)) = (cell.logged_share.filter(|share| *share < 1.0), verdicts.last_mut()) {
             verdict.outcome = Outcome::Missed;
             verdict.measured += &format!(", {:.0} % logged", share * 100.0);
+        }
+    }
+
+    fn churn(self, verdicts: &mut Vec<Verdict>) {
+        self.beside_floor(DAEMON, 1.05, verdicts);
+        if let Some((with, without)) = self.cost_of(PROXIED).zip(self.cost_of(DAEMON)) {
+            self.add("CPU with a PROXY header, × without", (1.03, with / without), self.noise(), verdicts);
         }
     }
 

@@ -38,8 +38,9 @@ fn serve(options: ServerOptions) -> io::Result<End> {
     }
     let mut config = options.config;
     let descriptors = raise_descriptor_limit();
-    let listeners = WITHOUT_LISTENERS + config.bind.len().max(inherited.len());
-    let own_descriptors = OWN_DESCRIPTORS.max(listeners) + config.admin.map_or(0, |_| ADMIN_DESCRIPTORS);
+    let admin_descriptors = config.admin.map_or(0, |_| ADMIN_DESCRIPTORS);
+    let listeners = config.bind.len().max(inherited.len());
+    let own_descriptors = OWN_DESCRIPTORS.max(WITHOUT_LISTENERS + listeners) + admin_descriptors;
     config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
     let mut server = Server::adopt(&config, inherited)?;
     server.handle_signals()?;

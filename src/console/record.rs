@@ -13,7 +13,7 @@ use super::Counters;
 use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
-use crate::event::Refusal;
+use crate::event::{RedisState, Refusal};
 use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
@@ -95,6 +95,11 @@ pub(super) enum Record<'a> {
         connections: u64,
         /// The address of the last one.
         peer: PeerAddress,
+    },
+    Redis {
+        state: RedisState,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
     },
     Dropped {
         lines: u64,
@@ -196,6 +201,13 @@ impl<'a> Record<'a> {
             | Record::Left { message, .. } => write!(out, "{message}"),
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
+            }
+            Record::Redis { state: RedisState::Connected, .. } => out.write_str("Redis: connected"),
+            Record::Redis { state, reason } => {
+                let is_away = *state == RedisState::Away;
+                out.push_str(if is_away { "Redis: out of reach: " } else { "Redis: lines may be missing: " });
+                escape(out, reason.as_bytes(), Style::Log);
+                Ok(())
             }
             Record::Refused { reason, connections, peer } => {
                 let what = match reason {

@@ -70,14 +70,14 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens on `inherited` sockets, or else as `config` says, with tokens from `first_token` on, and for connections
-    /// that are not let in yet from those of `first_handshakes` on: for the PROXY header and for TLS.
+    /// Listens on `inherited` sockets, or else as `config` says. Of the three tokens, listeners have those from the first one
+    /// on, connections that are not let in yet those from the second one on, and from the third one on during the handshake
+    /// of TLS.
     pub(super) fn open(
         config: &Config,
         inherited: Inherited,
         registry: &Registry,
-        first_token: usize,
-        first_handshakes: [usize; 2],
+        [first_token, first_header, first_tls]: [usize; 3],
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -88,7 +88,6 @@ impl Acceptor {
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
-        let [first_header, first_tls] = first_handshakes;
         let tls = TlsHandshakes::new(config, &addresses, first_tls)?;
         let refusals = |reason| Refusals { reason, unreported: None, report_at: None };
         Ok(Self {
@@ -217,7 +216,7 @@ impl Acceptor {
         let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
         let outcome = match &mut self.handshakes {
             Some(handshakes) if handshakes.is_proxy(address) => handshakes.begin(stream, address, now, registry),
-            _ => Outcome::Client(Client { stream, address, subject: None, is_exempt: false, is_registered: false }),
+            _ => Outcome::Client(Client { stream, address, subject: None, is_exempt: false, registered: None }),
         };
         self.conclude(outcome, now, registry)
     }
@@ -319,10 +318,14 @@ impl Acceptor {
         })
     }
 
-    /// Listens no more, and drops the connections that are not let in yet.
+    /// Listens no more. Connections that are accepted already can still be let in.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
-        (self.handshakes, self.tls) = (None, None);
         self.retry_at = None;
+    }
+
+    /// Drops the connections that are not let in yet.
+    pub(super) fn end_handshakes(&mut self) {
+        (self.handshakes, self.tls) = (None, None);
     }
 }

@@ -1,16 +1,16 @@
 //! Connections that have been accepted and have still to say who they are: those of proxies, until their PROXY header has
 //! arrived.
 //!
-//! The header is looked at where it is, in the system's buffer, and taken from there once it is whole. So a connection that
-//! waits holds no memory for it, and what follows it is left for the hub as if there had been no header.
+//! The header is looked at where it is, in the system's buffer, and left there until it is whole, or is read together with
+//! what follows it. So a connection that waits holds no memory for it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use crate::address::PeerAddress;
@@ -32,6 +32,8 @@ pub(super) struct Handshakes {
     ready: VecDeque<usize>,
     next_number: usize,
     first_token: usize,
+    /// Where headers are looked at.
+    buffer: Box<[u8; MAX_HEADER]>,
 }
 
 struct Waiting {
@@ -52,8 +54,8 @@ pub(super) struct Client {
     pub(super) subject: Option<String>,
     /// It came through a proxy that does not say from where, so that no rule is about it.
     pub(super) is_exempt: bool,
-    /// Its stream is registered already, with a token that is not the hub's.
-    pub(super) is_registered: bool,
+    /// What is known of its stream, if that is registered already, with a token that is not the hub's.
+    pub(super) registered: Option<Ready>,
 }
 
 /// What became of a connection.
@@ -68,7 +70,11 @@ pub(super) enum Outcome {
 
 /// What is there of a header.
 enum Look {
-    Whole(Header),
+    Whole {
+        header: Header,
+        /// Whether something behind it has arrived too.
+        is_followed: bool,
+    },
     Partial,
     Malformed,
     /// The connection ended before its first byte.
@@ -94,6 +100,7 @@ impl Handshakes {
             ready: VecDeque::new(),
             next_number: 0,
             first_token,
+            buffer: Box::new([0; MAX_HEADER]),
         })
     }
 
@@ -152,9 +159,9 @@ impl Handshakes {
         registry: &Registry,
     ) -> Outcome {
         // A proxy sends the header with the first packet, so it is mostly there.
-        match look(&stream) {
+        match self.look(&stream) {
             Look::Partial => {}
-            look => return conclude(stream, address, look, false),
+            look => return self.conclude(stream, address, look, None),
         }
         // So the numbers do not run out, not even where they have 32 bits.
         if self.waiting.is_empty() {
@@ -179,14 +186,54 @@ impl Handshakes {
     /// Looks at the next connection that may have its header, if there is one.
     pub(super) fn next(&mut self) -> Option<Outcome> {
         let number = self.ready.pop_front()?;
-        let waiting = self.waiting.get_mut(&number)?;
-        waiting.is_ready = false;
-        let look = look(&waiting.stream);
-        if let (Look::Partial, false) = (&look, waiting.is_final) {
-            return Some(Outcome::Nothing);
+        let mut waiting = self.waiting.remove(&number)?;
+        match self.look(&waiting.stream) {
+            Look::Partial if !waiting.is_final => {
+                waiting.is_ready = false;
+                self.waiting.insert(number, waiting);
+                Some(Outcome::Nothing)
+            }
+            look => {
+                let ready = Ready { readable: true, read_closed: waiting.is_final, ..Ready::default() };
+                Some(self.conclude(waiting.stream, waiting.address, look, Some(ready)))
+            }
         }
-        let Waiting { stream, address, .. } = self.waiting.remove(&number)?;
-        Some(conclude(stream, address, look, true))
+    }
+
+    /// Looks at what has arrived without taking it. A header in several pieces is looked at as often as they come: each of
+    /// them is a new event, also where an earlier one was left where it is.
+    fn look(&mut self, stream: &Socket) -> Look {
+        match recv(stream, &mut *self.buffer, RecvFlags::PEEK) {
+            Ok((0, _)) => Look::Ended,
+            Ok((count, _)) => match proxy::parse(&self.buffer[..count]) {
+                Ok(Some(header)) => Look::Whole { header, is_followed: count > usize::from(header.length) },
+                Ok(None) => Look::Partial,
+                Err(proxy::Malformed) => Look::Malformed,
+            },
+            Err(Errno::AGAIN | Errno::INTR) => Look::Partial,
+            Err(_) => Look::Ended,
+        }
+    }
+
+    /// What becomes of a connection for which nothing more is to be waited for.
+    fn conclude(&mut self, mut stream: Socket, address: PeerAddress, look: Look, registered: Option<Ready>) -> Outcome {
+        let Look::Whole { header: Header { length, source }, is_followed } = look else {
+            if let Look::Ended = look {
+                return Outcome::Nothing;
+            }
+            stream.reset_on_drop();
+            return Outcome::Refused(address);
+        };
+        let stream = match stream {
+            Socket::Tcp(stream) if is_followed => Socket::Announced { stream, header: length },
+            stream => {
+                // If this fails, so will the next read.
+                _ = recv(&stream, &mut self.buffer[..usize::from(length)], RecvFlags::empty());
+                stream
+            }
+        };
+        let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
+        Outcome::Client(Client { stream, address, subject: None, is_exempt, registered })
     }
 
     /// Has a connection looked at for the last time.
@@ -205,43 +252,4 @@ impl Handshakes {
             self.ready.push_back(number);
         }
     }
-}
-
-/// Looks at what has arrived without taking it. A header in several pieces is looked at as often as they come: each of
-/// them is a new event, also where an earlier one was left where it is.
-fn look(stream: &Socket) -> Look {
-    let mut buffer = [0; MAX_HEADER];
-    match recv(stream, &mut buffer, RecvFlags::PEEK) {
-        Ok((0, _)) => Look::Ended,
-        Ok((count, _)) => match proxy::parse(&buffer[..count]) {
-            Ok(Some(header)) => Look::Whole(header),
-            Ok(None) => Look::Partial,
-            Err(proxy::Malformed) => Look::Malformed,
-        },
-        Err(error) => match io::Error::from(error).kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Look::Partial,
-            _ => Look::Ended,
-        },
-    }
-}
-
-/// What becomes of a connection for which nothing more is to be waited for.
-fn conclude(mut stream: Socket, address: PeerAddress, look: Look, is_registered: bool) -> Outcome {
-    match look {
-        Look::Ended => Outcome::Nothing,
-        Look::Whole(Header { length, source }) if take(&stream, length) => {
-            let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
-            Outcome::Client(Client { stream, address, subject: None, is_exempt, is_registered })
-        }
-        Look::Whole(_) | Look::Partial | Look::Malformed => {
-            stream.reset_on_drop();
-            Outcome::Refused(address)
-        }
-    }
-}
-
-/// Takes the header from the stream.
-fn take(stream: &Socket, length: usize) -> bool {
-    let mut buffer = [0; MAX_HEADER];
-    matches!(recv(stream, &mut buffer[..length], RecvFlags::empty()), Ok((count, _)) if count == length)
 }

@@ -174,17 +174,17 @@ impl TlsHandshakes {
 
     /// Takes in a connection. If there are too many now, the oldest is given up.
     pub(super) fn begin(&mut self, client: Client, now: Instant, registry: &Registry) -> Step {
-        let Client { mut stream, address, is_registered, .. } = client;
+        let Client { mut stream, address, registered, .. } = client;
         // So the numbers do not run out, not even where they have 32 bits.
         if self.waiting.is_empty() {
             self.next_number = 0;
         }
         let number = self.next_number;
         let (token, interests) = (Token(self.first_token + number), Interest::READABLE | Interest::WRITABLE);
-        let outcome = match is_registered {
-            false => registry.register(&mut stream, token, interests),
+        let outcome = match registered {
+            None => registry.register(&mut stream, token, interests),
             // What has arrived already is told once more.
-            true => registry.reregister(&mut stream, token, interests),
+            Some(_) => registry.reregister(&mut stream, token, interests),
         };
         // Without events it would never be served: dropping it tells the client at once.
         let Ok(tls) = outcome.and_then(|()| Tls::new(stream, self.identity.config())) else {
@@ -292,12 +292,14 @@ impl Waiting {
 
     fn into_client(self) -> Client {
         let certificates = self.tls.connection().peer_certificates();
+        // What came with the end of the handshake is not in the socket any more.
+        let ready = Ready { readable: self.tls.may_receive(), read_closed: self.read_closed, ..Ready::default() };
         Client {
             subject: certificates.and_then(|chain| chain.first()).map(subject),
             stream: Socket::Tls(self.tls),
             address: self.address,
             is_exempt: false,
-            is_registered: true,
+            registered: Some(ready),
         }
     }
 }

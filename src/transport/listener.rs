@@ -59,7 +59,7 @@ pub(crate) fn listen(config: &Config) -> io::Result<Vec<Listener>> {
     }
     let mut listeners = Vec::new();
     if !hosts.is_empty() || names.is_empty() {
-        let sockets = tcp::listen(&hosts, config.port, notsent_lowat(config))?;
+        let sockets = tcp::listen(&hosts, config.port, options(config))?;
         listeners.extend(sockets.into_iter().map(|socket| Listener::Tcp(TcpListener::from_std(socket))));
     }
     for name in names {
@@ -77,7 +77,7 @@ pub(crate) fn listen(config: &Config) -> io::Result<Vec<Listener>> {
 pub(crate) fn adopt(inherited: Inherited, config: &Config) -> io::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for socket in inherited.tcp {
-        tcp::prepare(SockRef::from(&socket), notsent_lowat(config))?;
+        tcp::prepare(SockRef::from(&socket), options(config))?;
         listeners.push(Listener::Tcp(TcpListener::from_std(socket)));
     }
     for socket in inherited.unix {
@@ -87,8 +87,8 @@ pub(crate) fn adopt(inherited: Inherited, config: &Config) -> io::Result<Vec<Lis
     Ok(listeners)
 }
 
-fn notsent_lowat(config: &Config) -> Option<u32> {
-    config.chat.then_some(ROOM_NOTSENT_LOWAT)
+fn options(config: &Config) -> tcp::Options {
+    tcp::Options { notsent_lowat: config.chat.then_some(ROOM_NOTSENT_LOWAT), reuse_port: config.reuse_port }
 }
 
 impl Listener {

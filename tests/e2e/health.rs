@@ -1,7 +1,9 @@
 //! What the server says of its health by HTTP, and the draining before it stops.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use serde_json::Value;
 
 use crate::harness::{
     DEADLINE, Lines, Member, Process, Server, connect, expect_end, free_port, hesitant, listener, random_bytes, rng,
-    round_trip, run, server_command, shown,
+    round_trip, run, scratch_file, server_command, shown,
 };
 
 /// A time that no test waits for.
@@ -273,6 +275,30 @@ fn a_room_goes_on_while_it_drains() {
     bob.say("hello\n");
     while ann.line() != "<bob> hello" {}
     server.stop_by(Signal::TERM);
+}
+
+/// The service manager is told when the draining begins, and not once more when it ends.
+#[test]
+fn the_service_manager_is_told_of_the_draining() {
+    let path = scratch_file("notify.sock");
+    let manager = UnixDatagram::bind(&path).expect("bound");
+    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let told = || {
+        let mut buffer = [0; 100];
+        let length = manager.recv(&mut buffer).expect("told in time");
+        String::from_utf8(buffer[..length].to_vec()).expect("text").trim().to_owned()
+    };
+    let mut command = server_command(&["--port", "0", "--drain", LONG]);
+    command.env("NOTIFY_SOCKET", &path);
+    let server = Server::launch(command);
+    assert_eq!(told(), "READY=1");
+    server.process.signal(Signal::TERM);
+    assert_eq!(told(), "STOPPING=1");
+    round_trip(&mut server.connect(), b"still served");
+    server.stop_by(Signal::TERM);
+    manager.set_nonblocking(true).expect("non-blocking");
+    assert!(manager.recv(&mut [0]).is_err(), "told twice");
+    fs::remove_file(&path).expect("removed");
 }
 
 #[test]

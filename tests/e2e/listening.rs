@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Process, Server, connect, descriptor_flags, expect_end, first_line, free_port, has_ipv6, needs_tcp,
-    round_trip, run, server_command, server_command_under, soft_and_hard_descriptors, start_line_port,
+    DEADLINE, Process, Server, connect, descriptor_flags, exchange, expect_end, first_line, free_port, has_ipv6,
+    needs_tcp, round_trip, run, server_command, server_command_under, soft_and_hard_descriptors, start_line_port,
 };
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -248,4 +248,34 @@ fn keepalive_due(server: SocketAddr, client: SocketAddr) -> Option<Duration> {
     let row = rows.find(|row| row[1] == server && row[2] == client).expect("the connection");
     let hundredths = row[5].strip_prefix("02:")?;
     Some(Duration::from_millis(10 * u64::from_str_radix(hundredths, 16).expect("hexadecimal digits")))
+}
+
+/// How many connections the server has had.
+fn connections(server: &Server) -> usize {
+    server.process.signal(Signal::USR1);
+    let total = |line: &String| line.split_once(" now, ")?.1.split_once(" in total")?.0.parse().ok();
+    server.console.wait_until(|lines| lines.iter().find_map(total))
+}
+
+#[test]
+fn processes_that_share_a_port_share_its_connections() {
+    const CONNECTIONS: usize = 1000;
+    if needs_tcp() {
+        return;
+    }
+    let first = Server::start(&["--quiet", "--reuse-port"]);
+    let port = first.port.to_string();
+    let second = Server::launch(server_command(&["--quiet", "--reuse-port", "--port", &port]));
+    for number in 0..CONNECTIONS {
+        let message = number.to_string();
+        assert_eq!(exchange(first.connect(), message.as_bytes()), message.as_bytes());
+    }
+    let shares = [&first, &second].map(connections);
+    println!("{shares:?} of {CONNECTIONS} connections");
+    assert_eq!(shares.iter().sum::<usize>(), CONNECTIONS);
+    // By chance alone, one that gets less than this does not happen in the life of the universe.
+    assert!(shares.iter().all(|share| *share > CONNECTIONS / 3), "{shares:?}");
+    second.stop();
+    round_trip(&mut first.connect(), b"hello");
+    first.stop();
 }

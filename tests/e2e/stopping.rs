@@ -214,6 +214,21 @@ fn what_arrived_before_the_signal_is_answered() {
     assert_eq!(texts, expected);
 }
 
+/// Over a network, the first bytes come a round trip after the connection.
+#[test]
+fn first_bytes_that_come_after_the_signal_are_answered() {
+    let server = Server::start(LONG_GRACE);
+    let (mut new, mut silent, mut spoken) = (server.connect(), server.connect(), server.connect());
+    round_trip(&mut spoken, b"hello");
+    server.process.signal(Signal::TERM);
+    expect_end(&mut spoken);
+    round_trip(&mut new, b"just in time");
+    expect_end(&mut new);
+    expect_end(&mut silent);
+    drop((new, silent, spoken));
+    assert_eq!(messages(&server.expect_stopped()), ["hello", "just in time"]);
+}
+
 #[test]
 fn a_half_closed_client_is_answered_too() {
     let server = Server::start(LONG_GRACE);

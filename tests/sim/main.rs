@@ -14,16 +14,20 @@
 //! round. [`script`], [`ledger`] and [`echo`] are the clients of the echo and what they were promised;
 //! [`cuts`] tries every way to cut a short input. [`crowd`] are the members of a room, all kinds of them at
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
-//! [`turns`] is about who is served before whom, and [`tls`] about the same promises under TLS.
+//! [`shared`] are rooms that span servers, over a log that is cut, loses data and is late.
+//! [`turns`] is about who is served before whom. [`engine`] plays the engines that share a log, with Redis and the wires
+//! between. [`tls`] is about the same promises under TLS.
 
 mod crowd;
 mod cuts;
 mod echo;
+mod engine;
 mod ledger;
 mod play;
 mod room;
 mod room_cuts;
 mod script;
+mod shared;
 mod socket;
 mod tls;
 mod turns;
@@ -35,8 +39,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, rooms, and connections with TLS.
-const SEEDS: (u64, u64, u64) = (300, 200, 100);
+/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, so many rooms, so many that span servers,
+/// so many logs that servers share, and so many connections with TLS.
+const SEEDS: (u64, u64, u64, u64, u64) = (300, 200, 100, 50, 100);
 
 #[test]
 fn every_client_is_served_as_promised() {
@@ -50,7 +55,17 @@ fn every_member_is_told_as_promised() {
 
 #[test]
 fn every_client_is_served_as_promised_under_tls() {
-    play(SEEDS.2, tls::Plan::draw, tls::simulate);
+    play(SEEDS.4, tls::Plan::draw, tls::simulate);
+}
+
+#[test]
+fn every_server_tells_the_same() {
+    play(SEEDS.2, shared::Plan::draw, shared::simulate);
+}
+
+#[test]
+fn every_engine_keeps_to_the_log() {
+    play(SEEDS.3, engine::Plan::draw, engine::simulate);
 }
 
 /// Plays one seed after the other, the usual number of them at least, and says which one failed.

@@ -5,12 +5,14 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use fastrand::Rng;
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
 use sockets::config::RESERVE;
 use sockets::connection::Ready;
+use sockets::hub::Hub;
 use sockets::tls::server::Identity;
 use sockets::transport::tls::Tls;
 use sockets::{Close, Config, Event};
@@ -102,7 +104,7 @@ impl Plan {
 /// Plays the simulation of one seed, and panics where a promise is broken.
 pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     let config = Config::with(|config| config.max_pending = plan.max_pending);
-    let mut world = World::of_streams(&config, plan.poll, random.fork());
+    let mut world = World::with(Hub::new(&config), plan.poll, random.fork(), Instant::now());
     let (socket, wire) = connection(plan.nature.clone());
     let mut peer = Peer::new(&plan, wire);
     let mut tls = Tls::new(socket, SERVER.0.clone()).expect("the settings are good");

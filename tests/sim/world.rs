@@ -9,6 +9,7 @@ use fastrand::Rng;
 use sockets::Config;
 use sockets::PeerAddress;
 use sockets::connection::Ready;
+use sockets::shared_log::LogEvent;
 use sockets::transport::Stream;
 use sockets::{Event, hub::Hub};
 
@@ -48,7 +49,7 @@ pub(crate) struct World<S = Socket> {
 
 impl World {
     pub(crate) fn new(config: &Config, poll: Poll, random: Rng) -> Self {
-        Self::of_streams(config, poll, random)
+        Self::with(Hub::new(config), poll, random, Instant::now())
     }
 
     /// Accepts a new client, the last thing in a turn, from a host of its own.
@@ -78,11 +79,10 @@ impl World {
 }
 
 impl<S: Stream> World<S> {
-    /// A world of streams that the test makes itself.
-    pub(crate) fn of_streams(config: &Config, poll: Poll, random: Rng) -> Self {
-        let now = Instant::now();
+    /// A world that began at `now`, around a hub that has no clients yet.
+    pub(crate) fn with(hub: Hub<S>, poll: Poll, random: Rng, now: Instant) -> Self {
         Self {
-            hub: Hub::new(config),
+            hub,
             now,
             noted: now,
             poll,
@@ -100,6 +100,12 @@ impl<S: Stream> World<S> {
         assert_eq!(self.hub.insert(stream, address, self.now), key, "not the key that was promised");
         assert!(self.clients.insert(key, client).is_none(), "a key given twice");
         key
+    }
+
+    /// The log says something to the hub.
+    pub(crate) fn tell(&mut self, event: LogEvent) {
+        self.fruitless_turns = 0;
+        self.hub.on_log(event);
     }
 
     /// Waits as the server does, but never longer than not at all, and tells the hub what became ready.

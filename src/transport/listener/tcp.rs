@@ -14,6 +14,16 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How often a port that the system picked is looked for anew, when it is not free on all addresses.
 const PORT_ATTEMPTS: usize = 16;
 
+/// What a listening socket is to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    /// The kernel takes no more for a connection while that many bytes wait to be sent there (tcp(7),
+    /// `TCP_NOTSENT_LOWAT`), where it knows such a limit.
+    pub(super) notsent_lowat: Option<u32>,
+    /// Other processes may listen on the same port (socket(7), `SO_REUSEPORT`).
+    pub(super) reuse_port: bool,
+}
+
 /// One `--bind` argument: an address, or a name with several.
 struct Target {
     addresses: Vec<SocketAddr>,
@@ -27,21 +37,18 @@ struct Target {
 /// A host that is a name stands for all its addresses that this machine has. `::` takes IPv4 connections
 /// too, unless an IPv4 address is asked for beside it.
 ///
-/// With `notsent_lowat`, the kernel takes no more for a connection while that many bytes wait to be sent there (tcp(7),
-/// `TCP_NOTSENT_LOWAT`), where it knows such a limit.
-///
 /// # Errors
 ///
 /// The first address that cannot be bound, with the system's reason and kind.
-pub(super) fn listen(hosts: &[&str], port: u16, notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
+pub(super) fn listen(hosts: &[&str], port: u16, options: Options) -> io::Result<Vec<TcpListener>> {
     let targets = targets(hosts, port)?;
     for _ in 1..PORT_ATTEMPTS {
-        match listen_on_all(&targets, notsent_lowat) {
+        match listen_on_all(&targets, options) {
             Err(error) if port == 0 && error.kind() == ErrorKind::AddrInUse => {}
             outcome => return outcome,
         }
     }
-    listen_on_all(&targets, notsent_lowat)
+    listen_on_all(&targets, options)
 }
 
 fn targets(hosts: &[&str], port: u16) -> io::Result<Vec<Target>> {
@@ -61,14 +68,15 @@ fn targets(hosts: &[&str], port: u16) -> io::Result<Vec<Target>> {
     hosts.iter().map(target).collect()
 }
 
-fn listen_on_all(targets: &[Target], notsent_lowat: Option<u32>) -> io::Result<Vec<TcpListener>> {
+fn listen_on_all(targets: &[Target], options: Options) -> io::Result<Vec<TcpListener>> {
     let has_ipv4 = targets.iter().flat_map(|target| &target.addresses).any(SocketAddr::is_ipv4);
     let mut listeners: Vec<TcpListener> = Vec::new();
     let mut taken: Vec<SocketAddr> = Vec::new();
     for target in targets {
         let mut missing = None;
         let mut is_there = false;
-        for &(mut address) in &target.addresses {
+        for &wanted in &target.addresses {
+            let mut address = wanted;
             if let Some(first) = taken.first() {
                 address.set_port(first.port());
             }
@@ -76,7 +84,8 @@ fn listen_on_all(targets: &[Target], notsent_lowat: Option<u32>) -> io::Result<V
                 is_there = true;
                 continue;
             }
-            match listen_on(address, has_ipv4, notsent_lowat) {
+            let is_picked = address.port() != wanted.port();
+            match listen_on(address, is_picked, has_ipv4, options) {
                 Ok(listener) => {
                     taken.push(listener.local_addr()?);
                     listeners.push(listener);
@@ -95,28 +104,40 @@ fn listen_on_all(targets: &[Target], notsent_lowat: Option<u32>) -> io::Result<V
     Ok(listeners)
 }
 
-fn listen_on(address: SocketAddr, is_ipv6_only: bool, notsent_lowat: Option<u32>) -> io::Result<TcpListener> {
+/// Listens on one address. A port that `is_picked` for another address must be free here as well, and is not shared.
+fn listen_on(address: SocketAddr, is_picked: bool, is_ipv6_only: bool, options: Options) -> io::Result<TcpListener> {
+    if is_picked && options.reuse_port {
+        bind(address, is_ipv6_only, false)?;
+    }
+    let socket = bind(address, is_ipv6_only, options.reuse_port)?;
+    prepare(SockRef::from(&socket), options)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bind(address: SocketAddr, is_ipv6_only: bool, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(is_ipv6_only)?;
     }
     // A server that is started again must not wait until its old connections are forgotten.
     socket.set_reuse_address(true)?;
-    prepare(SockRef::from(&socket), notsent_lowat)?;
+    if reuse_port {
+        socket.set_reuse_port(true).map_err(|error| explain(&error, format_args!("cannot share a port")))?;
+    }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Sets the options of a listening socket.
-pub(super) fn prepare(socket: SockRef<'_>, notsent_lowat: Option<u32>) -> io::Result<()> {
+pub(super) fn prepare(socket: SockRef<'_>, options: Options) -> io::Result<()> {
     // On Linux accepted sockets inherit these, which saves two system calls for each of them.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     // Urgent data stays in the stream, in its place (RFC 6093): every byte comes back.
     socket.set_out_of_band_inline(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(bytes) = notsent_lowat {
+    if let Some(bytes) = options.notsent_lowat {
         socket.set_tcp_notsent_lowat(bytes)?;
     }
     socket.set_nonblocking(true)
@@ -138,7 +159,7 @@ mod tests {
 
     #[test]
     fn all_addresses_get_the_port_that_the_system_picks() {
-        let listeners = listen(&["127.0.0.1", "127.0.0.2", "127.0.0.3"], 0, None).unwrap();
+        let listeners = listen(&["127.0.0.1", "127.0.0.2", "127.0.0.3"], 0, Options::default()).unwrap();
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
@@ -146,12 +167,12 @@ mod tests {
 
     #[test]
     fn an_address_asked_for_twice_is_listened_on_once() {
-        assert_eq!(listen(&["127.0.0.1", "127.0.0.1"], 0, None).unwrap().len(), 1);
+        assert_eq!(listen(&["127.0.0.1", "127.0.0.1"], 0, Options::default()).unwrap().len(), 1);
     }
 
     #[test]
     fn a_name_stands_for_the_addresses_that_the_machine_has() {
-        let listeners = listen(&["localhost"], 0, None).unwrap();
+        let listeners = listen(&["localhost"], 0, Options::default()).unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap().ip().is_loopback()));
         assert!(!listeners.is_empty());
     }
@@ -162,20 +183,32 @@ mod tests {
             eprintln!("skipped: this machine has no IPv6");
             return;
         }
-        assert_eq!(listen(&["0.0.0.0", "::"], 0, None).unwrap().len(), 2);
+        assert_eq!(listen(&["0.0.0.0", "::"], 0, Options::default()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_port_is_shared_by_those_that_ask_for_it() {
+        let sharing = Options { reuse_port: true, ..Options::default() };
+        let first = listen(&["127.0.0.1"], 0, sharing).unwrap();
+        let address = first[0].local_addr().unwrap();
+        listen(&["127.0.0.1"], address.port(), sharing).unwrap();
+        let error = listen(&["127.0.0.1"], address.port(), Options::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        // A port that the system has picked for another address was not asked for.
+        assert_eq!(listen_on(address, true, true, sharing).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
 
     #[test]
     fn what_cannot_be_had_is_an_error_that_names_it() {
-        let taken = listen(&["127.0.0.1"], 0, None).unwrap();
+        let taken = listen(&["127.0.0.1"], 0, Options::default()).unwrap();
         let port = taken[0].local_addr().unwrap().port();
-        let error = listen(&["127.0.0.1"], port, None).unwrap_err();
+        let error = listen(&["127.0.0.1"], port, Options::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1 port {port}: Address already in use"));
 
-        let error = listen(&["192.0.2.1"], 0, None).unwrap_err();
+        let error = listen(&["192.0.2.1"], 0, Options::default()).unwrap_err();
         assert!(error.to_string().contains("192.0.2.1 port 0"), "{error}");
-        let error = listen(&["no-such-host.invalid"], 0, None).unwrap_err();
+        let error = listen(&["no-such-host.invalid"], 0, Options::default()).unwrap_err();
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
     }
 }
