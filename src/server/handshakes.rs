@@ -158,7 +158,7 @@ impl Handshakes {
         now: Instant,
         registry: &Registry,
     ) -> Outcome {
-        // A proxy sends the header with the first packet, so it is mostly there.
+        // The header of a connection that has waited in the system's queue is there already.
         match self.look(&stream) {
             Look::Partial => {}
             look => return self.conclude(stream, address, look, None),
