@@ -38,7 +38,8 @@ pub enum Event<'a> {
         /// The length of the whole message in bytes.
         length: u64,
     },
-    /// Room: a member joined, left, changed its name, or said something.
+    /// Room: a member joined, left, changed its name, or said something. In a room that spans servers each server reports
+    /// its own members, when the room's log has told it.
     Room {
         /// The member's address.
         peer: PeerAddress,

@@ -11,18 +11,15 @@ mod handshakes;
 mod manager;
 mod reactor;
 mod redis;
+mod requests;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
-use mio::{Interest, Token, Waker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook_mio::v1_0::Signals;
+use mio::{Interest, Token};
 
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
@@ -38,6 +35,8 @@ use handshakes::Client;
 use manager::Manager;
 use reactor::Reactor;
 use redis::SharedLog;
+use requests::Requests;
+pub use requests::Stopper;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -91,10 +90,8 @@ type OnEvent = Box<dyn FnMut(&Event<'_>) + Send>;
 pub struct Server {
     reactor: Reactor,
     acceptor: Acceptor,
-    signals: Option<Signals>,
+    requests: Requests,
     manager: Manager,
-    waker: Arc<Waker>,
-    stop_requested: Arc<AtomicBool>,
     hub: Hub<Socket>,
     /// What the room shares with other servers, if it does.
     log: Option<Box<SharedLog>>,
@@ -132,27 +129,6 @@ pub enum End {
     Interrupted,
 }
 
-/// Stops a [`Server`] from another thread.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    waker: Arc<Waker>,
-    stop_requested: Arc<AtomicBool>,
-}
-
-impl Stopper {
-    /// Tells the server to stop, as `SIGTERM` does; [`Server::run`] returns soon after, within
-    /// [`Config::drain`] and [`Config::grace`]. A second call ends the draining. Once the server has ended this does
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if the server cannot be woken.
-    pub fn stop(&self) -> io::Result<()> {
-        self.stop_requested.store(true, Ordering::Release);
-        self.waker.wake()
-    }
-}
-
 impl Server {
     /// Listens as `config` says. Clients can connect from now on and are served by [`run`](Self::run).
     ///
@@ -173,7 +149,7 @@ impl Server {
     pub fn adopt(config: &Config, inherited: Inherited) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         let registry = reactor.registry();
-        let waker = Arc::new(Waker::new(registry, WAKER)?);
+        let requests = Requests::new(registry, WAKER)?;
         let mut console = Console::new(config);
         // Where it cannot be watched, it is tried now and then.
         let is_watched = console.pollable().is_some_and(|stdout| {
@@ -185,10 +161,8 @@ impl Server {
         let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
             acceptor,
-            signals: None,
+            requests,
             manager: Manager::default(),
-            waker,
-            stop_requested: Arc::default(),
             hub: log.as_ref().map_or_else(|| Hub::new(config), |log| Hub::shared(config, log.id)),
             log,
             console,
@@ -222,13 +196,7 @@ impl Server {
     ///
     /// The system's, if there are no descriptors.
     pub fn handle_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-        if !is_ignored(SIGHUP) {
-            signals.add_signal(SIGHUP)?;
-        }
-        self.reactor.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        self.signals = Some(signals);
-        Ok(())
+        self.requests.handle_signals(self.reactor.registry(), SIGNALS)
     }
 
     /// Tells the service manager, such as systemd, when this server is ready and when it stops (sd_notify(3)), if there
@@ -254,7 +222,7 @@ impl Server {
 
     /// A way to stop this server from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper { waker: Arc::clone(&self.waker), stop_requested: Arc::clone(&self.stop_requested) }
+        self.requests.stopper()
     }
 
     /// Serves until it is stopped.
@@ -284,6 +252,7 @@ impl Server {
                 self.stop(false);
             }
             self.end_first_bytes();
+            self.admit_announced();
             self.serve();
             self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
@@ -399,18 +368,15 @@ impl Server {
 
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
     fn handle_requests(&mut self) -> Option<End> {
-        let pending: Vec<_> = self.signals.as_mut().map(|signals| signals.pending().collect()).unwrap_or_default();
-        if pending.contains(&SIGUSR1) {
+        let asked = self.requests.take();
+        if asked.counters {
             self.console.counters(&self.counters());
         }
-        let is_interrupted = pending.contains(&SIGINT);
-        let must_drain = self.stop_requested.swap(false, Ordering::AcqRel) || pending.contains(&SIGTERM);
-        let must_stop = is_interrupted || pending.contains(&SIGHUP);
         match (self.stopping, self.draining) {
-            (Some(_), _) if is_interrupted => return Some(End::Interrupted),
+            (Some(_), _) if asked.is_interrupted => return Some(End::Interrupted),
             (Some(_), _) => {}
-            (None, None) if must_drain && !must_stop && !self.drain.is_zero() => self.start_draining(),
-            (None, _) if must_drain || must_stop => self.stop(is_interrupted),
+            (None, None) if asked.drain && !asked.stop && !self.drain.is_zero() => self.start_draining(),
+            (None, _) if asked.drain || asked.stop => self.stop(asked.is_interrupted),
             (None, _) => {}
         }
         None
@@ -478,9 +444,21 @@ impl Server {
         }
     }
 
+    /// Takes in the clients whose PROXY header has come, so that they have their turn at once.
+    fn admit_announced(&mut self) {
+        if !self.hub.is_congested() {
+            self.take_in(ACCEPTS_PER_TURN, |_| false);
+        }
+    }
+
     fn accept_up_to(&mut self, limit: usize) {
+        self.take_in(limit, Self::has_room);
+    }
+
+    /// Takes in clients whose PROXY header has come and, while there `is_room`, others.
+    fn take_in(&mut self, limit: usize, is_room: impl Fn(&Self) -> bool) {
         for _ in 0..limit {
-            match self.acceptor.accept(self.now, self.has_room(), self.reactor.registry()) {
+            match self.acceptor.accept(self.now, is_room(self), self.reactor.registry()) {
                 Accepted::Client(client) => self.admit(client),
                 Accepted::Other => {}
                 Accepted::Nothing => return,
@@ -504,12 +482,11 @@ impl Server {
     }
 
     fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, is_registered, .. } = client;
-        let (registry, key) = (self.reactor.registry(), Token(self.hub.next_key()));
-        let outcome = match is_registered {
-            false => registry.register(&mut stream, key, CLIENT_INTERESTS),
-            // What has arrived already is told once more.
-            true => registry.reregister(&mut stream, key, CLIENT_INTERESTS),
+        let Client { mut stream, address, registered, .. } = client;
+        let (registry, key) = (self.reactor.registry(), self.hub.next_key());
+        let outcome = match registered {
+            None => registry.register(&mut stream, Token(key), CLIENT_INTERESTS),
+            Some(_) => registry.reregister(&mut stream, Token(key), CLIENT_INTERESTS),
         };
         if outcome.is_err() {
             // Without events it would never be served: dropping it tells the client at once.
@@ -521,6 +498,10 @@ impl Server {
             self.hub.insert(stream, address, self.now);
         } else {
             self.hub.refuse(stream, address, "* server is full\n", self.now);
+        }
+        // The system tells it once more, but with the next events.
+        if let Some(ready) = registered {
+            self.hub.on_ready(key, ready);
         }
     }
 }
@@ -542,12 +523,4 @@ fn report(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEven
     if let Some(on_event) = on_event {
         on_event(event);
     }
-}
-
-/// Whether this process was started with `signal` ignored.
-fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (signal - 1)) != 0
 }

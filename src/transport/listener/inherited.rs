@@ -3,11 +3,13 @@
 use std::env;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
-use rustix::net::sockopt::socket_acceptconn;
-use rustix::process::{Resource, getrlimit};
+
+/// More sockets than anybody hands over to one process.
+const MOST: usize = 4096;
 
 /// Listening sockets that whoever started this process has opened, TCP and Unix. Connections queue in them while no
 /// server runs.
@@ -36,17 +38,15 @@ impl Inherited {
                 io::Error::new(ErrorKind::InvalidInput, sentence)
             };
             let is_listening = if let Ok(Some(socket)) = descriptors.take_tcp_listener(at) {
-                let is_listening = socket_acceptconn(&socket);
                 inherited.tcp.push(socket);
-                is_listening
+                inherited.tcp.last().is_some_and(is_listening)
             } else if let Ok(Some(socket)) = descriptors.take_unix_listener(at) {
-                let is_listening = socket_acceptconn(&socket);
                 inherited.unix.push(socket);
-                is_listening
+                inherited.unix.last().is_some_and(is_listening)
             } else {
                 return Err(invalid("it is not a stream socket of TCP or Unix"));
             };
-            if is_listening != Ok(true) {
+            if !is_listening {
                 return Err(invalid("it does not listen (systemd needs Accept=no)"));
             }
         }
@@ -64,15 +64,22 @@ impl Inherited {
     }
 }
 
+#[cfg(not(target_vendor = "apple"))]
+fn is_listening(socket: &impl AsFd) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket) == Ok(true)
+}
+
+/// This system does not tell.
+#[cfg(target_vendor = "apple")]
+fn is_listening(_: &impl AsFd) -> bool {
+    true
+}
+
 /// Refuses a number of sockets that cannot be, for which the memory would not suffice.
 fn check_count() -> io::Result<()> {
     let Ok(count) = env::var("LISTEN_FDS") else { return Ok(()) };
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    match count.parse::<u64>() {
-        Ok(number) if number < limit => Ok(()),
-        _ => {
-            let sentence = format!("LISTEN_FDS is {count}, which is not a number of sockets");
-            Err(io::Error::new(ErrorKind::InvalidInput, sentence))
-        }
+    if count.parse().is_ok_and(|count: usize| count <= MOST) {
+        return Ok(());
     }
+    Err(io::Error::new(ErrorKind::InvalidInput, format!("LISTEN_FDS is {count}, which is not a number of sockets")))
 }
