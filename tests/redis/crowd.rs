@@ -133,7 +133,8 @@ fn what_one_member_hears_all_hear_while_redis_and_a_server_are_killed() {
         |lines: &[String]| -> Vec<String> { lines.iter().filter(|line| line.starts_with('<')).cloned().collect() };
     assert_eq!(said(&heard[0]), said(&heard[1]), "the order differs");
     for talker in ["<m3> ", "<m4> "] {
-        let own: Vec<usize> = said(&heard[0]).iter().filter_map(|line| line.strip_prefix(talker)?.parse().ok()).collect();
+        let own: Vec<usize> =
+            said(&heard[0]).iter().filter_map(|line| line.strip_prefix(talker)?.parse().ok()).collect();
         assert_eq!(own, (0..LINES).collect::<Vec<_>>(), "{talker}");
     }
     assert!(heard.iter().flatten().all(|line| !line.contains("may be missing")), "{heard:?}");
