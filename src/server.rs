@@ -12,6 +12,7 @@ mod manager;
 mod reactor;
 mod redis;
 mod requests;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,6 +38,7 @@ use reactor::Reactor;
 use redis::SharedLog;
 use requests::Requests;
 pub use requests::Stopper;
+use tls::TlsHandshakes;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -66,6 +68,7 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
 const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
+const FIRST_TLS_HANDSHAKE: usize = usize::MAX / 4 * 3;
 const REDIS: [Token; 2] = [Token(usize::MAX - 5), Token(usize::MAX - 4)];
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
@@ -156,7 +159,8 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE])?;
+        let acceptor =
+            Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
@@ -218,6 +222,12 @@ impl Server {
     /// Where it answers requests about its health, if it does.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::address)
+    }
+
+    /// The SHA-256, in hex digits, of the certificate that was made for this server, with
+    /// [`Tls::SelfSigned`](crate::config::Tls::SelfSigned).
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.acceptor.tls().and_then(TlsHandshakes::fingerprint)
     }
 
     /// A way to stop this server from another thread.
@@ -284,6 +294,7 @@ impl Server {
         for event in self.acceptor.take_unreported(self.now) {
             report(&event, &mut self.console, &mut self.on_event);
         }
+        self.report_tls();
         self.console.flush(self.now, false);
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
@@ -291,7 +302,8 @@ impl Server {
             let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline)).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
             let log = self.log.as_ref().and_then(|log| log.deadline());
-            let deadlines = [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(), stop, admin];
+            let deadlines =
+                [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -299,10 +311,22 @@ impl Server {
         Ok(())
     }
 
+    /// Tells of TLS handshakes that failed, and looks whether there is a new certificate.
+    fn report_tls(&mut self) {
+        let Some(tls) = self.acceptor.tls_mut() else { return };
+        for (peer, reason) in tls.take_failures() {
+            report(&Event::HandshakeFailed { peer, reason: &reason }, &mut self.console, &mut self.on_event);
+        }
+        if let Some(outcome) = tls.renew(self.now) {
+            let error = outcome.err().map(|error| error.to_string());
+            report(&Event::Renewed { error: error.as_deref() }, &mut self.console, &mut self.on_event);
+        }
+    }
+
     /// Whether a turn can make progress without an event.
     fn has_work(&self) -> bool {
         self.hub.has_work()
-            || self.acceptor.is_pending(self.has_room())
+            || self.acceptor.is_pending(self.now, self.has_room())
             || self.admin.as_ref().is_some_and(Admin::has_work)
             || self.log.as_ref().is_some_and(|log| log.has_work())
     }
@@ -315,6 +339,7 @@ impl Server {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
                 token if REDIS.contains(&token) => self.log.iter_mut().for_each(|log| log.on_ready(event)),
+                Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token, ready(event)),
                 Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {
@@ -398,7 +423,7 @@ impl Server {
             messages: traffic.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
-            bytes_held: self.hub.held(),
+            bytes_held: self.hub.held() + self.acceptor.tls().map_or(0, TlsHandshakes::held),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
             redis: self.log.as_ref().map(|log| log.counters()),
@@ -482,7 +507,7 @@ impl Server {
     }
 
     fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, registered, .. } = client;
+        let Client { mut stream, address, subject, registered, .. } = client;
         let (registry, key) = (self.reactor.registry(), self.hub.next_key());
         let outcome = match registered {
             None => registry.register(&mut stream, Token(key), CLIENT_INTERESTS),
@@ -493,7 +518,8 @@ impl Server {
             self.acceptor.leave(address);
             return;
         }
-        report(&Event::Opened { peer: address }, &mut self.console, &mut self.on_event);
+        let opened = Event::Opened { peer: address, subject: subject.as_deref() };
+        report(&opened, &mut self.console, &mut self.on_event);
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {

@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgGroup, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -42,6 +43,7 @@ pub fn server_options(arguments: impl IntoIterator<Item = OsString>) -> Result<S
 #[command(
     name = "echo-server",
     version,
+    group = ArgGroup::new("tls").args(["tls_cert", "tls_self_signed"]),
     about = "TCP echo daemon (RFC 862): every byte comes back, unchanged and in order",
     after_help = "Each option can be set by an environment variable as well: --log-max by ECHO_LOG_MAX.\n\
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
@@ -135,6 +137,48 @@ pub(super) struct ServerArgs {
     )]
     proxy_timeout: Duration,
 
+    /// Speak TLS with this certificate
+    ///
+    /// A file in PEM, with the certificates behind it that lead to its authority. It is looked at once a minute: new
+    /// connections use what is new in it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_TLS_CERT",
+        requires = "tls_key",
+        conflicts_with = "tls_self_signed",
+        help_heading = "TLS"
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate
+    ///
+    /// A file in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    #[arg(long, value_name = "FILE", env = "ECHO_TLS_KEY", requires = "tls_cert", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+
+    /// Require client certificates of this issuer
+    ///
+    /// A file in PEM. The subject of a client's certificate is logged with --verbose.
+    #[arg(long, value_name = "FILE", env = "ECHO_TLS_CLIENT_CA", requires = "tls", help_heading = "TLS")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Speak TLS with a certificate made at the start
+    ///
+    /// It is for localhost, this machine's name and the addresses that the server listens on. Its fingerprint is printed
+    /// on standard error, for echo-client --pin.
+    #[arg(long, env = "ECHO_TLS_SELF_SIGNED", value_parser = FalseyValueParser::new(), help_heading = "TLS")]
+    tls_self_signed: bool,
+
+    /// How long a TLS handshake may take
+    ///
+    /// Unfinished handshakes take at most half of --max-connections: of more, the oldest is ended.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_HANDSHAKE_TIMEOUT", default_value = "10s",
+        value_parser = positive_duration, help_heading = "TLS"
+    )]
+    handshake_timeout: Duration,
+
     /// Pending bytes per client before its reads pause
     #[arg(
         long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size,
@@ -198,8 +242,8 @@ pub(super) struct ServerArgs {
 
     /// Redis by which servers share the room [default: none]
     ///
-    /// URL: redis://[user:password@]host:port[/db] or unix:///path, with percent-encoded parts. ECHO_REDIS keeps the
-    /// password out of process lists.
+    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, or unix:///PATH, with percent-encoded parts.
+    /// ECHO_REDIS keeps the password out of process lists.
     #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
     redis: Option<String>,
 
@@ -276,6 +320,12 @@ impl ServerArgs {
             deny: args.deny,
             proxy_from: args.proxy_from,
             proxy_timeout: args.proxy_timeout,
+            tls: match args.tls_cert.zip(args.tls_key) {
+                Some((certificate, key)) => Some(Tls::Files { certificate, key }),
+                None => args.tls_self_signed.then_some(Tls::SelfSigned),
+            },
+            tls_client_ca: args.tls_client_ca,
+            handshake_timeout: args.handshake_timeout,
             idle_timeout: args.idle_timeout,
             stall_timeout: args.stall_timeout,
             chat: args.chat,

@@ -37,5 +37,6 @@ mod session_tmux;
 mod stopping;
 mod syscalls;
 mod timeouts;
+mod tls;
 mod unix;
 mod urgent;
