@@ -357,8 +357,8 @@ impl Server {
     /// first, and what the members do is sent to it then.
     fn serve(&mut self) {
         if let Some(log) = &mut self.log {
-            let mut on_change = |state, reason: &str| {
-                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            let mut on_change = |state, address: &str, reason: &str| {
+                report(&Event::Redis { state, address, reason }, &mut self.console, &mut self.on_event);
             };
             log.read(&mut self.hub, self.now, &mut on_change);
         }
@@ -369,8 +369,8 @@ impl Server {
             report(&event, &mut self.console, &mut self.on_event);
         });
         if let Some(log) = &mut self.log {
-            let mut on_change = |state, reason: &str| {
-                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            let mut on_change = |state, address: &str, reason: &str| {
+                report(&Event::Redis { state, address, reason }, &mut self.console, &mut self.on_event);
             };
             log.flush(&mut self.hub, (self.now, self.reactor.noted()), &mut on_change);
         }
