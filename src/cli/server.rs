@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
+use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, ProxyFrom};
 use crate::limits::default_max_memory;
@@ -22,18 +23,27 @@ pub struct ServerOptions {
     pub names_sockets: bool,
 }
 
-/// Turns the command line of `echo-server`, which starts with the name of the program, into its options.
+/// Turns the command line of `echo-server`, which starts with the name of the program, into what it asks for.
 ///
 /// # Errors
 ///
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
-pub fn server_options(arguments: impl IntoIterator<Item = OsString>) -> Result<ServerOptions, clap::Error> {
-    let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
-    let matches = command.try_get_matches_from(arguments)?;
+pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<ServerOptions>, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    if let Some(printout) = printout(&matches, &command) {
+        return Ok(Request::Print(printout));
+    }
     let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
     let names_sockets = is_given("bind") || is_given("port");
-    Ok(ServerOptions { config: ServerArgs::from_arg_matches(&matches)?.into(), names_sockets })
+    let config = ServerArgs::from_arg_matches(&matches)?.into();
+    Ok(Request::Run(ServerOptions { config, names_sockets }))
+}
+
+/// The command line.
+pub(super) fn command() -> Command {
+    with_print(ServerArgs::command().mut_args(|argument| argument.hide_env(true)), Text::value_variants())
 }
 
 #[derive(Debug, Parser)]
@@ -312,8 +322,7 @@ mod tests {
 
     #[test]
     fn the_short_help_has_one_line_for_each_option() {
-        let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
-        let help = command.term_width(100).render_help().to_string();
+        let help = command().term_width(100).render_help().to_string();
         println!("{help}");
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
