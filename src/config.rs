@@ -1,11 +1,15 @@
 //! The settings of a server, with their defaults.
 
+mod redis;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::limits::default_max_memory;
+pub(crate) use redis::RedisAddress;
+pub use redis::RedisUrl;
 
 /// The port of both programs unless they are told otherwise.
 pub const DEFAULT_PORT: u16 = 8888;
@@ -83,6 +87,11 @@ pub struct Config {
     /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
     /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
     pub history: usize,
+    /// Room: the Redis by which servers share the room; then [`max_line`](Self::max_line) is at most [`MAX_SHARED_LINE`].
+    /// Default: none, and the room is on this server alone.
+    pub redis: Option<RedisUrl>,
+    /// Room: which of the rooms in that Redis it is. Default: `lobby`.
+    pub room: String,
     /// How long a stopping server goes on sending what is pending. Default: 1 s.
     pub grace: Duration,
     /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
@@ -93,6 +102,9 @@ pub struct Config {
     /// 404 while the server drains or stops. Default: nowhere.
     pub admin: Option<SocketAddr>,
 }
+
+/// The longest line in bytes in a room that servers share.
+pub const MAX_SHARED_LINE: usize = 1 << 20;
 
 /// How long a member of a room may make no progress while talkers wait for it, unless [`Config::stall_timeout`] says
 /// otherwise.
@@ -128,6 +140,8 @@ impl Default for Config {
             max_line: 64 << 10,
             max_ahead: 256 << 10,
             history: 0,
+            redis: None,
+            room: "lobby".to_owned(),
             grace: Duration::from_secs(1),
             drain: Duration::ZERO,
             admin: None,

@@ -112,6 +112,8 @@ pub struct Connection<S> {
     ends_with_stop: bool,
     /// An event said that the connection broke. What had arrived before can still be read.
     has_failed: bool,
+    /// It must not end yet, though nothing is queued.
+    is_held: bool,
     /// A write failed for this reason. What was queued is dropped, and nothing more is written.
     write_error: Option<ErrorKind>,
     received: u64,
@@ -130,6 +132,7 @@ impl<S: Stream> Connection<S> {
             read_closed: false,
             ends_with_stop: false,
             has_failed: false,
+            is_held: false,
             write_error: None,
             received: 0,
             sent: 0,
@@ -420,13 +423,23 @@ impl<S: Stream> Connection<S> {
         self.phase = Phase::Closed(close);
     }
 
+    /// Keeps the connection from [settling](Self::settle) for now, though nothing is queued, or lets it.
+    pub fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// Whether it is kept from settling.
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// Goes on to the next phase where the present one has nothing left to do. Returns whether the
     /// connection waits for [`half_close`](Self::half_close) now.
     pub fn settle(&mut self, feed: &mut Feed) -> bool {
         match (self.phase, self.write_error) {
             (Phase::Closed(close), _) => self.abort(close, feed),
             (Phase::Draining(_), Some(kind)) => self.abort(Close::Broken(kind), feed),
-            (Phase::Draining(close), None) if self.outbox.is_empty() => {
+            (Phase::Draining(close), None) if self.outbox.is_empty() && !self.is_held => {
                 if !close.is_ours() {
                     self.phase = Phase::Closed(close);
                 }

@@ -20,7 +20,7 @@ use chrono::{DateTime, Local, SecondsFormat};
 use serde::{Serialize, Serializer};
 
 use crate::config::{Config, Log, LogFormat};
-use crate::event::{Event, Refusal};
+use crate::event::{Event, RedisState, Refusal};
 use output::Output;
 use record::{Excerpt, Record};
 use sink::Sink;
@@ -36,7 +36,7 @@ pub(crate) struct Console {
 }
 
 /// What a server is doing and has done, for its operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Counters {
     /// Open connections.
     pub(crate) connections: usize,
@@ -57,6 +57,25 @@ pub(crate) struct Counters {
     /// Time since the start. It is serialized in whole seconds.
     #[serde(rename = "uptime_seconds", serialize_with = "whole_seconds")]
     pub(crate) uptime: Duration,
+    /// How it stands with Redis, in a room that spans servers.
+    #[serde(flatten)]
+    pub(crate) redis: Option<RedisCounters>,
+}
+
+/// What a server knows of the log that it shares with others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct RedisCounters {
+    #[serde(rename = "redis_state")]
+    pub(crate) state: RedisState,
+    /// What names the history of the log: a loss of data begins a new one.
+    #[serde(rename = "redis_epoch")]
+    pub(crate) epoch: String,
+    /// The position of the last entry that was delivered.
+    #[serde(rename = "redis_position")]
+    pub(crate) position: u64,
+    /// How many entries the log is known to have beyond that.
+    #[serde(rename = "redis_lag")]
+    pub(crate) lag: u64,
 }
 
 fn whole_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -70,7 +89,10 @@ impl fmt::Display for Counters {
         let uptime = humantime::format_duration(Duration::from_secs(uptime.as_secs()));
         write!(f, "Connections: {connections} now, {connections_total} in total, {connections_refused} refused; ")?;
         write!(f, "messages: {messages}; bytes: {bytes_in} in, {bytes_out} out, {bytes_held} held; ")?;
-        write!(f, "log lines dropped: {lines_dropped}; uptime: {uptime}")
+        write!(f, "log lines dropped: {lines_dropped}; uptime: {uptime}")?;
+        let Some(RedisCounters { state, epoch, position, lag }) = &self.redis else { return Ok(()) };
+        let state = if *state == RedisState::Away { "out of reach" } else { "connected" };
+        write!(f, "; Redis: {state}, epoch {epoch}, position {position}, lag {lag}")
     }
 }
 
@@ -163,6 +185,7 @@ impl Console {
             Event::Closed { peer, close: reason, received, sent } => {
                 self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
             }
+            Event::Redis { state, reason } => self.print(Log::Quiet, &Record::Redis { state, reason }),
             Event::Refused { reason, connections, last } => {
                 let importance = match reason {
                     Refusal::Address => Log::Quiet,

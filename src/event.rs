@@ -6,6 +6,19 @@ use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::room::notice::Notice;
 
+/// How a server stands with the Redis by which servers share a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum RedisState {
+    /// The server is in the room.
+    Connected,
+    /// Redis cannot be reached, or refuses to serve: new lines wait.
+    Away,
+    /// Redis has lost data, or the server was too slow for it: lines may be missing. The server is in the room.
+    Gap,
+}
+
 /// Something that happened on a server.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -42,6 +55,13 @@ pub enum Event<'a> {
         received: u64,
         /// Bytes written to the client's socket.
         sent: u64,
+    },
+    /// Room that spans servers: how the server stands with their Redis has changed.
+    Redis {
+        /// What it is now.
+        state: RedisState,
+        /// Why, if it is out of reach: in Redis' or the system's words.
+        reason: &'a str,
     },
     /// Connections were refused. This is reported at most once a second for each reason.
     Refused {

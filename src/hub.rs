@@ -25,6 +25,8 @@ use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::connection::{Close, Phase, Ready, Received};
 use crate::event::Event;
+use crate::room::SharedRoom;
+use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
 use crate::transport::Stream;
 use any_service::AnyService;
 use buffer::{READ_BUFFER, ReadBuffer};
@@ -70,7 +72,16 @@ pub struct Traffic {
 impl<S: Stream> Hub<S> {
     /// A hub without peers, with the service and the limits of `config`.
     pub fn new(config: &Config) -> Self {
-        let service = AnyService::new(config);
+        Self::with(config, AnyService::new(config))
+    }
+
+    /// A hub with a room that spans servers, of which this one is `server`. Its members hear what comes from
+    /// [`on_log`](Self::on_log), and what they do is in [`take_ops`](Self::take_ops).
+    pub fn shared(config: &Config, server: ServerId) -> Self {
+        Self::with(config, AnyService::shared(config, server))
+    }
+
+    fn with(config: &Config, service: AnyService) -> Self {
         Self {
             peers: Peers::new(config, service.held()),
             service,
@@ -135,6 +146,33 @@ impl<S: Stream> Hub<S> {
         self.peers.schedule(id);
     }
 
+    /// Notes what the log says that a room shares with other servers. It takes effect in the next turn.
+    pub fn on_log(&mut self, event: LogEvent) {
+        if let Some(room) = self.service.shared_room() {
+            room.on_log(event);
+        }
+    }
+
+    /// Takes what is to be asked of the log, in this order. It comes back from it as entries.
+    pub fn take_ops(&mut self) -> Vec<Op> {
+        self.service.shared_room().map(SharedRoom::take_ops).unwrap_or_default()
+    }
+
+    /// The first entry of the log that some member has not taken, which is to be reported to the other servers now.
+    pub fn log_floor(&mut self) -> Position {
+        self.service.shared_room().map(|room| room.report_floor(&self.peers.feed)).unwrap_or_default()
+    }
+
+    /// How soon the log should be asked for news of the other servers, and told those of this one.
+    pub fn log_urgency(&mut self) -> Urgency {
+        self.service.shared_room().map(|room| room.urgency(&self.peers.feed)).unwrap_or_default()
+    }
+
+    /// Whether nothing more is to be asked of the log: the room has ended.
+    pub fn has_said_all(&mut self) -> bool {
+        self.service.shared_room().is_none_or(|room| room.is_over())
+    }
+
     /// Serves the peers that have something to do, each at most once, and tells what happened.
     ///
     /// `now` is the time at which the turn began. All events that came until `noted` have been passed to
@@ -145,6 +183,7 @@ impl<S: Stream> Hub<S> {
         debug_assert!(peers.queues.settled.is_empty(), "a turn without a reap");
         peers.expire(noted);
         let mut turn = Turn { now, noted, buffer: buffer.bytes(), on_event: &mut on_event };
+        service.before_turn(peers, &mut turn);
         // Peers that are not through by then are behind these, for the next turn.
         let (swift, bulky) = (peers.queues.swift.len(), peers.queues.bulky.len());
         for _ in 0..swift {
@@ -169,7 +208,7 @@ impl<S: Stream> Hub<S> {
 
     /// Whether another [`turn`](Self::turn) can make progress without an event.
     pub fn has_work(&self) -> bool {
-        !self.peers.queues.is_empty()
+        !self.peers.queues.is_empty() || self.service.has_work()
     }
 
     /// When [`turn`](Self::turn) has to be called again, though no event comes.
@@ -361,8 +400,8 @@ fn end_if_inactive<S: Stream>(peers: &mut Peers<S>, id: Id, next: Next, turn: &T
     peer.note_activity(false, turn.now);
     let overdue = |peer: &Peer<S>| peer.inactive_at(timeouts).filter(|(at, _)| *at <= turn.noted);
     let has_written = overdue(peer).is_some() && peer.try_write(feed, turn.buffer.len(), turn.now);
-    if overdue(peer).is_some() && next != Next::Event {
-        // It has sent something, and it is the server that does not read it.
+    if overdue(peer).is_some() && (next != Next::Event || peer.connection.is_held()) {
+        // It has sent something, and it is the server that does not read it, or that has not passed it on.
         peer.note_activity(true, turn.now);
     }
     if let Some((_, close)) = overdue(peer) {

@@ -76,6 +76,7 @@
 //! | `hub::peers` | what a service sees of the core |
 //! | `connection` | one peer: its phase, its readiness, reading and writing |
 //! | `outbox`, `feed` | bytes queued for one peer, and for many |
+//! | `shared_log` | the protocol of servers that share a room: what goes to Redis and back; knows no sockets either |
 //! | `message` | where messages end in a byte stream |
 //! | `transport` | byte streams and listening sockets |
 //! | `console` | the log on standard output |
@@ -116,6 +117,6 @@ pub mod transport;
 pub use address::PeerAddress;
 pub use config::Config;
 pub use connection::Close;
-pub use event::{Event, Refusal};
+pub use event::{Event, RedisState, Refusal};
 pub use room::Notice;
 pub use server::Server;

@@ -6,14 +6,18 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `roster` | names and commands, without connections |
+//! | `command` | what a line that a member sends means |
+//! | `roster` | who is here under which name, without connections |
+//! | `sequencer` | when what members do takes effect |
 //! | `names` | which names are well-formed, and which count as the same |
 //! | `notice` | the lines that all members hear |
 //! | `history` | what was said last, for newcomers |
 //! | `delivery` | how lines reach the members |
 //! | `window`, `marks` | how far a talker may be ahead of the slowest member |
+//! | `shared` | a room that spans servers |
 //! | `waiting`, `quota` | talkers that wait, and how long one address may make them wait |
 
+mod command;
 mod delivery;
 mod history;
 mod marks;
@@ -22,6 +26,8 @@ pub(crate) mod names;
 pub(crate) mod notice;
 mod quota;
 pub mod roster;
+mod sequencer;
+mod shared;
 mod waiting;
 mod window;
 
@@ -31,15 +37,19 @@ use std::time::Instant;
 
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
+use crate::feed::Feed;
 use crate::hub::peer::{Id, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
+use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
 use crate::transport::Stream;
 use delivery::{BATCH, Batch, Sender, may_go_on};
 pub use names::MAX_NAME;
 pub use notice::Notice;
-use roster::{Delivery as _, Reaction, Roster};
+use roster::{Reaction, Roster};
+use sequencer::Sequencer;
+use shared::Shared;
 use waiting::{Waiting, keep_within_memory};
 
 /// Memory is short when less than this many batches, or longest lines, are free.
@@ -48,10 +58,16 @@ const HEADROOM: usize = 8;
 /// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
 const LEAST_READ: usize = 1024;
 
+/// A room of one server: what its members do takes effect at once.
+pub(crate) type LocalRoom = Room<Roster<Id>>;
+
+/// A room that spans servers: what its members do takes effect when their log says so.
+pub(crate) type SharedRoom = Room<Shared>;
+
 /// The room service.
 #[derive(Debug)]
-pub(crate) struct Room {
-    roster: Roster<Id>,
+pub(crate) struct Room<Q> {
+    sequencer: Q,
     batch: Batch,
     waiting: Waiting,
     stop: Stop,
@@ -69,11 +85,48 @@ enum Stop {
     Over,
 }
 
-impl Room {
-    pub(crate) fn new(config: &Config) -> Self {
+impl LocalRoom {
+    pub(crate) fn local(config: &Config) -> Self {
+        Self::new(config, Roster::new())
+    }
+}
+
+impl SharedRoom {
+    pub(crate) fn shared(config: &Config, server: ServerId) -> Self {
+        Self::new(config, Shared::new(server, config.max_ahead))
+    }
+
+    /// Takes what the log says, for the next turn.
+    pub(crate) fn on_log(&mut self, event: LogEvent) {
+        self.sequencer.push(event);
+    }
+
+    /// Hands over what is asked of the log.
+    pub(crate) fn take_ops(&mut self) -> Vec<Op> {
+        self.sequencer.take_ops()
+    }
+
+    /// The first entry that some member has not taken, which is reported to the other servers now.
+    pub(crate) fn report_floor(&mut self, feed: &Feed) -> Position {
+        self.sequencer.report_floor(feed)
+    }
+
+    /// Whether the members have been told that the room has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stop == Stop::Over
+    }
+
+    /// How soon the other servers should be asked and told what was taken.
+    pub(crate) fn urgency(&self, feed: &Feed) -> Urgency {
+        self.sequencer.urgency(self.waiting.has_talkers(), feed)
+    }
+}
+
+impl<Q: Sequencer> Room<Q> {
+    fn new(config: &Config, sequencer: Q) -> Self {
         let stall_timeout = config.stall_timeout.map_or(CHAT_STALL_TIMEOUT, |timeout| timeout.min(FOREVER));
         Self {
-            roster: Roster::new(),
+            sequencer,
             batch: Batch::new(config),
             waiting: Waiting::new(stall_timeout),
             stop: Stop::No,
@@ -98,10 +151,19 @@ impl Room {
     /// ahead of the slowest one waits, except that it may always talk at the pace of a person. Nothing else that other
     /// members do keeps it from talking.
     fn input_budget<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, now: Instant) -> usize {
-        let floor = peers.feed.floor();
+        let floor = self.sequencer.floor(&peers.feed);
         let Some((peer, feed, _)) = peers.borrow(id) else { return 0 };
         let (may_go_on, debt) = (may_go_on(peer), self.waiting.debt(peer, floor));
         let State::Member(member) = &mut peer.state else { return 0 };
+        member.is_held = !self.sequencer.may_read(id, member.is_held);
+        if member.is_held {
+            member.resume_at = None;
+            if !member.is_in() && peer.connection.has_failed() {
+                // A flood of connections that break must not pile up until they may join.
+                peer.connection.abort(Close::Broken(ErrorKind::ConnectionReset), feed);
+            }
+            return 0;
+        }
         if !may_go_on {
             member.resume_at = None;
             return 0;
@@ -176,9 +238,9 @@ impl Room {
     ) -> Reaction {
         let mut sender = Sender { batch: &mut self.batch, peers, on_event };
         match line {
-            Line::Text(text) => self.roster.handle_line(id, text, &mut sender),
+            Line::Text(text) => self.sequencer.handle_line(id, text, &mut sender),
             Line::TooLong => {
-                self.roster.refuse_line(id, max_line, &mut sender);
+                self.sequencer.refuse_line(id, max_line, &mut sender);
                 Reaction::Stay
             }
         }
@@ -198,10 +260,19 @@ impl Room {
 
     /// Where the room is to end and everything has been said, tells the members.
     fn end<S: Stream>(&mut self, peers: &mut Peers<S>, now: Instant) {
-        if self.stop != Stop::Ending || peers.iter().any(|(_, peer)| may_go_on(peer)) {
+        let is_said = || self.sequencer.is_settled() && !peers.iter().any(|(_, peer)| may_go_on(peer));
+        if self.stop != Stop::Ending || !is_said() {
             return;
         }
         self.stop = Stop::Over;
+        let end = peers.feed.end();
+        peers.for_each(|_, peer, _| {
+            if let State::Member(member) = &mut peer.state {
+                // Also those that the room has not taken in.
+                member.cursor = member.cursor.min(end);
+            }
+            false
+        });
         peers.feed.push(b"* server is stopping\n");
         self.batch.deliver(peers, now);
         peers.for_each(|_, peer, _| {
@@ -211,9 +282,9 @@ impl Room {
     }
 }
 
-impl Service for Room {
+impl<Q: Sequencer> Service for Room<Q> {
     fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id) {
-        let (floor, end) = (peers.feed.floor(), peers.feed.end());
+        let (floor, end) = (self.sequencer.floor(&peers.feed), peers.feed.end());
         if let Some((peer, ..)) = peers.borrow(id) {
             let is_in_debt = self.waiting.debt(peer, floor) > 0;
             peer.is_bulky = true;
@@ -225,12 +296,7 @@ impl Service for Room {
                 }
             }
         }
-        let earlier = self.batch.history.replay();
-        let mut sender = Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} };
-        self.roster.join(id, &mut sender);
-        if let Some(earlier) = earlier {
-            sender.answer(id, &earlier);
-        }
+        self.sequencer.join(id, &mut Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} });
         self.batch.forget_private();
     }
 
@@ -246,11 +312,11 @@ impl Service for Room {
             room => self.read_lines(peers, id, room, turn),
         };
         if self.is_to_be_announced(peers, id, turn.noted) {
-            self.roster.announce(id, &mut Sender { batch: &mut self.batch, peers, on_event: turn.on_event });
+            self.sequencer.announce(id, &mut Sender { batch: &mut self.batch, peers, on_event: turn.on_event });
         }
         let Some((peer, feed, _)) = peers.borrow(id) else { return Served::NOTHING };
         peer.connection.flush(feed, BATCH);
-        let is_waiting = matches!(&peer.state, State::Member(member) if member.resume_at.is_some());
+        let is_waiting = matches!(&peer.state, State::Member(member) if member.waits());
         let next = match () {
             () if is_waiting => Next::Service,
             () if may_go_on(peer) => Next::Turn,
@@ -275,17 +341,17 @@ impl Service for Room {
             && !matches!(peer.connection.phase(), Phase::Closed(_))
         {
             // It still gets what was said until now.
-            let end = feed.end();
-            peer.connection.queue_shared(mem::replace(&mut member.cursor, end)..end, feed);
+            peer.connection.queue_shared(member.take_news(feed.end()), feed);
         }
         if self.stop != Stop::Over {
             let mut sender = Sender { batch: &mut self.batch, peers, on_event: turn.on_event };
-            self.roster.leave(id, reason, &mut sender);
+            self.sequencer.leave(id, reason, &mut sender);
         }
-        if let Some((peer, ..)) = peers.borrow(id)
+        if let Some((peer, feed, _)) = peers.borrow(id)
             && let State::Member(member) = &mut peer.state
         {
-            self.waiting.owe(peer.address, member.window.take_said(), self.max_ahead);
+            let said = member.window.take_said(feed.end(), self.max_ahead);
+            self.waiting.owe(peer.address, said, self.max_ahead);
         }
     }
 
@@ -293,16 +359,36 @@ impl Service for Room {
         self.batch.is_full(peers)
     }
 
+    fn before_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
+        let times = (turn.noted, turn.now);
+        loop {
+            let mut sender = Sender { batch: &mut self.batch, peers, on_event: turn.on_event };
+            if !self.sequencer.next(&mut sender, times) {
+                break;
+            }
+            if self.batch.is_full(peers) {
+                self.batch.deliver(peers, turn.now);
+                keep_within_memory(peers);
+            }
+        }
+    }
+
     fn after_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
         self.batch.deliver(peers, turn.now);
         self.end(peers, turn.now);
         keep_within_memory(peers);
-        self.waiting.reset_stalled(peers, turn.noted, turn.now);
-        self.waiting.release(peers);
+        let is_waited_for = self.sequencer.is_waited_for(&peers.feed);
+        self.waiting.reset_stalled(peers, is_waited_for, turn.noted, turn.now);
+        self.waiting.release(peers, self.sequencer.floor(&peers.feed), turn.now);
+        self.sequencer.after_turn(peers);
+    }
+
+    fn has_work(&self) -> bool {
+        self.sequencer.has_work()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.waiting.deadline()
+        self.waiting.deadline().into_iter().chain(self.sequencer.deadline()).min()
     }
 
     fn stop<S: Stream>(&mut self, _: &mut Peers<S>) {

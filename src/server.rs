@@ -10,6 +10,7 @@ mod admin;
 mod handshakes;
 mod manager;
 mod reactor;
+mod redis;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use admin::Admin;
 use handshakes::Client;
 use manager::Manager;
 use reactor::Reactor;
+use redis::SharedLog;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -65,6 +67,7 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
 const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
+const REDIS: [Token; 2] = [Token(usize::MAX - 5), Token(usize::MAX - 4)];
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -93,6 +96,8 @@ pub struct Server {
     waker: Arc<Waker>,
     stop_requested: Arc<AtomicBool>,
     hub: Hub<Socket>,
+    /// What the room shares with other servers, if it does.
+    log: Option<Box<SharedLog>>,
     console: Console,
     on_event: Option<OnEvent>,
     started: Instant,
@@ -177,13 +182,15 @@ impl Server {
         console.set_watched(is_watched);
         let acceptor = Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
+        let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
             acceptor,
             signals: None,
             manager: Manager::default(),
             waker,
             stop_requested: Arc::default(),
-            hub: Hub::new(config),
+            hub: log.as_ref().map_or_else(|| Hub::new(config), |log| Hub::shared(config, log.id)),
+            log,
             console,
             on_event: None,
             started: Instant::now(),
@@ -282,8 +289,9 @@ impl Server {
             self.console.flush(self.now, self.hub.has_settled());
             let has_freed_descriptor = self.hub.reap(self.now);
             self.accept(has_freed_descriptor);
+            let has_left = self.has_left();
             if let Some(stopping) = self.stopping
-                && (self.has_no_connections() || self.reactor.noted() >= stopping.deadline)
+                && ((self.has_no_connections() && has_left) || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
             }
@@ -313,7 +321,8 @@ impl Server {
         } else {
             let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline)).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
-            let deadlines = [self.hub.deadline(), self.console.deadline(), self.acceptor.deadline(), stop, admin];
+            let log = self.log.as_ref().and_then(|log| log.deadline());
+            let deadlines = [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -326,6 +335,7 @@ impl Server {
         self.hub.has_work()
             || self.acceptor.is_pending(self.has_room())
             || self.admin.as_ref().is_some_and(Admin::has_work)
+            || self.log.as_ref().is_some_and(|log| log.has_work())
     }
 
     /// Turns events into flags. Returns whether a signal or a [`Stopper`] woke the server.
@@ -335,6 +345,7 @@ impl Server {
             match event.token() {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
+                token if REDIS.contains(&token) => self.log.iter_mut().for_each(|log| log.on_ready(event)),
                 Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {
@@ -348,14 +359,34 @@ impl Server {
         is_asked
     }
 
-    /// Lets the hub do its work, and tells what happened.
+    /// Lets the hub do its work, and tells what happened. In a room that spans servers, what their log says takes effect
+    /// first, and what the members do is sent to it then.
     fn serve(&mut self) {
+        if let Some(log) = &mut self.log {
+            let mut on_change = |state, reason: &str| {
+                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            };
+            log.read(&mut self.hub, self.now, &mut on_change);
+        }
         self.hub.turn(self.now, self.reactor.noted(), |event| {
             if let Event::Closed { peer, .. } = event {
                 self.acceptor.leave(peer);
             }
             report(&event, &mut self.console, &mut self.on_event);
         });
+        if let Some(log) = &mut self.log {
+            let mut on_change = |state, reason: &str| {
+                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            };
+            log.flush(&mut self.hub, (self.now, self.reactor.noted()), &mut on_change);
+        }
+    }
+
+    /// Says goodbye to the other servers of the room, if it is to stop and everything has been said. Returns whether that
+    /// is done.
+    fn has_left(&mut self) -> bool {
+        let Some(log) = &mut self.log else { return true };
+        self.stopping.is_some() && self.hub.has_said_all() && log.leave()
     }
 
     /// Answers requests about the server's health.
@@ -404,6 +435,7 @@ impl Server {
             bytes_held: self.hub.held(),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
+            redis: self.log.as_ref().map(|log| log.counters()),
         }
     }
 

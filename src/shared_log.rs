@@ -3,7 +3,14 @@
 //! A room that spans servers hears only what comes back from the log, also on the server where it was said. So all
 //! servers deliver the same lines in the same order.
 
+pub mod engine;
+mod entry;
+mod outgoing;
+mod resp;
+
 use std::fmt;
+
+pub use engine::Engine;
 
 /// One run of a server: random, new at each start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,12 +38,12 @@ pub enum Op {
     Announce { member: u64 },
     /// A member wishes for another name; a newcomer is announced by that.
     Rename { member: u64, name: String },
-    /// A member says something, without line ending, unescaped. With `is_action`, it is what the member does (`/me`).
-    Say { member: u64, text: Vec<u8>, is_action: bool },
+    /// A member says something, without line ending, unescaped.
+    Say { member: u64, text: Vec<u8> },
     /// A line for one member alone.
     Whisper { member: u64, to: MemberId, text: Vec<u8> },
-    /// The addressee of a whisper does not read: its author is told.
-    Unread { to: MemberId, name: String },
+    /// A member does not read what is whispered to it: the author is told.
+    Unread { member: u64, to: MemberId },
     /// A member has left. The reason is shown if there is one.
     Leave { member: u64, reason: Option<String> },
 }
@@ -53,11 +60,11 @@ pub enum Change {
     /// The name that a member wished for belongs to another one.
     Taken { member: MemberId, name: String },
     /// See [`Op::Say`].
-    Said { member: MemberId, text: Vec<u8>, is_action: bool },
+    Said { member: MemberId, text: Vec<u8> },
     /// See [`Op::Whisper`].
     Whispered { member: MemberId, to: MemberId, text: Vec<u8> },
     /// See [`Op::Unread`].
-    Unread { to: MemberId, name: String },
+    Unread { member: MemberId, to: MemberId },
     /// A member has left.
     Left { member: MemberId, reason: Option<String> },
     /// A server has entered the room, for the first time or again, with these members and names (see [`Seat`]).
@@ -80,8 +87,10 @@ pub struct Seat {
 pub enum LogEvent {
     /// This server is in the room: these are all members at `top`, its own ones under the names that the log gave them
     /// (the same as before, or others if their names were taken meanwhile). Entries follow from the next position on.
-    /// With `is_gap`, lines that were said since the last entry may be missing.
-    Entered { top: Position, members: Vec<Seat>, is_gap: bool },
+    /// Of the operations that this server has handed over, the last `pending` ones will still come as entries; if there are
+    /// earlier ones that have not come, they are lost. With `is_gap`, lines that were said since the last entry may be
+    /// missing.
+    Entered { top: Position, members: Vec<Seat>, pending: usize, is_gap: bool },
     /// The next entry.
     Entry { position: Position, changes: Vec<Change> },
     /// The lowest position that a member of another live server has not taken yet: talkers may be so far ahead of it.
@@ -90,6 +99,18 @@ pub enum LogEvent {
     Away,
     /// They can be reached again.
     Back,
+}
+
+/// How soon the log should be asked for news of the other servers, and told those of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Once a second will do.
+    #[default]
+    Relaxed,
+    /// Talkers of this server wait until the members of others have taken more: a few milliseconds after the last time.
+    Soon,
+    /// Talkers of other servers may wait for what the members of this one have taken since it was last reported: now.
+    Now,
 }
 
 impl fmt::Display for ServerId {

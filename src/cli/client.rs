@@ -90,8 +90,7 @@ fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) ->
 #[command(
     name = "echo-client",
     version,
-    about = "Send MESSAGE, or standard input, to an echo server and print the reply;\n\
-             on a terminal without MESSAGE, talk in a session",
+    about = "Send a message, or standard input, to an echo server, or talk in a session",
     after_long_help = MORE_HELP
 )]
 pub(super) struct ClientArgs {

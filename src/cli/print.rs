@@ -27,7 +27,7 @@ pub enum Request<O> {
 #[derive(Debug)]
 pub struct Printout {
     text: Text,
-    command: Command,
+    command: Box<Command>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -66,7 +66,7 @@ pub(super) fn with_print(command: Command, texts: &'static [Text]) -> Command {
 /// Turns the arguments of [`with_print`] into what they ask for, if there is anything.
 pub(super) fn printout(matches: &ArgMatches, command: &Command) -> Option<Printout> {
     let text = *matches.get_one("print")?;
-    Some(Printout { text, command: command.clone() })
+    Some(Printout { text, command: Box::new(command.clone()) })
 }
 
 impl Printout {
@@ -84,16 +84,17 @@ impl Printout {
     }
 
     fn compose(self) -> io::Result<Vec<u8>> {
+        let command = *self.command;
         let complete = |shell, mut command: Command| {
             let (name, mut script) = (command.get_name().to_owned(), Vec::new());
             generate(shell, &mut command, name, &mut script);
             script
         };
         Ok(match self.text {
-            Text::Man => return manual(self.command),
-            Text::Bash => complete(Shell::Bash, self.command),
-            Text::Zsh => complete(Shell::Zsh, self.command),
-            Text::Fish => complete(Shell::Fish, self.command),
+            Text::Man => return manual(command),
+            Text::Bash => complete(Shell::Bash, command),
+            Text::Zsh => complete(Shell::Zsh, command),
+            Text::Fish => complete(Shell::Fish, command),
             Text::Service => SERVICE.into(),
             Text::Socket => SOCKET.into(),
             Text::Changelog => CHANGELOG.into(),

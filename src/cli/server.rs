@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, ProxyFrom};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -37,7 +38,8 @@ pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<R
     }
     let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
     let names_sockets = is_given("bind") || is_given("port");
-    let config = ServerArgs::from_arg_matches(&matches)?.into();
+    let config = ServerArgs::from_arg_matches(&matches)?.into_config();
+    let config = config.map_err(|(kind, message)| command.error(kind, message))?;
     Ok(Request::Run(ServerOptions { config, names_sockets }))
 }
 
@@ -204,6 +206,19 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
     history: usize,
 
+    /// Redis by which servers share the room [default: none]
+    ///
+    /// URL: redis://[user:password@]host:port[/db] or unix:///path, with percent-encoded parts. ECHO_REDIS keeps the
+    /// password out of process lists.
+    #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
+    redis: Option<String>,
+
+    /// Which room in that Redis it is [default: lobby]
+    ///
+    /// Letters, digits, - and _.
+    #[arg(long, value_name = "NAME", env = "ECHO_ROOM", value_parser = room, help_heading = "Room")]
+    room: Option<String>,
+
     /// Print no line per message; wins over --verbose
     #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
     quiet: bool,
@@ -233,9 +248,23 @@ enum Format {
     Json,
 }
 
-impl From<ServerArgs> for Config {
-    fn from(args: ServerArgs) -> Self {
-        Self {
+impl ServerArgs {
+    /// The settings, or what is wrong with them.
+    fn into_config(self) -> Result<Config, (ErrorKind, String)> {
+        let args = self;
+        for (name, is_given) in [("--redis", args.redis.is_some()), ("--room", args.room.is_some())] {
+            if is_given && !args.chat {
+                return Err((ErrorKind::MissingRequiredArgument, format!("{name} needs --chat")));
+            }
+        }
+        // Not by a value parser: clap would show the value, and with it a password.
+        let redis = args.redis.as_deref().map(str::parse).transpose();
+        let redis =
+            redis.map_err(|error| (ErrorKind::ValueValidation, format!("invalid value for --redis: {error}")))?;
+        if redis.is_some() && args.max_line > MAX_SHARED_LINE {
+            return Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned()));
+        }
+        Ok(Config {
             bind: args.bind,
             port: args.port,
             reuse_port: args.reuse_port,
@@ -263,10 +292,12 @@ impl From<ServerArgs> for Config {
             max_line: args.max_line,
             max_ahead: args.max_ahead,
             history: args.history,
+            redis,
+            room: args.room.unwrap_or_else(|| Config::default().room),
             grace: args.grace,
             drain: args.drain,
             admin: args.admin,
-        }
+        })
     }
 }
 
@@ -282,6 +313,15 @@ fn network(text: &str) -> Result<IpNet, String> {
         Ok(address) => Ok(address.into()),
         Err(_) => text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1".to_owned()),
     }
+}
+
+/// The name of a room: it becomes part of keys in Redis, where braces have a meaning.
+fn room(text: &str) -> Result<String, String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if text.is_empty() || !text.bytes().all(is_allowed) {
+        return Err("a room's name has letters, digits, - and _".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A network of proxies, or `unix`.
@@ -317,7 +357,27 @@ mod tests {
 
     #[test]
     fn without_options_the_config_is_the_default() {
-        assert_eq!(Config::from(parse::<ServerArgs>(&[]).expect("good usage")), Config::default());
+        assert_eq!(config(&[]), Ok(Config::default()));
+    }
+
+    #[test]
+    fn a_room_is_shared_only_where_there_is_one() {
+        let shared = config(&["--chat", "--redis", "redis://localhost:6379", "--room", "a_B-3"]).expect("good usage");
+        assert_eq!((shared.redis, &*shared.room), ("redis://localhost:6379".parse().ok(), "a_B-3"));
+        let needs_chat = |name: &str| Err((ErrorKind::MissingRequiredArgument, format!("{name} needs --chat")));
+        assert_eq!(config(&["--redis", "redis://localhost"]), needs_chat("--redis"));
+        assert_eq!(config(&["--room", "attic"]), needs_chat("--room"));
+        for name in ["", "a b", "{a}", "\u{e4}"] {
+            assert!(parse::<ServerArgs>(&["--chat", "--room", name]).is_err(), "{name}");
+        }
+        let long = config(&["--chat", "--redis", "redis://localhost", "--max-line", "1025k"]);
+        assert_eq!(long, Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned())));
+        let (_, error) = config(&["--chat", "--redis", "redis://:hunter2@:x"]).expect_err("bad usage");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    fn config(words: &[&str]) -> Result<Config, (ErrorKind, String)> {
+        parse::<ServerArgs>(words).expect("good usage").into_config()
     }
 
     #[test]

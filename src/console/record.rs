@@ -13,7 +13,7 @@ use super::Counters;
 use crate::address::PeerAddress;
 use crate::connection::Close;
 use crate::escape::{Style, escape, incomplete_tail};
-use crate::event::Refusal;
+use crate::event::{RedisState, Refusal};
 use crate::room::notice::Notice;
 
 /// The length of a line without the text of a message, in bytes: more than a time, an address and all field names.
@@ -84,6 +84,11 @@ pub(super) enum Record<'a> {
         connections: u64,
         /// The address of the last one.
         peer: PeerAddress,
+    },
+    Redis {
+        state: RedisState,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        reason: &'a str,
     },
     Dropped {
         lines: u64,
@@ -181,6 +186,13 @@ impl<'a> Record<'a> {
             | Record::Left { message, .. } => write!(out, "{message}"),
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
+            }
+            Record::Redis { state: RedisState::Connected, .. } => out.write_str("Redis: connected"),
+            Record::Redis { state: RedisState::Gap, .. } => out.write_str("Redis: lines may be missing"),
+            Record::Redis { state: RedisState::Away, reason } => {
+                out.push_str("Redis: out of reach: ");
+                escape(out, reason.as_bytes(), Style::Log);
+                Ok(())
             }
             Record::Refused { reason, connections, peer } => {
                 let what = match reason {

@@ -7,30 +7,53 @@ use super::peers::{Peers, Turn};
 use super::service::{Served, Service};
 use crate::config::Config;
 use crate::echo::Echo;
-use crate::room::Room;
 use crate::room::member::Member;
+use crate::room::{LocalRoom, SharedRoom};
+use crate::shared_log::ServerId;
 use crate::transport::Stream;
 
 /// The service of this hub.
 #[derive(Debug)]
 pub(super) enum AnyService {
     Echo(Echo),
-    Room(Box<Room>),
+    Room(Box<LocalRoom>),
+    SharedRoom(Box<SharedRoom>),
+}
+
+/// Does the same with whichever service it is.
+macro_rules! each {
+    ($any:expr, $service:ident => $work:expr) => {
+        match $any {
+            AnyService::Echo($service) => $work,
+            AnyService::Room($service) => $work,
+            AnyService::SharedRoom($service) => $work,
+        }
+    };
 }
 
 impl AnyService {
     pub(super) fn new(config: &Config) -> Self {
         match config.chat {
-            true => Self::Room(Box::new(Room::new(config))),
+            true => Self::Room(Box::new(LocalRoom::local(config))),
             false => Self::Echo(Echo::new(config)),
         }
+    }
+
+    /// A room that spans servers, of which this one is `server`.
+    pub(super) fn shared(config: &Config, server: ServerId) -> Self {
+        Self::SharedRoom(Box::new(SharedRoom::shared(config, server)))
+    }
+
+    /// The room that spans servers, if that is the service.
+    pub(super) fn shared_room(&mut self) -> Option<&mut SharedRoom> {
+        if let Self::SharedRoom(room) = self { Some(room) } else { None }
     }
 
     /// What a new peer begins with.
     pub(super) fn state(&self, now: Instant) -> State {
         match self {
             Self::Echo(_) => State::Echo(Default::default()),
-            Self::Room(_) => State::Member(Box::new(Member::new(now))),
+            Self::Room(_) | Self::SharedRoom(_) => State::Member(Box::new(Member::new(now))),
         }
     }
 
@@ -39,64 +62,49 @@ impl AnyService {
         match self {
             Self::Echo(_) => 0,
             Self::Room(room) => room.held(),
+            Self::SharedRoom(room) => room.held(),
         }
     }
 
     pub(super) fn messages(&self) -> u64 {
-        match self {
-            Self::Echo(echo) => echo.messages(),
-            Self::Room(room) => room.messages(),
-        }
+        each!(self, service => service.messages())
     }
 }
 
 impl Service for AnyService {
     fn join<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id) {
-        match self {
-            Self::Echo(echo) => echo.join(peers, id),
-            Self::Room(room) => room.join(peers, id),
-        }
+        each!(self, service => service.join(peers, id));
+    }
+
+    fn before_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
+        each!(self, service => service.before_turn(peers, turn));
     }
 
     fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
-        match self {
-            Self::Echo(echo) => echo.serve(peers, id, turn),
-            Self::Room(room) => room.serve(peers, id, turn),
-        }
+        each!(self, service => service.serve(peers, id, turn))
     }
 
     fn leave<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
-        match self {
-            Self::Echo(echo) => echo.leave(peers, id, turn),
-            Self::Room(room) => room.leave(peers, id, turn),
-        }
+        each!(self, service => service.leave(peers, id, turn));
     }
 
     fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool {
-        match self {
-            Self::Echo(echo) => echo.is_full(peers),
-            Self::Room(room) => room.is_full(peers),
-        }
+        each!(self, service => service.is_full(peers))
     }
 
     fn after_turn<S: Stream>(&mut self, peers: &mut Peers<S>, turn: &mut Turn<'_>) {
-        match self {
-            Self::Echo(echo) => echo.after_turn(peers, turn),
-            Self::Room(room) => room.after_turn(peers, turn),
-        }
+        each!(self, service => service.after_turn(peers, turn));
+    }
+
+    fn has_work(&self) -> bool {
+        each!(self, service => service.has_work())
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Echo(echo) => echo.deadline(),
-            Self::Room(room) => room.deadline(),
-        }
+        each!(self, service => service.deadline())
     }
 
     fn stop<S: Stream>(&mut self, peers: &mut Peers<S>) {
-        match self {
-            Self::Echo(echo) => echo.stop(peers),
-            Self::Room(room) => room.stop(peers),
-        }
+        each!(self, service => service.stop(peers));
     }
 }

@@ -78,6 +78,11 @@ pub(crate) enum Place {
 pub(super) struct Due(pub(super) NonZeroU64);
 
 impl Id {
+    /// The number of the peer: they are counted, and no number is given twice.
+    pub(crate) fn serial(self) -> u64 {
+        self.serial
+    }
+
     /// Where the peer is in the table, if it is still there.
     pub(crate) fn key(self) -> usize {
         self.key

@@ -45,6 +45,9 @@ pub(crate) trait Service {
     /// A peer was admitted.
     fn join<S: Stream>(&mut self, _peers: &mut Peers<S>, _id: Id) {}
 
+    /// A turn begins.
+    fn before_turn<S: Stream>(&mut self, _peers: &mut Peers<S>, _turn: &mut Turn<'_>) {}
+
     /// Gives a peer its turn: writes what is queued for it, reads once, if the service lets it be read from, and sends
     /// or queues what follows.
     fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served;
@@ -59,6 +62,11 @@ pub(crate) trait Service {
 
     /// The peers of this turn have been served.
     fn after_turn<S: Stream>(&mut self, _peers: &mut Peers<S>, _turn: &mut Turn<'_>) {}
+
+    /// Whether a turn has something to do, though no peer has.
+    fn has_work(&self) -> bool {
+        false
+    }
 
     /// When [`after_turn`](Self::after_turn) has to be called though no event comes.
     fn deadline(&self) -> Option<Instant> {

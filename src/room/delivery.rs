@@ -1,6 +1,7 @@
 //! How lines reach the members.
 
-use std::mem;
+use crate::address::PeerAddress;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::history::History;
@@ -26,7 +27,7 @@ const MAX_PRIVATE: usize = 2 * MAX_ANSWERS;
 /// The lines of one turn. They are appended to the feed once, and the members' queues refer to them; only what is for one
 /// member alone is queued for it at once.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Up to where the feed has been delivered.
     delivered: u64,
     /// Bytes that were queued for single members in this turn.
@@ -51,6 +52,11 @@ impl Batch {
         self.messages
     }
 
+    /// How many bytes of its own lines a member may be ahead of the slowest one.
+    pub(super) fn max_ahead(&self) -> usize {
+        self.max_ahead
+    }
+
     /// Whether this turn has brought enough.
     pub(super) fn is_full<S: Stream>(&self, peers: &Peers<S>) -> bool {
         (peers.feed.end() - self.delivered) as usize + self.private >= BATCH
@@ -72,10 +78,9 @@ impl Batch {
         self.delivered = end;
         peers.for_each(|_, peer, feed| {
             let State::Member(member) = &mut peer.state else { return false };
-            let new = mem::replace(&mut member.cursor, end)..end;
-            peer.connection.send_shared(new, feed);
+            peer.connection.send_shared(member.take_news(end), feed);
             peer.connection.flush(feed, BATCH);
-            let is_waiting = member.resume_at.is_some();
+            let is_waiting = member.waits();
             peer.note_activity(false, now);
             peer.connection.can_flush() || (!is_waiting && may_go_on(peer))
         });
@@ -84,7 +89,7 @@ impl Batch {
 }
 
 /// Brings lines to members while a peer is served.
-pub(super) struct Sender<'a, S> {
+pub(crate) struct Sender<'a, S> {
     pub(super) batch: &'a mut Batch,
     pub(super) peers: &'a mut Peers<S>,
     pub(super) on_event: &'a mut dyn FnMut(Event<'_>),
@@ -92,23 +97,10 @@ pub(super) struct Sender<'a, S> {
 
 impl<S: Stream> Delivery<Id> for Sender<'_, S> {
     fn publish(&mut self, author: Id, notice: Notice<'_>) {
-        let feed = &mut self.peers.feed;
-        let start = feed.end();
-        notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
-        let said = start..feed.end();
-        self.batch.history.note(&notice);
-        self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
-        let Some((peer, feed, _)) = self.peers.borrow(author) else { return };
-        if let State::Member(member) = &mut peer.state {
-            // Its own line is not for it.
-            peer.connection.queue_shared(member.cursor..said.start, feed);
-            member.cursor = said.end;
-            member.announce_at = None;
-            member.window.note(said, self.batch.max_ahead);
+        let said = self.append(&notice);
+        if let Some(address) = self.credit(author, said) {
+            self.report(address, notice);
         }
-        let peer = peer.address;
-        self.peers.recount(author.key());
-        (self.on_event)(Event::Room { peer, notice });
     }
 
     fn answer(&mut self, member: Id, line: &str) {
@@ -132,6 +124,42 @@ impl<S: Stream> Delivery<Id> for Sender<'_, S> {
 }
 
 impl<S: Stream> Sender<'_, S> {
+    /// Appends a line to the feed, and keeps it for newcomers. Returns where it is.
+    pub(super) fn append(&mut self, notice: &Notice<'_>) -> Range<u64> {
+        let feed = &mut self.peers.feed;
+        let start = feed.end();
+        notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
+        self.batch.history.note(notice);
+        start..feed.end()
+    }
+
+    /// Tells a newcomer what was said last.
+    pub(super) fn retell(&mut self, member: Id) {
+        if let Some(earlier) = self.batch.history.replay() {
+            self.answer(member, &earlier);
+        }
+    }
+
+    /// Notes whose line is at `said` of the feed: its author does not hear it. Returns the author's address, if it is there.
+    pub(super) fn credit(&mut self, author: Id, said: Range<u64>) -> Option<PeerAddress> {
+        let (peer, feed, _) = self.peers.borrow(author)?;
+        if let State::Member(member) = &mut peer.state {
+            peer.connection.queue_shared(member.cursor..said.start, feed);
+            member.cursor = said.end;
+            member.announce_at = None;
+            member.window.note(said, self.batch.max_ahead);
+        }
+        let address = peer.address;
+        self.peers.recount(author.key());
+        Some(address)
+    }
+
+    /// Shows the operator what a member of this server did.
+    pub(super) fn report(&mut self, peer: PeerAddress, notice: Notice<'_>) {
+        self.batch.messages += u64::from(matches!(notice, Notice::Said { .. }));
+        (self.on_event)(Event::Room { peer, notice });
+    }
+
     /// Queues a line for one member alone.
     fn send(&mut self, member: Id, line: &str) {
         let Some((peer, feed, memory)) = self.peers.borrow(member) else { return };
@@ -140,7 +168,7 @@ impl<S: Stream> Sender<'_, S> {
             return;
         }
         // What was said before comes first.
-        peer.connection.queue_shared(mem::replace(&mut state.cursor, feed.end())..feed.end(), feed);
+        peer.connection.queue_shared(state.take_news(feed.end()), feed);
         if peer.connection.queue(line.as_bytes()).is_err() {
             memory.refused(feed.held());
             // Without memory for it the line is lost, and the member that does not read has to go.

@@ -1,5 +1,6 @@
 //! What the room knows of one member.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::marks::Marks;
@@ -31,6 +32,8 @@ pub(crate) struct Member {
     pub(super) is_waiting: bool,
     /// When it may say a little though it is too far ahead, if it is.
     pub(super) resume_at: Option<Instant>,
+    /// Whether it is not read from until the sequencer says so.
+    pub(super) is_held: bool,
 }
 
 impl Member {
@@ -45,7 +48,36 @@ impl Member {
             announce_at: Some(now + ANNOUNCEMENT_DELAY),
             is_waiting: false,
             resume_at: None,
+            is_held: false,
         }
+    }
+
+    /// A newcomer that waits until the room takes it in: it hears nothing, and is not announced.
+    pub(super) fn keep_waiting(&mut self) {
+        (self.cursor, self.announce_at) = (u64::MAX, None);
+    }
+
+    /// The room has taken a newcomer in: it hears what comes behind `end` of the feed.
+    pub(super) fn take_in(&mut self, end: u64, now: Instant) {
+        (self.cursor, self.announce_at) = (end, Some(now + ANNOUNCEMENT_DELAY));
+    }
+
+    /// Whether the room has taken it in.
+    pub(super) fn is_in(&self) -> bool {
+        self.cursor < u64::MAX
+    }
+
+    /// Takes what the feed, which ends at `end`, has for it since the last time.
+    pub(super) fn take_news(&mut self, end: u64) -> Range<u64> {
+        // A cursor behind the end stays: such a member hears nothing yet.
+        let start = self.cursor;
+        self.cursor = start.max(end);
+        start..end
+    }
+
+    /// Whether it is not read from for now, whatever it has sent.
+    pub(super) fn waits(&self) -> bool {
+        self.is_held || self.resume_at.is_some()
     }
 
     /// Bytes of memory that its input takes.

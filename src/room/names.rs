@@ -74,7 +74,7 @@ pub(crate) fn is_well_formed(name: &str) -> bool {
 /// A single form cannot do, because people confuse names in two ways that must not be chained. `karl` and `KARL`
 /// differ only in case, and so do `kari` and `KARI`; `KARI` and `KARl` look the same. Yet Kari and Karl are
 /// ordinary names of two people. So the first form ignores case, the second one ignores what cannot be seen.
-pub(super) fn forms(name: &str) -> [String; 2] {
+pub(crate) fn forms(name: &str) -> [String; 2] {
     [case_folded(name), skeleton(name)]
 }
 

@@ -1,4 +1,4 @@
-//! Who is in the room under which name, and what the lines that members send mean.
+//! Who is in the room under which name, and who is to hear what.
 //!
 //! It knows nothing of connections: it is told who comes, what they send and who goes, and tells a [`Delivery`] who is to
 //! hear what.
@@ -6,17 +6,17 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
-use super::names::{MAX_NAME, forms, is_reserved, is_well_formed};
+use super::command::{Command, HELP, about, too_long, well_formed};
+use super::names::{forms, is_reserved};
 use super::notice::{Excerpt, Notice};
-use crate::escape::{Style, escape, incomplete_tail};
+use crate::escape::{Style, escape};
 
 /// How many names a list shows before it only counts the rest.
 const NAMES_SHOWN: usize = 20;
-
-const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text\n";
 
 /// Brings lines to the members that are to hear them.
 pub trait Delivery<Id> {
@@ -35,7 +35,24 @@ pub trait Delivery<Id> {
 pub enum Reaction {
     /// The member stays.
     Stay,
+    /// The member stays, and its next line is not to be taken before this one has been answered.
+    Wait,
     /// The member asked to leave: [`Roster::leave`] is to follow.
+    Leave,
+}
+
+/// What a member does with a line that concerns others.
+#[derive(Debug)]
+pub(super) enum Action<'a, Id> {
+    /// Nothing: what the line asks is answered.
+    Nothing,
+    Say(Cow<'a, [u8]>),
+    /// It may have this name, as far as is known.
+    Rename(&'a str),
+    Whisper {
+        to: Id,
+        text: &'a [u8],
+    },
     Leave,
 }
 
@@ -64,7 +81,11 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` joins, and gets the next name: `user1`, `user2`, and so on.
     pub fn join(&mut self, id: Id, delivery: &mut impl Delivery<Id>) {
         self.newest += 1;
-        let name = format!("user{}", self.newest);
+        self.welcome(id, format!("user{}", self.newest), delivery);
+    }
+
+    /// `id` joins under this name.
+    pub(super) fn welcome(&mut self, id: Id, name: String, delivery: &mut impl Delivery<Id>) {
         if self.members.is_empty() {
             delivery.answer(id, &format!("* welcome, {name}; nobody else is here\n"));
         } else {
@@ -85,75 +106,67 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     /// `id` has left, for a reason that is told if there is one. Nobody hears of a newcomer that leaves.
     pub fn leave(&mut self, id: Id, reason: Option<&'static str>, delivery: &mut impl Delivery<Id>) {
         if let Some(name) = self.members.remove(&id) {
-            self.release(&name);
+            self.release(id, &name);
             delivery.publish(id, Notice::Left { name: &name, reason });
         } else if let Some(name) = self.newcomers.remove(&id) {
-            self.release(&name);
+            self.release(id, &name);
             self.newest -= u64::from(name == format!("user{}", self.newest));
         }
     }
 
-    /// `id` sent a line: something to say, or a command.
+    /// `id` sent a line: something to say, or a command. What it changes takes effect at once.
     pub fn handle_line(&mut self, id: Id, text: &[u8], delivery: &mut impl Delivery<Id>) -> Reaction {
-        let Some(command) = text.strip_prefix(b"/") else {
-            if !text.is_empty() {
-                self.say(id, text, delivery);
-            }
-            return Reaction::Stay;
-        };
-        if command.starts_with(b"/") {
-            self.say(id, command, delivery);
-            return Reaction::Stay;
-        }
-        let (word, rest) = split_word(command);
-        match word {
-            b"name" | b"nick" => self.rename(id, rest, delivery),
-            b"who" | b"names" => delivery.answer(id, &format!("* here: {}\n", self.list(self.newcomers.get(&id)))),
-            b"msg" => self.whisper(id, rest, delivery),
-            b"me" => self.act(id, rest, delivery),
-            b"help" => delivery.answer(id, HELP),
-            b"quit" => return Reaction::Leave,
-            _ => delivery.answer(id, &about("* no such command: /", word, "; try /help\n")),
+        match self.interpret(id, text, delivery) {
+            Action::Nothing => {}
+            Action::Say(text) => self.say(id, &text, delivery),
+            Action::Rename(name) => self.rename(id, name, delivery),
+            Action::Whisper { to, text } => _ = self.whisper(id, to, text, delivery),
+            Action::Leave => return Reaction::Leave,
         }
         Reaction::Stay
     }
 
     /// A line of `id` was longer than `limit` bytes.
     pub fn refuse_line(&mut self, id: Id, limit: usize, delivery: &mut impl Delivery<Id>) {
-        delivery.answer(id, &format!("* line too long (limit {}), not sent\n", Size(limit)));
+        delivery.answer(id, &too_long(limit));
     }
 
-    fn say(&mut self, id: Id, text: &[u8], delivery: &mut impl Delivery<Id>) {
+    /// Finds out what `id` does with a line, and answers what concerns nobody else.
+    pub(super) fn interpret<'a>(&self, id: Id, line: &'a [u8], delivery: &mut impl Delivery<Id>) -> Action<'a, Id> {
+        let answer: Cow<'_, str> = match Command::parse(line) {
+            Command::Say(text) => return Action::Say(text),
+            Command::Quit => return Action::Leave,
+            Command::Rename(name) if !self.may_take(id, name) => format!("* {name} is taken\n").into(),
+            Command::Rename(name) if self.name(id).is_some_and(|own| own == name) => {
+                format!("* you are {name} already\n").into()
+            }
+            Command::Rename(name) => return Action::Rename(name),
+            // The forms of a text of any length would take long.
+            Command::Whisper { addressee, text } => match well_formed(addressee).and_then(|name| self.holder(name)) {
+                Some(to) => return Action::Whisper { to, text },
+                None => about("* nobody is called ", addressee, "\n").into(),
+            },
+            Command::List => format!("* here: {}\n", self.list(self.newcomers.get(&id))).into(),
+            Command::Help => HELP.into(),
+            Command::Nothing(answer) if answer.is_empty() => return Action::Nothing,
+            Command::Nothing(answer) => answer,
+        };
+        delivery.answer(id, &answer);
+        Action::Nothing
+    }
+
+    /// `id` says something.
+    pub(super) fn say(&mut self, id: Id, text: &[u8], delivery: &mut impl Delivery<Id>) {
         self.announce(id, delivery);
         if let Some(name) = self.members.get(&id) {
             delivery.publish(id, Notice::Said { name, text });
         }
     }
 
-    /// Shows what a member does as something that it says: `/me waves` as `<ann> *waves*`. So no action can be taken for a
-    /// notice of the server, whatever it is.
-    fn act(&mut self, id: Id, action: &[u8], delivery: &mut impl Delivery<Id>) {
-        match action.trim_ascii_end() {
-            b"" => delivery.answer(id, "* /me ACTION\n"),
-            action => self.say(id, &[b"*", action, b"*"].concat(), delivery),
-        }
-    }
-
-    fn rename(&mut self, id: Id, wish: &[u8], delivery: &mut impl Delivery<Id>) {
+    /// `id` gets another name, which nobody else has.
+    pub(super) fn rename(&mut self, id: Id, new: &str, delivery: &mut impl Delivery<Id>) {
         let Some(old) = self.name(id).cloned() else { return };
-        let Some(new) = str::from_utf8(wish.trim_ascii_end()).ok().filter(|name| is_well_formed(name)) else {
-            delivery.answer(id, "* a name has 1 to 32 letters, digits, - or _\n");
-            return;
-        };
-        if !self.may_take(id, new) {
-            delivery.answer(id, &format!("* {new} is taken\n"));
-            return;
-        }
-        if new == old {
-            delivery.answer(id, &format!("* you are {new} already\n"));
-            return;
-        }
-        self.release(&old);
+        self.release(id, &old);
         self.claim(id, new);
         delivery.answer(id, &format!("* {old} is now {new}\n"));
         // The others never knew a newcomer's old name.
@@ -165,31 +178,62 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         delivery.publish(id, notice);
     }
 
-    fn whisper(&mut self, id: Id, rest: &[u8], delivery: &mut impl Delivery<Id>) {
-        let (addressee, text) = split_word(rest);
-        if addressee.is_empty() || text.is_empty() {
-            delivery.answer(id, "* /msg NAME TEXT\n");
-            return;
-        }
-        // The forms of a text of any length would take long.
-        let name = str::from_utf8(addressee).ok().filter(|name| is_well_formed(name));
-        let Some(receiver) = name.and_then(|name| self.holder(name)) else {
-            delivery.answer(id, &about("* nobody is called ", addressee, "\n"));
-            return;
-        };
+    /// `id` says something to one member alone. Returns whether that member takes it.
+    pub(super) fn whisper(&mut self, id: Id, to: Id, text: &[u8], delivery: &mut impl Delivery<Id>) -> bool {
         // It can be answered only if the others know the name.
         self.announce(id, delivery);
-        let (Some(from), Some(to)) = (self.name(id), self.name(receiver)) else { return };
-        let head = format!("<{from} -> {to}> ");
+        let (Some(from), Some(receiver)) = (self.name(id), self.name(to)) else { return false };
+        let head = format!("<{from} -> {receiver}> ");
         let mut line = head.clone();
         escape(&mut line, text, Style::Text);
         line.push('\n');
-        if !delivery.whisper(receiver, &line) {
-            delivery.answer(id, &format!("* {to} is not reading; your line was not sent\n"));
-        } else if receiver != id {
+        let is_taken = delivery.whisper(to, &line);
+        if !is_taken {
+            self.tell_unread(to, id, delivery);
+        } else if to != id {
             // As the addressee sees it, but a long line need not travel back as a whole.
             delivery.answer(id, &format!("{head}{}\n", Excerpt(text)));
         }
+        is_taken
+    }
+
+    /// Tells `author` that `id` does not read what is sent to it alone.
+    pub(super) fn tell_unread(&self, id: Id, author: Id, delivery: &mut impl Delivery<Id>) {
+        if let Some(name) = self.name(id) {
+            delivery.answer(author, &format!("* {name} is not reading; your line was not sent\n"));
+        }
+    }
+
+    /// `id` is here under this name, in place of its earlier one if it had one. Nobody is told.
+    pub(super) fn seat(&mut self, id: Id, name: &str, is_announced: bool) {
+        self.remove(id);
+        self.claim(id, name);
+        match is_announced {
+            true => _ = self.members.insert(id, name.to_owned()),
+            false => _ = self.newcomers.insert(id, name.to_owned()),
+        }
+    }
+
+    /// `id` is here no more. Nobody is told.
+    pub(super) fn remove(&mut self, id: Id) {
+        if let Some(name) = self.members.remove(&id).or_else(|| self.newcomers.remove(&id)) {
+            self.release(id, &name);
+        }
+    }
+
+    /// All who are here, newcomers last.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
+        self.members.keys().chain(self.newcomers.keys()).copied()
+    }
+
+    /// Who has a name that cannot be told from this one.
+    pub(super) fn holders(&self, name: &str) -> impl Iterator<Item = Id> {
+        forms(name).into_iter().filter_map(|form| self.taken.get(&form).copied())
+    }
+
+    /// The name of a member of which the others have heard.
+    pub(super) fn announced(&self, id: Id) -> Option<&str> {
+        self.members.get(&id).map(String::as_str)
     }
 
     /// Whether `name` is neither another member's nor the server's. A member may write its own name in another
@@ -205,9 +249,11 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         self.taken.extend(forms(name).map(|form| (form, id)));
     }
 
-    fn release(&mut self, name: &str) {
+    fn release(&mut self, id: Id, name: &str) {
         for form in forms(name) {
-            self.taken.remove(&form);
+            if self.taken.get(&form) == Some(&id) {
+                self.taken.remove(&form);
+            }
         }
     }
 
@@ -216,7 +262,8 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         forms(name).iter().find_map(|form| self.taken.get(form)).copied()
     }
 
-    fn name(&self, id: Id) -> Option<&String> {
+    /// The name of a member or newcomer.
+    pub(super) fn name(&self, id: Id) -> Option<&String> {
         self.members.get(&id).or_else(|| self.newcomers.get(&id))
     }
 
@@ -237,35 +284,4 @@ impl<Id: Copy + Ord + std::hash::Hash> Default for Roster<Id> {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// A size as people write it: `64 KiB`.
-struct Size(usize);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes if bytes > 0 && bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
-            bytes if bytes > 0 && bytes % (1 << 10) == 0 => write!(f, "{} KiB", bytes >> 10),
-            bytes => write!(f, "{bytes} bytes"),
-        }
-    }
-}
-
-/// The first word and what follows it, without the spaces between them.
-fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
-    (&text[..end], text[end..].trim_ascii_start())
-}
-
-/// An answer that repeats the beginning of a word: all of it if it may be a name.
-fn about(before: &str, word: &[u8], after: &str) -> String {
-    let beginning = match word.get(..4 * MAX_NAME) {
-        Some(beginning) => &beginning[..beginning.len() - incomplete_tail(beginning)],
-        None => word,
-    };
-    let mut answer = before.to_owned();
-    escape(&mut answer, beginning, Style::Text);
-    answer.push_str(after);
-    answer
 }

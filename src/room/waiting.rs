@@ -1,5 +1,6 @@
 //! Talkers that wait for the slowest member, and how long they do.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::delivery::BATCH;
@@ -14,6 +15,9 @@ use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::Peers;
 use crate::transport::Stream;
 
+/// How often it is looked for stalled members while talkers that are not here wait and the slowest member makes progress.
+const RECHECK: Duration = Duration::from_secs(1);
+
 /// Who waits, and for whom.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -22,6 +26,8 @@ pub(super) struct Waiting {
     floor: u64,
     /// When a member that talkers wait for may have stalled.
     stall_check: Option<Instant>,
+    /// Whether talkers that are not here wait for the slowest member.
+    is_waited_for: bool,
     quotas: Quotas,
     debts: Debts,
 }
@@ -29,12 +35,17 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(stall_timeout: Duration) -> Self {
         let quotas = Quotas::new(stall_timeout);
-        Self { talkers: Vec::new(), floor: 0, stall_check: None, quotas, debts: Debts::default() }
+        Self { talkers: Vec::new(), floor: 0, stall_check: None, is_waited_for: false, quotas, debts: Debts::default() }
     }
 
     /// When [`reset_stalled`](Self::reset_stalled) has to be called though no event comes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.stall_check
+    }
+
+    /// Whether talkers wait.
+    pub(super) fn has_talkers(&self) -> bool {
+        !self.talkers.is_empty()
     }
 
     /// A talker begins to wait.
@@ -45,15 +56,15 @@ impl Waiting {
         self.talkers.push(id);
     }
 
-    /// Lets the talkers go on, if the slowest member has caught up a little.
-    pub(super) fn release<S: Stream>(&mut self, peers: &mut Peers<S>) {
-        let floor = peers.feed.floor();
+    /// Lets the talkers go on, if the slowest member, who is at `floor`, has caught up a little.
+    pub(super) fn release<S: Stream>(&mut self, peers: &mut Peers<S>, floor: u64, now: Instant) {
         if floor == self.floor {
             return;
         }
         self.floor = floor;
         self.debts.take(floor);
-        self.stall_check = None;
+        // Talkers that are here begin to wait again in their next turn.
+        self.stall_check = self.is_waited_for.then(|| now + RECHECK);
         for id in self.talkers.drain(..) {
             if let Some((Peer { state: State::Member(member), .. }, ..)) = peers.borrow(id) {
                 member.is_waiting = false;
@@ -65,8 +76,18 @@ impl Waiting {
 
     /// Resets the members that talkers wait for, and that have made no progress for the stall timeout: they have taken
     /// neither enough nor everything that they have pending. A slow member that makes progress only sets the pace of
-    /// talkers that say a lot.
-    pub(super) fn reset_stalled<S: Stream>(&mut self, peers: &mut Peers<S>, noted: Instant, now: Instant) {
+    /// talkers that say a lot. `is_waited_for` is whether talkers that are not here wait for the slowest member.
+    pub(super) fn reset_stalled<S: Stream>(
+        &mut self,
+        peers: &mut Peers<S>,
+        is_waited_for: bool,
+        noted: Instant,
+        now: Instant,
+    ) {
+        if is_waited_for && !mem::replace(&mut self.is_waited_for, is_waited_for) {
+            self.stall_check = Some(noted);
+        }
+        self.is_waited_for = is_waited_for;
         if self.stall_check.is_none_or(|at| at > noted) {
             return;
         }
@@ -76,7 +97,7 @@ impl Waiting {
             member.is_waiting
         });
         self.stall_check = None;
-        if self.talkers.is_empty() {
+        if self.talkers.is_empty() && !is_waited_for {
             return;
         }
         let floor_end = peers.feed.floor_end();
@@ -117,7 +138,7 @@ impl Waiting {
     /// Whether talkers wait for this peer.
     pub(super) fn is_waited_for<S: Stream>(&self, peer: &Peer<S>, feed: &Feed) -> bool {
         let is_slowest = peer.connection.first_shared().is_some_and(|at| at < feed.floor_end());
-        is_slowest && !self.talkers.is_empty()
+        is_slowest && (self.is_waited_for || !self.talkers.is_empty())
     }
 
     /// Charges the address of a peer that talkers wait for, and that is about to go, for the time in which it made no

@@ -20,6 +20,8 @@ const PORTION: usize = 128;
 #[derive(Debug)]
 pub(super) struct Window {
     said: Marks,
+    /// Bytes that it has said and that have not reached the feed.
+    underway: usize,
     /// Bytes that it may say at the pace of a person, as of `counted_at`.
     allowance: usize,
     counted_at: Instant,
@@ -27,7 +29,7 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(now: Instant) -> Self {
-        Self { said: Marks::default(), allowance: BURST, counted_at: now }
+        Self { said: Marks::default(), underway: 0, allowance: BURST, counted_at: now }
     }
 
     /// Its address is in debt: nothing is saved up.
@@ -35,8 +37,13 @@ impl Window {
         self.allowance = 0;
     }
 
-    /// What its member has said and the slowest member has not taken, for when it leaves.
-    pub(super) fn take_said(&mut self) -> Marks {
+    /// What its member has said and the slowest member has not taken, for when it leaves. What has not reached the feed is
+    /// taken to come next, behind its `end`.
+    pub(super) fn take_said(&mut self, end: u64, max_ahead: usize) -> Marks {
+        let underway = mem::take(&mut self.underway);
+        if underway > 0 {
+            self.said.add(end + underway as u64, underway, max_ahead);
+        }
         mem::take(&mut self.said)
     }
 
@@ -46,12 +53,22 @@ impl Window {
     /// there is no window at all, or each of many members with this address would have the rest of it.
     pub(super) fn room(&mut self, floor: u64, debt: usize, max_ahead: usize, now: Instant) -> usize {
         self.said.take(floor);
-        let ahead = self.said.total() + debt;
+        let ahead = self.said.total() + self.underway + debt;
         if ahead > 0 && (ahead >= max_ahead || debt >= max_ahead / 2) {
             return self.allowance(now);
         }
         // Not byte by byte at the edge: a long line would take a turn for each.
         max_ahead.saturating_sub(ahead).max(SHORTEST)
+    }
+
+    /// The member said a line of `len` bytes, which comes to the feed later.
+    pub(super) fn send(&mut self, len: usize) {
+        self.underway += len;
+    }
+
+    /// A line of `len` bytes that was [sent](Self::send) has come, or never will.
+    pub(super) fn arrive(&mut self, len: usize) {
+        self.underway = self.underway.saturating_sub(len);
     }
 
     /// The member said a line, which is at `range` of the feed.

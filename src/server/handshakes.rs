@@ -1,8 +1,8 @@
 //! Connections that have been accepted and have still to say who they are: those of proxies, until their PROXY header has
 //! arrived.
 //!
-//! The header is looked at where it is, in the system's buffer, and taken from there once it is whole. So a connection that
-//! waits holds no memory for it, and what follows it is left for the hub as if there had been no header.
+//! The header is looked at where it is, in the system's buffer, and left there until it is whole, or is read together with
+//! what follows it. So a connection that waits holds no memory for it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -68,7 +68,11 @@ pub(super) enum Outcome {
 
 /// What is there of a header.
 enum Look {
-    Whole(Header),
+    Whole {
+        header: Header,
+        /// Whether something behind it has arrived too.
+        is_followed: bool,
+    },
     Partial,
     Malformed,
     /// The connection ended before its first byte.
@@ -197,7 +201,7 @@ impl Handshakes {
         match recv(stream, &mut *self.buffer, RecvFlags::PEEK) {
             Ok((0, _)) => Look::Ended,
             Ok((count, _)) => match proxy::parse(&self.buffer[..count]) {
-                Ok(Some(header)) => Look::Whole(header),
+                Ok(Some(header)) => Look::Whole { header, is_followed: count > usize::from(header.length) },
                 Ok(None) => Look::Partial,
                 Err(proxy::Malformed) => Look::Malformed,
             },
@@ -208,22 +212,23 @@ impl Handshakes {
 
     /// What becomes of a connection for which nothing more is to be waited for.
     fn conclude(&mut self, mut stream: Socket, address: PeerAddress, look: Look, is_registered: bool) -> Outcome {
-        match look {
-            Look::Ended => Outcome::Nothing,
-            Look::Whole(Header { length, source }) if self.take(&stream, length) => {
-                let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
-                Outcome::Client(Client { stream, address, is_exempt, is_registered })
+        let Look::Whole { header: Header { length, source }, is_followed } = look else {
+            if let Look::Ended = look {
+                return Outcome::Nothing;
             }
-            Look::Whole(_) | Look::Partial | Look::Malformed => {
-                stream.reset_on_drop();
-                Outcome::Refused(address)
+            stream.reset_on_drop();
+            return Outcome::Refused(address);
+        };
+        let stream = match stream {
+            Socket::Tcp(stream) if is_followed => Socket::Announced { stream, header: length },
+            stream => {
+                // If this fails, so will the next read.
+                _ = recv(&stream, &mut self.buffer[..usize::from(length)], RecvFlags::empty());
+                stream
             }
-        }
-    }
-
-    /// Takes the header from the stream.
-    fn take(&mut self, stream: &Socket, length: usize) -> bool {
-        matches!(recv(stream, &mut self.buffer[..length], RecvFlags::empty()), Ok((count, _)) if count == length)
+        };
+        let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
+        Outcome::Client(Client { stream, address, is_exempt, is_registered })
     }
 
     /// Has a connection looked at for the last time.

@@ -35,7 +35,7 @@ const V2_UNIX_STREAM: u8 = 0x31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// How many bytes it has. What follows is the client's.
-    pub length: usize,
+    pub length: u16,
     /// The address of the client, or `None` if the proxy speaks for itself (LOCAL) or does not know it (UNKNOWN).
     pub source: Option<PeerAddress>,
 }
@@ -67,7 +67,7 @@ fn may_begin_with(input: &[u8], prefix: &[u8]) -> bool {
 fn parse_v1(input: &[u8]) -> Result<Option<Header>, Malformed> {
     let input = &input[..input.len().min(MAX_V1)];
     match memchr(b'\n', input) {
-        Some(end) => read(&input[..=end]).map(|source| Some(Header { length: end + 1, source })),
+        Some(end) => read(&input[..=end]).map(|source| Some(Header { length: end as u16 + 1, source })),
         None if input.len() < MAX_V1 => Ok(None),
         None => Err(Malformed),
     }
@@ -75,11 +75,11 @@ fn parse_v1(input: &[u8]) -> Result<Option<Header>, Malformed> {
 
 fn parse_v2(input: &[u8]) -> Result<Option<Header>, Malformed> {
     let Some(&[.., command, family, high, low]) = input.first_chunk::<V2_FIXED>() else { return Ok(None) };
-    let length = V2_FIXED + usize::from(u16::from_be_bytes([high, low]));
-    if length > MAX_HEADER {
+    let length = u16::from_be_bytes([high, low]).saturating_add(V2_FIXED as u16);
+    if usize::from(length) > MAX_HEADER {
         return Err(Malformed);
     }
-    let Some(header) = input.get(..length) else { return Ok(None) };
+    let Some(header) = input.get(..usize::from(length)) else { return Ok(None) };
     // Whatever else a LOCAL header says has to be ignored.
     if command == V2_LOCAL {
         return Ok(Some(Header { length, source: None }));

@@ -1,12 +1,13 @@
 //! The socket of a client, of whatever kind.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use super::proxy::MAX_HEADER;
 use super::{Received, Sent, Stream};
 
 /// The socket of a client: each kind is a [`Stream`] of its own.
@@ -14,6 +15,14 @@ use super::{Received, Sent, Stream};
 pub enum Socket {
     /// Plain TCP.
     Tcp(TcpStream),
+    /// TCP, where so many bytes of a PROXY header are still to be read before those of the client. They have arrived, with
+    /// some of the client's behind them, so one read takes both.
+    Announced {
+        /// The stream.
+        stream: TcpStream,
+        /// The length of what is left of the header.
+        header: u16,
+    },
     /// A Unix socket.
     Unix(UnixStream),
 }
@@ -22,20 +31,21 @@ impl Stream for Socket {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         match self {
             Self::Tcp(stream) => stream.recv(buffer),
+            Self::Announced { stream, header } => recv_behind(header, stream, buffer),
             Self::Unix(stream) => stream.recv(buffer),
         }
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
         match self {
-            Self::Tcp(stream) => stream.send(slices),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.send(slices),
             Self::Unix(stream) => stream.send(slices),
         }
     }
 
     fn finish(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.finish(),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.finish(),
             Self::Unix(stream) => stream.finish(),
         }
     }
@@ -43,29 +53,49 @@ impl Stream for Socket {
     fn unread(&self) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.unread(),
+            Self::Announced { stream, header } => Ok(stream.unread()?.saturating_sub(usize::from(*header))),
             Self::Unix(stream) => stream.unread(),
         }
     }
 
     fn has_unsent(&self) -> io::Result<bool> {
         match self {
-            Self::Tcp(stream) => stream.has_unsent(),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.has_unsent(),
             Self::Unix(stream) => stream.has_unsent(),
         }
     }
 
     fn reset_on_drop(&mut self) {
         match self {
-            Self::Tcp(stream) => stream.reset_on_drop(),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.reset_on_drop(),
             Self::Unix(stream) => stream.reset_on_drop(),
         }
     }
 }
 
+/// Reads what is behind the header.
+fn recv_behind(header: &mut u16, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Received> {
+    while *header > 0 {
+        let mut skipped = [0; MAX_HEADER];
+        let skipped = &mut skipped[..usize::from(*header)];
+        let mut slices = [IoSliceMut::new(skipped), IoSliceMut::new(&mut *buffer)];
+        let count = stream.read_vectored(&mut slices)?;
+        match count.checked_sub(usize::from(*header)) {
+            Some(count @ 1..) => {
+                *header = 0;
+                return Ok(Received::plain(count, buffer.len()));
+            }
+            _ if count == 0 => return Ok(Received { count: 0, is_drained: true }),
+            _ => *header -= count as u16,
+        }
+    }
+    stream.recv(buffer)
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(stream) => stream.as_fd(),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
         }
     }
@@ -74,22 +104,49 @@ impl AsFd for Socket {
 impl Source for Socket {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.register(registry, token, interests),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.register(registry, token, interests),
             Self::Unix(stream) => stream.register(registry, token, interests),
         }
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.reregister(registry, token, interests),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.reregister(registry, token, interests),
             Self::Unix(stream) => stream.reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.deregister(registry),
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.deregister(registry),
             Self::Unix(stream) => stream.deregister(registry),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_header_is_skipped_however_little_is_read_at_once() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"headerhello").unwrap();
+        // This one blocks.
+        let stream = TcpStream::from_std(listener.accept().unwrap().0);
+        let mut socket = Socket::Announced { stream, header: 6 };
+        assert_eq!(socket.unread().unwrap(), 5);
+        let mut buffer = [0; 3];
+        assert_eq!(socket.recv(&mut buffer).unwrap(), Received { count: 3, is_drained: false });
+        assert_eq!(&buffer, b"hel");
+        assert_eq!(socket.unread().unwrap(), 2);
+        assert_eq!(socket.recv(&mut buffer).unwrap(), Received { count: 2, is_drained: true });
+        assert_eq!(&buffer[..2], b"lo");
+        drop(client);
+        assert_eq!(socket.recv(&mut buffer).unwrap().count, 0);
     }
 }

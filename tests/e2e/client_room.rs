@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::harness::{Member, Output, Process, Server, accept_in_time, client, feed, listener, run};
+use crate::harness::{Member, Output, Process, Server, accept_in_time, client, feed, listener, run, server_name};
 use crate::session_person::Person;
 
 fn pipe_into(server: &Server, options: &[&str], input: &str) -> Output {
@@ -37,7 +37,7 @@ fn a_check_of_a_room_says_that_it_is_one() {
         let server = Server::start(&["--chat", "--max-connections", "1"]);
         let ann = is_full.then(|| Member::join(&server, "ann", ""));
         let output = pipe_into(&server, &["--check"], input);
-        let expected = format!("echo-client: 127.0.0.1 port {} is a room, not an echo server\n", server.port);
+        let expected = format!("echo-client: {} is a room, not an echo server\n", server_name(server.port));
         assert_eq!((output.code, &output.stdout[..], &output.stderr), (Some(1), &b""[..], &expected));
         drop(ann);
         server.stop();

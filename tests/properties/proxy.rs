@@ -22,7 +22,8 @@ fn oracle(input: &[u8]) -> Option<Header> {
             (_, v2::Addresses::Unix(_), v2::Protocol::Stream) => Some(PeerAddress::UNKNOWN_UNIX),
             _ => return None,
         };
-        return Some(Header { length: header.len(), source }).filter(|header| header.length <= MAX_HEADER);
+        let length = u16::try_from(header.len()).ok().filter(|length| usize::from(*length) <= MAX_HEADER)?;
+        return Some(Header { length, source });
     }
     let header = v1::Header::try_from(input).ok()?;
     let source = match header.addresses {
@@ -30,7 +31,7 @@ fn oracle(input: &[u8]) -> Option<Header> {
         v1::Addresses::Tcp6(ip) => Some(address(ip.source_address, ip.source_port)),
         v1::Addresses::Unknown => None,
     };
-    Some(Header { length: header.header.len(), source })
+    Some(Header { length: u16::try_from(header.header.len()).ok()?, source })
 }
 
 /// Whether the other parser is stricter than it has to be. What a LOCAL header says of addresses has to be ignored, and so
@@ -114,7 +115,7 @@ fn a_header_may_arrive_in_any_pieces() {
             }
             is_certain = part != Ok(None);
             if let Ok(Some(header)) = part {
-                prop_assert_eq!(at, header.length, "not as soon as it was whole");
+                prop_assert_eq!(at, usize::from(header.length), "not as soon as it was whole");
                 prop_assert_eq!(part, whole);
                 break;
             }
@@ -136,7 +137,7 @@ fn every_pair_of_addresses_is_announced_in_both_versions() {
         header.encode_v1(&mut text).expect("a header");
         header.encode_v2(&mut binary).expect("a header");
         for mut bytes in [text, binary] {
-            let length = bytes.len();
+            let length = bytes.len() as u16;
             bytes.extend(&rest);
             let source = Some(address(source.ip(), source.port()));
             prop_assert_eq!(parse(&bytes), Ok(Some(Header { length, source })));

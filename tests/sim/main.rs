@@ -14,16 +14,20 @@
 //! round. [`script`], [`ledger`] and [`echo`] are the clients of the echo and what they were promised;
 //! [`cuts`] tries every way to cut a short input. [`crowd`] are the members of a room, all kinds of them at
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
-//! [`turns`] is about who is served before whom.
+//! [`shared`] are rooms that span servers, over a log that is cut, loses data and is late.
+//! [`turns`] is about who is served before whom. [`engine`] plays the engines that share a log, with Redis and the wires
+//! between.
 
 mod crowd;
 mod cuts;
 mod echo;
+mod engine;
 mod ledger;
 mod play;
 mod room;
 mod room_cuts;
 mod script;
+mod shared;
 mod socket;
 mod turns;
 mod world;
@@ -34,8 +38,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, and so many rooms.
-const SEEDS: (u64, u64) = (300, 200);
+/// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, so many rooms, so many that span servers,
+/// and so many logs that servers share.
+const SEEDS: (u64, u64, u64, u64) = (300, 200, 100, 50);
 
 #[test]
 fn every_client_is_served_as_promised() {
@@ -45,6 +50,16 @@ fn every_client_is_served_as_promised() {
 #[test]
 fn every_member_is_told_as_promised() {
     play(SEEDS.1, crowd::Plan::draw, crowd::simulate);
+}
+
+#[test]
+fn every_server_tells_the_same() {
+    play(SEEDS.2, shared::Plan::draw, shared::simulate);
+}
+
+#[test]
+fn every_engine_keeps_to_the_log() {
+    play(SEEDS.3, engine::Plan::draw, engine::simulate);
 }
 
 /// Plays one seed after the other, the usual number of them at least, and says which one failed.

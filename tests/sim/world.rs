@@ -9,6 +9,7 @@ use fastrand::Rng;
 use sockets::Config;
 use sockets::PeerAddress;
 use sockets::connection::Ready;
+use sockets::shared_log::LogEvent;
 use sockets::{Event, hub::Hub};
 
 use crate::socket::{self, Client, Edge, Nature, Socket};
@@ -47,9 +48,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: &Config, poll: Poll, random: Rng) -> Self {
-        let now = Instant::now();
+        Self::with(Hub::new(config), poll, random, Instant::now())
+    }
+
+    /// A world that began at `now`, around a hub that has no clients yet.
+    pub(crate) fn with(hub: Hub<Socket>, poll: Poll, random: Rng, now: Instant) -> Self {
         Self {
-            hub: Hub::new(config),
+            hub,
             now,
             noted: now,
             poll,
@@ -86,6 +91,12 @@ impl World {
         self.hub.refuse(socket, address, notice, self.now);
         assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
         (address, client)
+    }
+
+    /// The log says something to the hub.
+    pub(crate) fn tell(&mut self, event: LogEvent) {
+        self.fruitless_turns = 0;
+        self.hub.on_log(event);
     }
 
     /// Waits as the server does, but never longer than not at all, and tells the hub what became ready.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::room::names::is_well_formed;
 
 /// A room, and what was told and shown in it. Members are numbers.
 #[derive(Default)]

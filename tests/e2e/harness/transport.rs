@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::getuid;
 
-use super::{free_port, has_ipv6};
+use super::has_ipv6;
 
 /// Whether the tests go over Unix sockets.
 pub(crate) fn is_unix() -> bool {
@@ -29,15 +30,15 @@ pub(crate) fn needs_tcp() -> bool {
     is_unix()
 }
 
-/// The options of a server that listens on a Unix socket as well.
+/// The options of a server that listens on a Unix socket as well, unless it is about the networks of proxies.
 pub(super) fn with_unix(options: &[&str]) -> Vec<String> {
     let mut options: Vec<String> = options.iter().map(ToString::to_string).collect();
-    if !is_unix() {
+    if !is_unix() || options.iter().any(|option| option == "--proxy-from") {
         return options;
     }
     let Some(at) = options.iter().position(|option| option == "--port") else { return options };
     if options[at + 1] == "0" {
-        options[at + 1] = free_port().to_string();
+        options[at + 1] = unused_port().to_string();
     }
     let mut bind = vec![format!("unix:{}", name(&options[at + 1]))];
     if !options.iter().any(|option| option == "--bind") {
@@ -89,6 +90,14 @@ pub(crate) fn expect_loss(stream: &mut TcpStream, whole: usize) {
         Ok(length) => assert!(is_unix() && length < whole, "an orderly end means that it has got everything: {length}"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
+}
+
+/// A port that no other test takes meanwhile: below those that the system picks.
+fn unused_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let of_this_run = (std::process::id() % 100) as u16 * 100;
+    let port = || 20_000 + (of_this_run + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+    std::iter::repeat_with(port).find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()).expect("a port")
 }
 
 fn name(port: impl std::fmt::Display) -> String {

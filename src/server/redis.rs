@@ -1,0 +1,212 @@
+//! The sockets to the Redis by which servers share a room, and the engine that says what goes through them.
+
+mod connection;
+mod place;
+
+use std::io;
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use crate::config::{Config, RedisUrl};
+use crate::console::RedisCounters;
+use crate::error::reason;
+use crate::event::RedisState;
+use crate::hub::Hub;
+use crate::shared_log::engine::{Action, Engine, Role, Settings};
+use crate::shared_log::{LogEvent, ServerId};
+use crate::transport::Socket;
+use connection::{Connection, State};
+use place::Place;
+
+/// How many reads of a connection one turn makes, so that a server that catches up goes on serving its clients.
+const READS_PER_TURN: usize = 16;
+
+/// The size of one read in bytes.
+const READ_BUFFER: usize = 64 << 10;
+
+const ROLES: [Role; 2] = [Role::Calls, Role::Reads];
+
+/// A server's end of the log that servers share.
+pub(super) struct SharedLog {
+    pub(super) id: ServerId,
+    engine: Engine,
+    place: Place,
+    registry: Registry,
+    /// One token for each connection.
+    tokens: [Token; 2],
+    connections: [Option<Connection>; 2],
+    buffer: Vec<u8>,
+    /// The state that was last reported.
+    told: Option<RedisState>,
+}
+
+impl SharedLog {
+    /// The log that `config` asks for, if it asks for one. Looks the name of its host up, which may take a while.
+    pub(super) fn open(config: &Config, registry: &Registry, tokens: [Token; 2]) -> io::Result<Option<Box<Self>>> {
+        let Some(url) = &config.redis else { return Ok(None) };
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(format!("no random numbers: {error}")))?;
+        let id = ServerId(u128::from_ne_bytes(random));
+        let RedisUrl { address, user, password, database } = url.clone();
+        let settings = Settings { room: config.room.clone(), user, password, database };
+        Ok(Some(Box::new(Self {
+            id,
+            engine: Engine::new(settings, id, id.0 as u64, Instant::now()),
+            place: Place::new(address),
+            registry: registry.try_clone()?,
+            tokens,
+            connections: [None, None],
+            buffer: vec![0; READ_BUFFER],
+            told: None,
+        })))
+    }
+
+    /// Notes an event of one of the connections. Does no I/O.
+    pub(super) fn on_ready(&mut self, event: &Event) {
+        for (connection, token) in self.connections.iter_mut().zip(self.tokens) {
+            if let Some(connection) = connection.as_mut().filter(|_| token == event.token()) {
+                connection.on_ready(event);
+            }
+        }
+    }
+
+    /// Whether there is something to do without an event.
+    pub(super) fn has_work(&self) -> bool {
+        self.engine.has_work() || self.connections.iter().flatten().any(Connection::is_readable)
+    }
+
+    /// When [`flush`](Self::flush) is due though no event comes.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.engine.deadline()
+    }
+
+    /// Takes what Redis has sent, and tells the room what the log says.
+    pub(super) fn read(&mut self, hub: &mut Hub<Socket>, now: Instant, on_change: &mut OnChange<'_>) {
+        for role in ROLES {
+            self.connect_on(role, now);
+            for _ in 0..READS_PER_TURN {
+                let connection = self.connections[role as usize].as_mut();
+                let Some(connection) = connection.filter(|connection| connection.is_readable()) else { break };
+                match connection.receive(&mut self.buffer) {
+                    Ok(0) => break,
+                    Ok(count) => self.engine.received(role, &self.buffer[..count], now),
+                    Err(error) => self.lose(role, &error, now),
+                }
+            }
+        }
+        self.tell(hub, on_change);
+    }
+
+    /// Asks of the log what the room wants, and sends it. All events that came until `noted` have been noted.
+    pub(super) fn flush(
+        &mut self,
+        hub: &mut Hub<Socket>,
+        (now, noted): (Instant, Instant),
+        on_change: &mut OnChange<'_>,
+    ) {
+        for op in hub.take_ops() {
+            self.engine.push(op);
+        }
+        self.engine.set_urgency(hub.log_urgency());
+        if self.engine.reports_floor(now) {
+            self.engine.set_floor(hub.log_floor());
+        }
+        self.engine.turn(now, noted);
+        while let Some(action) = self.engine.poll_action() {
+            self.act(action, now);
+        }
+        for role in ROLES {
+            self.write(role, now);
+        }
+        self.tell(hub, on_change);
+    }
+
+    /// Says goodbye. Returns whether that is done.
+    pub(super) fn leave(&mut self) -> bool {
+        self.engine.leave();
+        self.engine.has_left()
+    }
+
+    pub(super) fn counters(&self) -> RedisCounters {
+        let engine = &self.engine;
+        RedisCounters {
+            state: if engine.is_in() { RedisState::Connected } else { RedisState::Away },
+            epoch: engine.epoch().to_owned(),
+            position: engine.position().0,
+            lag: engine.lag(),
+        }
+    }
+
+    fn tell(&mut self, hub: &mut Hub<Socket>, on_change: &mut OnChange<'_>) {
+        while let Some(event) = self.engine.poll_event() {
+            let state = match &event {
+                LogEvent::Entered { is_gap: true, .. } => Some(RedisState::Gap),
+                LogEvent::Entered { .. } | LogEvent::Back => Some(RedisState::Connected),
+                LogEvent::Away => Some(RedisState::Away),
+                LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
+            };
+            if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
+                self.told = Some(state);
+                on_change(state, if state == RedisState::Away { self.engine.trouble() } else { "" });
+            }
+            hub.on_log(event);
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Close(role) => self.connections[role as usize] = None,
+            Action::Connect(role) => {
+                let connection = self.place.connect(role == Role::Calls).and_then(|mut connection| {
+                    connection.register(&self.registry, self.tokens[role as usize])?;
+                    Ok(connection)
+                });
+                match connection {
+                    Ok(connection) => self.connections[role as usize] = Some(connection),
+                    Err(error) => self.lose(role, &error, now),
+                }
+            }
+        }
+    }
+
+    /// Looks whether a connection has been made.
+    fn connect_on(&mut self, role: Role, now: Instant) {
+        let Some(connection) = &mut self.connections[role as usize] else { return };
+        match connection.connect_on() {
+            Ok(State::Connected) => self.engine.connected(role, now),
+            Ok(State::Connecting | State::Open) => {}
+            Err(error) => {
+                self.place.failed();
+                self.lose(role, &error, now);
+            }
+        }
+    }
+
+    fn write(&mut self, role: Role, now: Instant) {
+        while !self.engine.output(role).is_empty()
+            && let Some(connection) = self.connections[role as usize].as_mut()
+            && connection.is_writable()
+        {
+            match connection.send(self.engine.output(role)) {
+                Ok(count) => self.engine.sent(role, count, now),
+                Err(error) => self.lose(role, &error, now),
+            }
+        }
+    }
+
+    fn lose(&mut self, role: Role, error: &io::Error, now: Instant) {
+        self.connections[role as usize] = None;
+        self.engine.closed(role, reason(error), now);
+        // The engine closes the other one too.
+        while let Some(action) = self.engine.poll_action() {
+            if let Action::Close(role) = action {
+                self.connections[role as usize] = None;
+            }
+        }
+    }
+}
+
+/// Takes how it stands with Redis now, and why.
+pub(super) type OnChange<'a> = dyn FnMut(RedisState, &str) + 'a;

@@ -1,0 +1,458 @@
+//! The protocol between a server and the shared log in Redis, without sockets and without a clock.
+//!
+//! A server has two connections to Redis: one for calls of the script, one at a time, and one that reads the log. The
+//! engine says when to connect and what to send, takes what arrives, and tells what the log says. It keeps these rules:
+//!
+//! - One batch of operations is on its way at a time. It is sent again with the same number until it is answered, and the
+//!   script applies each number once.
+//! - After each connect, the last entry that was delivered is read once more. If the log does not have it any more,
+//!   Redis has lost data: the server enters the room again, and the members are told that lines may be missing.
+//! - A server whose lease has ended reads what it missed before it enters again, so nothing is missing.
+//! - Whatever Redis answers, or if it does not answer in time, both connections are closed and made anew.
+
+mod calls;
+mod channel;
+mod reading;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::outgoing::Outgoing;
+use super::resp::{Malformed, Reply};
+use super::{LogEvent, Op, Position, Seat, ServerId, Urgency};
+use calls::{Call, Script};
+use channel::{Channel, Expected};
+
+/// How long the other servers may be out of reach before the members are told.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long to wait before connecting again, at first and at most. It doubles each time.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// The most characters of an answer of Redis that a log line shows.
+const MAX_TROUBLE: usize = 200;
+
+/// The two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Calls the script.
+    Calls,
+    /// Reads the log.
+    Reads,
+}
+
+/// What the owner of the sockets is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make this connection. [`Engine::connected`] or [`Engine::closed`] is to follow.
+    Connect(Role),
+    /// Close this connection, whether or not it has been made.
+    Close(Role),
+}
+
+/// Whose log it is, and how Redis lets the server in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The name of the room.
+    pub room: String,
+    /// The user, where it is not the default one.
+    pub user: Option<String>,
+    /// The password, if there is one.
+    pub password: Option<String>,
+    /// The number of the database.
+    pub database: u32,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+/// A server's part in the shared log.
+#[derive(Debug)]
+pub struct Engine {
+    id: ServerId,
+    settings: Settings,
+    script: Script,
+    random: Rng,
+    calls: Channel,
+    reads: Channel,
+    actions: VecDeque<Action>,
+    events: VecDeque<LogEvent>,
+    stage: Stage,
+    /// The call that is on its way.
+    call: Option<Call>,
+    /// When a call was last answered.
+    answered_at: Instant,
+    epoch: Vec<u8>,
+    /// The number of the last call to enter, which also names it.
+    run: u64,
+    gap: Option<Gap>,
+    /// The last entry that was delivered.
+    last: Option<Last>,
+    /// The position of the last entry that the log is known to have.
+    top: u64,
+    /// All members at a position that is still to be reached, and the operations that come behind it.
+    snapshot: Option<(Position, Vec<Seat>, usize)>,
+    /// The members of this server as of the last entry.
+    own: BTreeMap<u64, Own>,
+    /// The last batch of each server that was delivered.
+    batches: HashMap<ServerId, u64>,
+    outgoing: Outgoing,
+    floor: u64,
+    urgency: Urgency,
+    others_floor: Option<Position>,
+    /// Since when the server has been out of touch with the log.
+    trouble_since: Option<Instant>,
+    /// Why, in words.
+    trouble: String,
+    is_away: bool,
+    /// Attempts to connect since it last went well.
+    attempts: u32,
+    retry_at: Option<Instant>,
+    is_leaving: bool,
+    has_left: bool,
+    /// How many entries the next read may bring.
+    read_count: usize,
+}
+
+/// How far the server has come into the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is to enter.
+    Out,
+    /// Its lease has ended. It is to read up to this position, and then to enter.
+    Behind(u64),
+    In,
+}
+
+/// Why lines may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Gap {
+    /// They have been trimmed, or others have noticed that Redis lost data.
+    Missed,
+    /// Redis has lost data, and the others are to know.
+    Lost,
+}
+
+/// An entry, by what tells it from all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Last {
+    position: u64,
+    server: Vec<u8>,
+    batch: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Own {
+    name: String,
+    is_announced: bool,
+}
+
+impl Engine {
+    /// A server that is to enter the room. `id` is random and new at each start; `seed` is for the times between attempts to
+    /// connect.
+    pub fn new(settings: Settings, id: ServerId, seed: u64, now: Instant) -> Self {
+        Self {
+            id,
+            script: Script::new(&settings.room, id),
+            settings,
+            random: Rng::with_seed(seed),
+            calls: Channel::new(Duration::from_secs(3)),
+            reads: Channel::new(reading::BLOCK + Duration::from_secs(3)),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            stage: Stage::Out,
+            call: None,
+            answered_at: now,
+            epoch: Vec::new(),
+            run: 0,
+            gap: None,
+            last: None,
+            top: 0,
+            snapshot: None,
+            own: BTreeMap::new(),
+            batches: HashMap::new(),
+            outgoing: Outgoing::default(),
+            floor: 0,
+            urgency: Urgency::Relaxed,
+            others_floor: None,
+            trouble_since: Some(now),
+            trouble: "it has not answered yet".to_owned(),
+            is_away: false,
+            attempts: 0,
+            retry_at: Some(now),
+            is_leaving: false,
+            has_left: false,
+            read_count: reading::COUNT,
+        }
+    }
+
+    /// Asks the log to append something. It is sent with the next [`turn`](Self::turn).
+    pub fn push(&mut self, op: Op) {
+        self.outgoing.push(op);
+    }
+
+    /// Bytes of operations that Redis has not confirmed yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.outgoing.bytes()
+    }
+
+    /// How soon the log is to be asked and told how far members are.
+    pub fn set_urgency(&mut self, urgency: Urgency) {
+        self.urgency = urgency;
+    }
+
+    /// The oldest entry that some member of this server has not taken yet, or the position after the last one. Only needed
+    /// when the next turn [reports it](Self::reports_floor).
+    pub fn set_floor(&mut self, floor: Position) {
+        self.floor = floor.0;
+    }
+
+    /// Says goodbye, once everything that was asked for has been appended.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+    }
+
+    /// Whether the log has taken the goodbye.
+    pub fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// Does what is due, and sends what can be sent. All events that came until `noted` have been passed on: only
+    /// deadlines until then have passed.
+    pub fn turn(&mut self, now: Instant, noted: Instant) {
+        if self.retry_at.is_some_and(|at| at <= noted) {
+            self.retry_at = None;
+            self.connect(Role::Calls, now);
+            self.connect(Role::Reads, now);
+        }
+        if [&self.calls, &self.reads].iter().any(|channel| channel.deadline().is_some_and(|at| at <= noted)) {
+            self.fail("it does not answer in time".to_owned(), now);
+        }
+        self.advance(now);
+        if self.away_at().is_some_and(|at| at <= noted) {
+            self.is_away = true;
+            self.events.push_back(LogEvent::Away);
+        }
+    }
+
+    /// Whether [`turn`](Self::turn) has something to do though nothing has come and nothing is due.
+    pub fn has_work(&self) -> bool {
+        !self.actions.is_empty() || !self.events.is_empty()
+    }
+
+    /// When [`turn`](Self::turn) is to be called, though nothing has come.
+    pub fn deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.retry_at, self.calls.deadline(), self.reads.deadline(), self.away_at(), self.next_call_at()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// The next thing that the owner of the sockets is to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next thing that the log says.
+    pub fn poll_event(&mut self) -> Option<LogEvent> {
+        self.events.pop_front()
+    }
+
+    /// A connection that the engine [asked for](Action::Connect) has been made.
+    pub fn connected(&mut self, role: Role, now: Instant) {
+        if !self.channel(role).open(now) {
+            return;
+        }
+        self.log_in(role, now);
+    }
+
+    /// A connection has ended or could not be made, for this reason.
+    pub fn closed(&mut self, role: Role, reason: String, now: Instant) {
+        if !self.channel(role).is_closed() {
+            self.fail(reason, now);
+        }
+    }
+
+    /// Bytes have come from Redis. A [`turn`](Self::turn) is to follow.
+    pub fn received(&mut self, role: Role, bytes: &[u8], now: Instant) {
+        let channel = self.channel(role);
+        if !channel.is_open() {
+            return;
+        }
+        channel.note_progress(now);
+        let mut replies = channel.take_replies();
+        replies.push(bytes);
+        loop {
+            match replies.next() {
+                Ok(Some(reply)) => self.answered(role, &reply, now),
+                Ok(None) => break,
+                Err(Malformed) => self.fail("its answer is not in its protocol".to_owned(), now),
+            }
+            if !self.channel(role).is_open() {
+                return;
+            }
+        }
+        self.channel(role).put_back_replies(replies);
+    }
+
+    /// What is to be sent to Redis.
+    pub fn output(&self, role: Role) -> &[u8] {
+        match role {
+            Role::Calls => self.calls.output(),
+            Role::Reads => self.reads.output(),
+        }
+    }
+
+    /// So many bytes of [`output`](Self::output) have been sent.
+    pub fn sent(&mut self, role: Role, count: usize, now: Instant) {
+        self.channel(role).sent(count, now);
+    }
+
+    /// Whether the server is in the room, and in touch with the others.
+    pub fn is_in(&self) -> bool {
+        self.trouble_since.is_none() && !self.is_away
+    }
+
+    /// Why the server was last out of touch with the log.
+    pub fn trouble(&self) -> &str {
+        &self.trouble
+    }
+
+    /// What names the history of the log: after a loss of data there is a new one. Empty before the first.
+    pub fn epoch(&self) -> &str {
+        str::from_utf8(&self.epoch).unwrap_or_default()
+    }
+
+    /// The position of the last entry that was delivered.
+    pub fn position(&self) -> Position {
+        Position(self.last.as_ref().map_or(0, |last| last.position))
+    }
+
+    /// How many entries the log is known to have beyond that.
+    pub fn lag(&self) -> u64 {
+        self.top.saturating_sub(self.position().0)
+    }
+
+    fn channel(&mut self, role: Role) -> &mut Channel {
+        match role {
+            Role::Calls => &mut self.calls,
+            Role::Reads => &mut self.reads,
+        }
+    }
+
+    fn connect(&mut self, role: Role, now: Instant) {
+        self.channel(role).connect(now);
+        self.actions.push_back(Action::Connect(role));
+    }
+
+    fn close(&mut self, role: Role) {
+        if self.channel(role).close() {
+            self.actions.push_back(Action::Close(role));
+        }
+    }
+
+    /// Closes both connections, to make them anew after a while.
+    fn fail(&mut self, reason: String, now: Instant) {
+        self.trouble = reason;
+        self.close(Role::Calls);
+        self.close(Role::Reads);
+        self.call = None;
+        self.script.hash = None;
+        let backoff = BACKOFF.0.saturating_mul(1 << self.attempts.min(8)).min(BACKOFF.1);
+        self.attempts = self.attempts.saturating_add(1);
+        self.retry_at = Some(now + backoff / 2 + backoff.mul_f64(self.random.f64() / 2.0));
+        self.trouble_since.get_or_insert(now);
+    }
+
+    fn log_in(&mut self, role: Role, now: Instant) {
+        let settings = &self.settings;
+        let channel = match role {
+            Role::Calls => &mut self.calls,
+            Role::Reads => &mut self.reads,
+        };
+        match (&settings.user, &settings.password) {
+            (Some(user), Some(password)) => channel.send(&["AUTH", user, password], Expected::Login, now),
+            (None, Some(password)) => channel.send(&["AUTH", password], Expected::Login, now),
+            (_, None) => {}
+        }
+        if settings.database != 0 {
+            channel.send(&["SELECT", &settings.database.to_string()], Expected::Login, now);
+        }
+        if role == Role::Calls {
+            self.script.load(channel, now);
+        }
+    }
+
+    fn answered(&mut self, role: Role, reply: &Reply<'_>, now: Instant) {
+        let Some(expected) = self.channel(role).answered(now) else {
+            self.fail("it answers what nobody asked".to_owned(), now);
+            return;
+        };
+        if let Reply::Error(text) = reply {
+            self.refused(expected, text, now);
+            return;
+        }
+        match expected {
+            Expected::Login => {}
+            Expected::Script => self.script.hash = reply.text().map(<[u8]>::to_vec),
+            Expected::Call => self.call_answered(reply, now),
+            Expected::Read(read) => self.read_answered(&read, reply, now),
+        }
+    }
+
+    fn refused(&mut self, expected: Expected, text: &[u8], now: Instant) {
+        if text.starts_with(b"NOSCRIPT") && expected == Expected::Call {
+            self.call = None;
+            self.script.load(&mut self.calls, now);
+            return;
+        }
+        let text = String::from_utf8_lossy(text);
+        let reason = match expected {
+            // Redis repeats the words of a command that it does not know.
+            Expected::Login => format!("{}: it refuses the login", text.split(' ').next().unwrap_or_default()),
+            _ => text.chars().take(MAX_TROUBLE).collect(),
+        };
+        self.fail(reason, now);
+    }
+
+    /// Sends what can be sent now, and looks whether all is well.
+    fn advance(&mut self, now: Instant) {
+        self.send_call(now);
+        self.send_read(now);
+        let is_well = self.stage == Stage::In && self.snapshot.is_none() && self.reads.is_checked();
+        if !is_well || !self.calls.is_open() {
+            self.trouble_since.get_or_insert(now);
+            return;
+        }
+        self.trouble_since = None;
+        if self.call.as_ref().is_some_and(|call| call.sent_at + AWAY_AFTER <= now) {
+            return;
+        }
+        self.attempts = 0;
+        if mem::take(&mut self.is_away) {
+            self.events.push_back(LogEvent::Back);
+        }
+    }
+
+    fn away_at(&self) -> Option<Instant> {
+        let since = [self.trouble_since, self.call.as_ref().map(|call| call.sent_at)].into_iter().flatten().min();
+        since.filter(|_| !self.is_away && !self.has_left).map(|since| since + AWAY_AFTER)
+    }
+
+    /// Lines may be missing: the server is to enter again, and to read on from where it enters.
+    fn note_gap(&mut self, gap: Gap, now: Instant) {
+        self.gap = self.gap.max(Some(gap));
+        self.stage = Stage::Out;
+        self.snapshot = None;
+        self.close(Role::Reads);
+        self.connect(Role::Reads, now);
+    }
+}

@@ -1,0 +1,300 @@
+-- All that servers do to the shared log. Each call is one atomic step.
+--
+-- KEYS: meta     epoch, top (position of the last entry), users (number of the newest `user7`), bytes, version, and when
+--                a server last called
+--       log      stream: entry n has the id n-0; s: server, b: batch, o: packed changes
+--       srv      server -> when its lease ends, in milliseconds of Redis' clock
+--       seq      server -> "run batch position time": its last `enter`, its last batch, and where that is in the log
+--       pos      server -> its floor
+--       members  server:member -> announced (1 or 0), name, forms, one a line
+--       names    form -> server:member
+-- ARGV: call, version of the data, server, run, and what is described at each call below
+--
+-- The first write of each call is an HSET that extends the lease. It is refused where a write can be refused (OOM,
+-- READONLY, MISCONF), so a call is done as a whole or not at all.
+
+local META, LOG, SERVERS, SEQ, POS, MEMBERS, NAMES = unpack(KEYS)
+local call, version, me, run = unpack(ARGV, 1, 4)
+local LEASE, SILENCE, MEMORY_OF_BATCHES = 10000, 3000, 3600000
+local MAX_ENTRIES, MAX_BYTES, ENTRY_COST = 16384, 64 * 1024 * 1024, 64
+local TRIMMED_ENTRIES, TRIMMED_BYTES = 64, 256 * 1024
+
+-- Redis 6 replicates what a script wrote, not the script, only if it is told to: this one reads the clock.
+if redis.replicate_commands then redis.replicate_commands() end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local meta = redis.call('HMGET', META, 'version', 'epoch', 'top', 'users', 'bytes', 'called')
+local epoch, top, users = meta[2], tonumber(meta[3] or 0), tonumber(meta[4] or 0)
+local bytes, called = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
+if epoch and meta[1] ~= version then
+  return {'version', meta[1] or ''}
+end
+
+local function number(value)
+  return string.format('%d', value)
+end
+
+local function short(text)
+  return string.char(#text) .. text
+end
+
+local function save()
+  redis.call('HSET', META, 'epoch', epoch, 'top', number(top), 'users', number(users), 'bytes', number(bytes),
+    'version', version, 'called', number(now))
+end
+
+-- Removes the oldest entries while there are too many. Some more than that go at a time, because it takes reading them
+-- to know their length.
+local function trim()
+  local length = redis.call('XLEN', LOG)
+  while length > MAX_ENTRIES or bytes > MAX_BYTES do
+    local count = math.max(1, math.min(TRIMMED_ENTRIES, math.floor(TRIMMED_BYTES * length / bytes)))
+    local oldest = redis.call('XRANGE', LOG, '-', '+', 'COUNT', number(count))
+    for _, entry in ipairs(oldest) do
+      bytes = bytes - #entry[2][6] - ENTRY_COST
+    end
+    redis.call('XTRIM', LOG, 'MINID', '=', number(top - length + #oldest + 1) .. '-0')
+    length = length - #oldest
+  end
+end
+
+local function append(server, batch, changes)
+  top = top + 1
+  redis.call('XADD', LOG, number(top) .. '-0', 's', server, 'b', batch, 'o', changes)
+  bytes = bytes + #changes + ENTRY_COST
+  trim()
+end
+
+-- Members: a record, and its name in `names` under each of its forms.
+
+local function record(id)
+  local value = redis.call('HGET', MEMBERS, id)
+  if not value then return nil end
+  local fields = {}
+  for field in string.gmatch(value, '[^\n]+') do fields[#fields + 1] = field end
+  return {announced = fields[1], name = fields[2], forms = {fields[3], fields[4]}}
+end
+
+local function release(id, member)
+  for _, form in ipairs(member.forms) do
+    if redis.call('HGET', NAMES, form) == id then redis.call('HDEL', NAMES, form) end
+  end
+end
+
+local function store(id, announced, name, forms)
+  redis.call('HSET', MEMBERS, id, table.concat({announced, name, unpack(forms)}, '\n'))
+  for _, form in ipairs(forms) do redis.call('HSET', NAMES, form, id) end
+end
+
+-- Whether none of the forms belongs to another member than `id`.
+local function are_free(forms, id)
+  for _, form in ipairs(forms) do
+    local holder = redis.call('HGET', NAMES, form)
+    if holder and holder ~= id then return false end
+  end
+  return true
+end
+
+local function new_name()
+  repeat users = users + 1 until redis.call('HEXISTS', NAMES, 'user' .. number(users)) == 0
+  return 'user' .. number(users)
+end
+
+local function forget_members(server)
+  for _, id in ipairs(redis.call('HKEYS', MEMBERS)) do
+    if string.sub(id, 1, #server) == server then
+      release(id, record(id))
+      redis.call('HDEL', MEMBERS, id)
+    end
+  end
+end
+
+-- `lost` is 1 for a server whose lease ended, and 0 for one that said goodbye.
+local function remove_server(server, lost)
+  forget_members(server)
+  redis.call('HDEL', SERVERS, server)
+  redis.call('HDEL', POS, server)
+  append(server, 'g', 'g' .. short(server) .. lost)
+end
+
+-- Extends the lease of this server, which is the first write of a call, and removes servers whose lease ended. If nobody
+-- has called for a while, it was Redis that could not be reached, and every server gets a new lease. A lease that ends too
+-- late was given by a clock that has been set back since, or by that of another machine.
+local function extend_lease()
+  redis.call('HSET', SERVERS, me, number(now + LEASE))
+  local servers = redis.call('HGETALL', SERVERS)
+  for at = 1, #servers, 2 do
+    local server, ends = servers[at], tonumber(servers[at + 1])
+    if ends > now + LEASE or called + SILENCE < now then
+      redis.call('HSET', SERVERS, server, number(now + LEASE))
+    elseif ends < now then
+      remove_server(server, '1')
+    end
+  end
+end
+
+-- The lowest floor of the other servers, or nothing if there is none.
+local function lowest_floor()
+  local floors, lowest = redis.call('HGETALL', POS), nil
+  for at = 1, #floors, 2 do
+    local floor = tonumber(floors[at + 1])
+    if floors[at] ~= me and (not lowest or floor < lowest) then lowest = floor end
+  end
+  return lowest and number(lowest) or ''
+end
+
+local function sequence()
+  local stored = redis.call('HGET', SEQ, me)
+  if not stored then return nil end
+  local last_run, batch, position = string.match(stored, '^(%d+) (%d+) (%d+) ')
+  return {run = tonumber(last_run), batch = tonumber(batch), position = position}
+end
+
+local function remember(batch, position)
+  redis.call('HSET', SEQ, me, table.concat({run, number(batch), position, number(now)}, ' '))
+end
+
+-- A server may come back long after its lease ended, and has to learn then whether its last batch was applied.
+local function forget_old_sequences()
+  local stored = redis.call('HGETALL', SEQ)
+  for at = 1, #stored, 2 do
+    local written = tonumber(string.match(stored[at + 1], '(%d+)$'))
+    if written + MEMORY_OF_BATCHES < now and redis.call('HEXISTS', SERVERS, stored[at]) == 0 then
+      redis.call('HDEL', SEQ, stored[at])
+    end
+  end
+end
+
+-- The names of this server's members, as far as they are free; the others get new ones. Returns the packed change.
+local function seat_members(from)
+  local count, seats = 0, {}
+  for at = from, #ARGV, 5 do
+    local member, announced, name, forms = ARGV[at], ARGV[at + 1], ARGV[at + 2], {ARGV[at + 3], ARGV[at + 4]}
+    local id = me .. ':' .. member
+    local given = tonumber(string.match(name, '^user(%d+)$'))
+    if given and given > users and given < 1e12 then users = given end
+    if not are_free(forms, id) then
+      name = new_name()
+      forms = {name}
+    end
+    store(id, announced, name, forms)
+    count = count + 1
+    seats[count] = short(member) .. short(name) .. announced
+  end
+  return 'e' .. short(me) .. short(number(count)) .. table.concat(seats)
+end
+
+-- enter: believed epoch, whether data was lost in it (1 or 0), a new epoch, last batch that was answered, floor, and
+-- for each member number, announced, name and both forms. A run is a number that grows with each call, so that a late
+-- copy of an earlier call does nothing.
+-- Returns epoch, top, the last batch that was applied, the floor of the others, and all members.
+local function enter()
+  local believed, is_lost, new_epoch, answered, floor = unpack(ARGV, 5, 9)
+  local last = epoch and sequence()
+  if last and tonumber(run) <= last.run then return {'stale'} end
+  local is_new = not epoch
+  if is_new or (is_lost == '1' and believed == epoch) then epoch = new_epoch end
+  redis.call('HSET', META, 'epoch', epoch, 'version', version)
+  if is_new then
+    redis.call('DEL', LOG, SERVERS, SEQ, POS, MEMBERS, NAMES)
+    top, users, bytes, last = 0, 0, 0, nil
+  end
+  extend_lease()
+  forget_members(me)
+  append(me, 'e' .. run, seat_members(10))
+  redis.call('HSET', POS, me, floor ~= '' and floor or number(top + 1))
+  local applied = last and last.batch or 0
+  remember(math.max(applied, tonumber(answered)), number(top))
+  forget_old_sequences()
+  save()
+  return {'entered', epoch, number(top), number(applied), lowest_floor(), redis.call('HGETALL', MEMBERS)}
+end
+
+-- What becomes of the operations of a batch: `J member`, `A member`, `N member name form form`, `L member change`,
+-- and `R changes`, which are appended as they are.
+local function evaluate(from)
+  local changes, at = {}, from
+  local function add(...)
+    changes[#changes + 1] = table.concat({...})
+  end
+  while at <= #ARGV do
+    local kind, member = ARGV[at], ARGV[at + 1]
+    local id = me .. ':' .. member
+    if kind == 'R' then
+      add(member)
+      at = at + 2
+    elseif kind == 'J' then
+      -- A batch is applied once, but after a loss of data its member may be back already.
+      local known = record(id)
+      local name = known and known.name or new_name()
+      if not known then store(id, '0', name, {name}) end
+      add('j', short(member), short(name))
+      at = at + 2
+    elseif kind == 'A' then
+      local known = record(id)
+      if known then
+        store(id, '1', known.name, known.forms)
+        add('a', short(member))
+      end
+      at = at + 2
+    elseif kind == 'N' then
+      local known, name, forms = record(id), ARGV[at + 2], {ARGV[at + 3], ARGV[at + 4]}
+      if known and are_free(forms, id) then
+        release(id, known)
+        store(id, '1', name, forms)
+        add('n', short(member), short(name))
+      elseif known then
+        add('t', short(member), short(name))
+      end
+      at = at + 5
+    else
+      local known = record(id)
+      if known then
+        release(id, known)
+        redis.call('HDEL', MEMBERS, id)
+        if known.announced == '0' and known.name == 'user' .. number(users) then users = users - 1 end
+        add(ARGV[at + 2])
+      end
+      at = at + 3
+    end
+  end
+  return table.concat(changes)
+end
+
+-- apply: epoch, batch, floor, operations. Batch 0 has none: it is a sign of life.
+-- Returns top, the position of the batch, and the floor of the others; or why the server has to enter again.
+local function apply()
+  local believed, batch, floor = ARGV[5], tonumber(ARGV[6]), ARGV[7]
+  if not epoch or believed ~= epoch then return {'epoch'} end
+  local last = sequence()
+  if not last or redis.call('HEXISTS', SERVERS, me) == 0 then return {'unknown', number(top)} end
+  if last.run ~= tonumber(run) then return {'stale'} end
+  if batch > last.batch + 1 then return {'gap'} end
+  if batch ~= 0 and batch < last.batch then return {'stale'} end
+  extend_lease()
+  redis.call('HSET', POS, me, floor)
+  local position = last.position
+  if batch == last.batch + 1 then
+    append(me, number(batch), evaluate(8))
+    position = number(top)
+    remember(batch, position)
+  end
+  save()
+  return {'ok', number(top), position, lowest_floor()}
+end
+
+-- bye: the members of this server leave.
+local function bye()
+  local last = epoch and sequence()
+  if last and last.run == tonumber(run) and redis.call('HEXISTS', SERVERS, me) == 1 then
+    remove_server(me, '0')
+    save()
+  end
+  return {'bye'}
+end
+
+if call == 'enter' then return enter() end
+if call == 'apply' then return apply() end
+return bye()

@@ -1,0 +1,16 @@
+//! The shared log over real redis-servers, which the tests start themselves. Where redis-server is missing, the tests
+//! say so and do nothing, except where the variable `CI` is set: there they fail.
+
+mod faults;
+#[path = "../e2e/harness/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod harness;
+mod node;
+mod order;
+mod proxy;
+mod redis;
+
+/// Whether redis-server is here.
+fn has_redis() -> bool {
+    harness::has("redis-server")
+}

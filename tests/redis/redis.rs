@@ -1,0 +1,133 @@
+//! A redis-server of the test's own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{DEADLINE, Process, free_port, scratch_file};
+
+/// A running redis-server with a folder of its own. Both are gone when this is dropped.
+pub(crate) struct Redis {
+    process: Option<Process>,
+    folder: PathBuf,
+    options: Vec<String>,
+    pub(crate) port: u16,
+}
+
+impl Redis {
+    /// Starts a redis-server that saves nothing unless these options say so.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let folder = scratch_file(&format!("redis-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&folder).expect("a folder");
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut redis = Self { process: None, folder, options, port: free_port() };
+        redis.launch();
+        redis
+    }
+
+    /// Starts it again, at the same port and with what it finds on its disk.
+    pub(crate) fn launch(&mut self) {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"]);
+        command.arg("--dir").arg(&self.folder).args(["--unixsocket", "redis.sock", "--logfile", "redis.log"]);
+        command.args(["--repl-diskless-sync-delay", "0"]).args(&self.options).stdout(Stdio::null());
+        self.process = Some(Process::spawn(command));
+        let begin = Instant::now();
+        while TcpStream::connect(self.address()).is_err() || !self.ask("PING").starts_with("+PONG") {
+            assert!(begin.elapsed() < DEADLINE, "redis-server does not start");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The Unix socket on which it listens too.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("redis.sock")
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Forgets what is on its disk.
+    pub(crate) fn erase(&self) {
+        for entry in fs::read_dir(&self.folder).expect("its folder").flatten() {
+            let path = entry.path();
+            _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+
+    pub(crate) fn suspend(&self) {
+        self.process.as_ref().expect("it runs").suspend();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// Sends a command of plain words; returns the answer as it comes: its type, and its text or the number of its parts.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
+        let mut input = BufReader::new(stream);
+        let mut line = String::new();
+        input.read_line(&mut line).expect("an answer");
+        if let Some(length) = line.strip_prefix('$').and_then(|length| length.trim().parse::<usize>().ok()) {
+            let mut text = vec![0; length];
+            input.read_exact(&mut text).expect("the rest of the answer");
+            return format!("${}", String::from_utf8_lossy(&text));
+        }
+        line.trim_end().to_owned()
+    }
+
+    /// Sends these bytes, and waits until they are answered or refused.
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        let mut stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(bytes).expect("sent");
+        _ = stream.read(&mut [0; 1024]).expect("an answer");
+    }
+
+    /// Takes what was appended from this text on.
+    pub(crate) fn cut_appended(&self, text: &str) {
+        let files = fs::read_dir(self.folder.join("appendonlydir")).expect("a folder").flatten();
+        let file = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".incr.aof"));
+        let file = file.expect("a file");
+        let bytes = fs::read(&file).expect("it can be read");
+        let at = memchr::memmem::rfind(&bytes, text.as_bytes()).expect("it is there");
+        fs::write(&file, &bytes[..at]).expect("it can be written");
+    }
+
+    /// Waits until a command is answered so.
+    pub(crate) fn wait_for(&self, command: &str, what: impl Fn(&str) -> bool) {
+        let begin = Instant::now();
+        while !what(&self.ask(command)) {
+            assert!(begin.elapsed() < DEADLINE, "{command}: {}", self.ask(command));
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.process = None;
+        _ = fs::remove_dir_all(&self.folder);
+    }
+}
