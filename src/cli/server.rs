@@ -87,10 +87,10 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration)]
     drain: Duration,
 
-    /// Answer HTTP GET /livez and /readyz here [default ADDR: 127.0.0.1]
+    /// Answer HTTP GET /livez, /readyz and /metrics [default ADDR: 127.0.0.1]
     ///
-    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops. With port 0 the
-    /// system picks a free one.
+    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops, /metrics what
+    /// Prometheus collects. With port 0 the system picks a free one.
     #[arg(long, value_name = "[ADDR:]PORT", env = "ECHO_ADMIN", value_parser = admin_address)]
     admin: Option<SocketAddr>,
 

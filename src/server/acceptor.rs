@@ -35,7 +35,6 @@ pub(super) struct Acceptor {
     handshakes: Option<Handshakes>,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
-    refused: u64,
     refusals: [Refusals; 2],
 }
 
@@ -43,6 +42,7 @@ pub(super) struct Acceptor {
 #[derive(Clone, Copy)]
 struct Refusals {
     reason: Refusal,
+    total: u64,
     /// How many there were since the last report, and the address of the last of them.
     unreported: Option<(u64, PeerAddress)>,
     /// When they may be reported.
@@ -84,7 +84,7 @@ impl Acceptor {
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
-        let refusals = |reason| Refusals { reason, unreported: None, report_at: None };
+        let refusals = |reason| Refusals { reason, total: 0, unreported: None, report_at: None };
         Ok(Self {
             listeners,
             is_inherited,
@@ -93,7 +93,6 @@ impl Acceptor {
             access: Access::new(config),
             handshakes: Handshakes::new(config, first_handshake),
             retry_at: None,
-            refused: 0,
             refusals: [Refusal::Address, Refusal::Header].map(refusals),
         })
     }
@@ -232,8 +231,8 @@ impl Acceptor {
     }
 
     fn refuse(&mut self, reason: Refusal, peer: PeerAddress) {
-        self.refused += 1;
         for refusals in self.refusals.iter_mut().filter(|refusals| refusals.reason == reason) {
+            refusals.total += 1;
             refusals.unreported = Some((refusals.unreported.map_or(1, |(count, _)| count + 1), peer));
         }
     }
@@ -245,7 +244,18 @@ impl Acceptor {
 
     /// How many were refused.
     pub(super) fn refused(&self) -> u64 {
-        self.refused
+        self.refusals.iter().map(|refusals| refusals.total).sum()
+    }
+
+    /// How many were refused, with a name for each reason.
+    pub(super) fn refused_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.refusals.iter().map(|refusals| {
+            let reason = match refusals.reason {
+                Refusal::Address => "address",
+                Refusal::Header => "header",
+            };
+            (reason, refusals.total)
+        })
     }
 
     /// How many were refused since the last report, with the last of them, for each reason at most once in

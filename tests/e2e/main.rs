@@ -27,6 +27,7 @@ mod limits;
 mod listening;
 mod log;
 mod log_boundaries;
+mod metrics;
 mod print;
 mod proxy;
 mod session;
