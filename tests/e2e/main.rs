@@ -39,5 +39,6 @@ mod session_tmux;
 mod stopping;
 mod syscalls;
 mod timeouts;
+mod units;
 mod unix;
 mod urgent;
