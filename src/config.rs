@@ -92,7 +92,8 @@ pub struct Config {
     pub redis: Option<RedisUrl>,
     /// Room: which of the rooms in that Redis it is. Default: `lobby`.
     pub room: String,
-    /// How long a stopping server goes on sending what is pending. Default: 1 s.
+    /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
+    /// sent nothing yet may still do so. Default: 1 s.
     pub grace: Duration,
     /// How long a server that is told to stop by `SIGTERM` or a [`Stopper`](crate::server::Stopper) goes on accepting and
     /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such

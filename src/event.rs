@@ -38,7 +38,8 @@ pub enum Event<'a> {
         /// The length of the whole message in bytes.
         length: u64,
     },
-    /// Room: a member joined, left, changed its name, or said something.
+    /// Room: a member joined, left, changed its name, or said something. In a room that spans servers each server reports
+    /// its own members, when the room's log has told it.
     Room {
         /// The member's address.
         peer: PeerAddress,
@@ -60,7 +61,7 @@ pub enum Event<'a> {
     Redis {
         /// What it is now.
         state: RedisState,
-        /// Why, if it is out of reach: in Redis' or the system's words.
+        /// Why, if it is out of reach or lines may be missing; perhaps in Redis' or the system's words.
         reason: &'a str,
     },
     /// Connections were refused. This is reported at most once a second for each reason.

@@ -338,7 +338,7 @@ impl<S: Stream> Hub<S> {
 
     /// Bytes of memory that are held for all peers: what is queued for them, what is kept of unfinished messages, and the
     /// history of a room. At most [`Config::max_memory`] plus [`RESERVE`](crate::config::RESERVE) for each peer; in a
-    /// room, the lines of one turn come on top.
+    /// room, the lines of one turn come on top, and in one that spans servers what is on its way to the log.
     pub fn held(&self) -> usize {
         self.peers.memory.held() + self.peers.feed.held()
     }

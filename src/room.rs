@@ -98,7 +98,10 @@ impl SharedRoom {
 
     /// Takes what the log says, for the next turn.
     pub(crate) fn on_log(&mut self, event: LogEvent) {
-        self.sequencer.push(event);
+        // Nothing comes after the end.
+        if self.stop != Stop::Over {
+            self.sequencer.push(event);
+        }
     }
 
     /// Hands over what is asked of the log.

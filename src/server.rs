@@ -289,6 +289,7 @@ impl Server {
                 self.stop(false);
             }
             self.end_first_bytes();
+            self.admit_announced();
             self.serve();
             self.answer_admin();
             self.console.flush(self.now, self.hub.has_settled());
@@ -493,9 +494,21 @@ impl Server {
         }
     }
 
+    /// Takes in the clients whose PROXY header has come, so that they have their turn at once.
+    fn admit_announced(&mut self) {
+        if !self.hub.is_congested() {
+            self.take_in(ACCEPTS_PER_TURN, |_| false);
+        }
+    }
+
     fn accept_up_to(&mut self, limit: usize) {
+        self.take_in(limit, Self::has_room);
+    }
+
+    /// Takes in clients whose PROXY header has come and, while there `is_room`, others.
+    fn take_in(&mut self, limit: usize, is_room: impl Fn(&Self) -> bool) {
         for _ in 0..limit {
-            match self.acceptor.accept(self.now, self.has_room(), self.reactor.registry()) {
+            match self.acceptor.accept(self.now, is_room(self), self.reactor.registry()) {
                 Accepted::Client(client) => self.admit(client),
                 Accepted::Other => {}
                 Accepted::Nothing => return,
@@ -519,12 +532,11 @@ impl Server {
     }
 
     fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, is_registered, .. } = client;
-        let (registry, key) = (self.reactor.registry(), Token(self.hub.next_key()));
-        let outcome = match is_registered {
-            false => registry.register(&mut stream, key, CLIENT_INTERESTS),
-            // What has arrived already is told once more.
-            true => registry.reregister(&mut stream, key, CLIENT_INTERESTS),
+        let Client { mut stream, address, registered, .. } = client;
+        let (registry, key) = (self.reactor.registry(), self.hub.next_key());
+        let outcome = match registered {
+            None => registry.register(&mut stream, Token(key), CLIENT_INTERESTS),
+            Some(_) => registry.reregister(&mut stream, Token(key), CLIENT_INTERESTS),
         };
         if outcome.is_err() {
             // Without events it would never be served: dropping it tells the client at once.
@@ -537,6 +549,10 @@ impl Server {
         } else {
             self.refused_full += 1;
             self.hub.refuse(stream, address, "* server is full\n", self.now);
+        }
+        // The system tells it once more, but with the next events.
+        if let Some(ready) = registered {
+            self.hub.on_ready(key, ready);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::connect as connect_socket;
+use rustix::net;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
 use super::{Error, Peer, Stream, peer_name};
@@ -57,26 +57,28 @@ impl Timeouts {
 pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>, Error> {
     let name = peer_name(host, port);
     let deadline = timeouts.deadline();
-    let remaining = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let patience = || remaining().map_or(timeouts.connect, |remaining| timeouts.connect.min(remaining));
-    let is_late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
     let failed = |address, reason| Error::Connect { peer: name.clone(), address, reason };
 
-    let peer = |socket, address| match prepare(&socket, timeouts).and_then(|()| socket.try_clone()) {
-        Ok(reader) => Ok(Peer {
-            name: name.clone(),
-            timeout: timeouts.progress,
-            deadline,
-            reader: Stream { socket: reader },
-            writer: Stream { socket },
-        }),
-        Err(reason) => Err(failed(address, reason)),
+    let (socket, address) = match host.strip_prefix(UNIX_PREFIX) {
+        Some(path) => match open_unix(path, patience(timeouts, deadline)) {
+            Err(_) if is_over(deadline) => return Err(failed(None, late())),
+            outcome => (outcome.map_err(|reason| failed(None, reason))?, None),
+        },
+        None => open_any(host, port, timeouts, deadline, failed)?,
     };
-    if let Some(path) = host.strip_prefix(UNIX_PREFIX) {
-        let socket = open_unix(path, patience()).map_err(|reason| failed(None, reason))?;
-        return peer(socket, None);
-    }
+    let reader = prepare(&socket, timeouts).and_then(|()| socket.try_clone());
+    let reader = Stream { socket: reader.map_err(|reason| failed(address, reason))? };
+    Ok(Peer { name, timeout: timeouts.progress, deadline, reader, writer: Stream { socket } })
+}
 
+/// Connects to the first address of `host` that answers.
+fn open_any(
+    host: &str,
+    port: u16,
+    timeouts: Timeouts,
+    deadline: Option<Instant>,
+    failed: impl Fn(Option<SocketAddr>, io::Error) -> Error,
+) -> Result<(Socket, Option<SocketAddr>), Error> {
     let owned_host = host.to_owned();
     let resolve = move || (owned_host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
     let addresses = done_by(deadline, resolve).map_err(|reason| failed(None, reason))?;
@@ -84,9 +86,9 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>
 
     let mut first_failure = None;
     for address in addresses {
-        match open(address, patience()) {
-            Ok(socket) => return peer(socket, Some(address)),
-            Err(_) if is_late() => return Err(failed(None, late())),
+        match open(address, patience(timeouts, deadline)) {
+            Ok(socket) => return Ok((socket, Some(address))),
+            Err(_) if is_over(deadline) => return Err(failed(None, late())),
             Err(reason) => _ = first_failure.get_or_insert((address, reason)),
         }
     }
@@ -94,6 +96,16 @@ pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>
         Some((address, reason)) => failed(Some(address), reason),
         None => Error::Resolve { host: host.to_owned(), reason: io::Error::other("the name has no address") },
     })
+}
+
+/// How long to wait for the next connection.
+fn patience(timeouts: Timeouts, deadline: Option<Instant>) -> Duration {
+    let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    remaining.map_or(timeouts.connect, |remaining| timeouts.connect.min(remaining))
+}
+
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
 
 /// Does `work`, if there is a deadline on a thread of its own. If the work is not done by then, this is an error of the
@@ -131,7 +143,7 @@ fn open_unix(name: &str, timeout: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // While its queue is full, connecting waits as a write does (unix(7)). The system accepts no timeout of zero.
     socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
-    match retry_on_intr(|| connect_socket(&socket, &address)) {
+    match retry_on_intr(|| net::connect(&socket, &address)) {
         Err(Errno::AGAIN) => Err(io::Error::new(io::ErrorKind::TimedOut, "connection timed out")),
         outcome => outcome.map(|()| socket).map_err(io::Error::from),
     }

@@ -8,8 +8,11 @@ use super::exchange::is_pause;
 use super::{Error, Failure, Peer, Stream, Undelivered};
 use crate::escape::{Style, escape};
 
-/// What a room sends first to everyone who joins.
-pub(super) const GREETING: &[u8] = b"* welcome, ";
+/// How a room welcomes a newcomer.
+pub(super) const WELCOME: &[u8] = b"* welcome, ";
+
+/// What a room that spans servers sends first while its servers cannot reach each other: the welcome comes later.
+const WAITING: &[u8] = b"* the room's other servers ";
 
 /// What a room without a free place sends instead.
 const FULL: &[u8] = b"* server is full\n";
@@ -44,9 +47,14 @@ fn take_name(peer: &Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<boo
         |reason: &str| Error::Name { peer: peer.name.clone(), name: name.to_owned(), reason: reason.to_owned() };
 
     let greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
-    let Some(own_name) = greeting.as_deref().and_then(greeted_name) else { return Ok(false) };
+    if !greeting.is_some_and(|line| is_greeting(line.as_bytes())) {
+        return Ok(false);
+    }
+    let Some(own_name) = listen(peer, peer.timeout, heard, greeted_name).map_err(broken)? else {
+        return Err(refused("there was no welcome"));
+    };
     (&peer.writer.socket).write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
-    match listen(peer, peer.timeout, heard, |heard| answer(heard, own_name, name)).map_err(broken)? {
+    match listen(peer, peer.timeout, heard, |heard| answer(heard, &own_name, name)).map_err(broken)? {
         Some(Ok(())) => Ok(true),
         Some(Err(reason)) => Err(refused(&reason)),
         None => Err(refused("there was no answer")),
@@ -92,10 +100,17 @@ fn first_line(heard: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&heard[..end]).into_owned())
 }
 
-/// The name that a room has given us, if `line` is its greeting: `* welcome, user1; nobody else is here`.
-fn greeted_name(line: &str) -> Option<&str> {
-    let (name, _) = line.strip_prefix("* welcome, ")?.split_once(';')?;
-    Some(name)
+/// Whether `line` is, or begins as, what a room says first to a newcomer.
+pub(super) fn is_greeting(line: &[u8]) -> bool {
+    [WELCOME, WAITING].iter().any(|greeting| line.starts_with(greeting))
+}
+
+/// The name that a room has given us, once it has welcomed us: `* welcome, user1; nobody else is here`.
+fn greeted_name(heard: &[u8]) -> Option<String> {
+    let end = heard.iter().rposition(|&byte| byte == b'\n')?;
+    let welcome = heard[..end].split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(WELCOME))?;
+    let name = welcome.split(|&byte| byte == b';').next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
 }
 
 /// The answer to our `/name`: `Ok` if the name is ours now, otherwise why not. Only the server begins lines with `* `,
@@ -270,16 +285,16 @@ struct Beginning(Vec<u8>);
 
 impl Beginning {
     fn push(&mut self, bytes: &[u8]) {
-        let missing = FULL.len() - self.0.len();
+        let missing = WAITING.len() - self.0.len();
         self.0.extend_from_slice(&bytes[..missing.min(bytes.len())]);
     }
 
     fn is_greeting(&self) -> bool {
-        self.0.starts_with(GREETING)
+        is_greeting(&self.0)
     }
 
     fn may_be_greeting(&self) -> bool {
-        self.is_greeting() || GREETING.starts_with(&self.0)
+        self.is_greeting() || [WELCOME, WAITING].iter().any(|greeting| greeting.starts_with(&self.0))
     }
 }
 

@@ -188,9 +188,9 @@ impl<'a> Record<'a> {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }
             Record::Redis { state: RedisState::Connected, .. } => out.write_str("Redis: connected"),
-            Record::Redis { state: RedisState::Gap, .. } => out.write_str("Redis: lines may be missing"),
-            Record::Redis { state: RedisState::Away, reason } => {
-                out.push_str("Redis: out of reach: ");
+            Record::Redis { state, reason } => {
+                let is_away = *state == RedisState::Away;
+                out.push_str(if is_away { "Redis: out of reach: " } else { "Redis: lines may be missing: " });
                 escape(out, reason.as_bytes(), Style::Log);
                 Ok(())
             }

@@ -29,7 +29,7 @@ use super::member::Member;
 use super::roster::{Action, Delivery as _, Reaction, Roster};
 use super::sequencer::Sequencer;
 use crate::feed::Feed;
-use crate::hub::peer::{Id, State};
+use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::Peers;
 use crate::shared_log::{LogEvent, MemberId, Op, Position, ServerId, Urgency};
 use crate::transport::Stream;
@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     /// Until when their servers have time.
     confirm_by: Option<Instant>,
     /// Newcomers for which the log has not been asked.
-    newcomers: VecDeque<u64>,
+    newcomers: BTreeSet<u64>,
     /// Members that are not read from because of the log.
     held: Vec<Id>,
     has_entered: bool,
@@ -121,7 +121,7 @@ impl Shared {
             remote: HashMap::new(),
             unconfirmed: BTreeSet::new(),
             confirm_by: None,
-            newcomers: VecDeque::new(),
+            newcomers: BTreeSet::new(),
             held: Vec::new(),
             has_entered: false,
             is_away: false,
@@ -143,6 +143,11 @@ impl Shared {
     pub(super) fn report_floor(&mut self, feed: &Feed) -> Position {
         self.reported = feed.floor();
         self.positions.in_log(self.reported)
+    }
+
+    /// Up to where the slowest member has taken the feed as the other servers know it: entry by entry.
+    fn entry_floor(&self, feed: &Feed) -> u64 {
+        self.positions.in_feed(self.positions.in_log(feed.floor())).min(feed.end())
     }
 
     /// How soon floors should be exchanged, while talkers of this server wait or not.
@@ -195,12 +200,12 @@ impl Shared {
     /// Asks the log for the newcomers that wait.
     fn ask_for_newcomers(&mut self) {
         while self.is_open()
-            && let Some(number) = self.newcomers.pop_front()
+            && let Some(number) = self.newcomers.pop_first()
         {
-            if let Some(own) = self.own.get_mut(&number).filter(|own| own.stage == Stage::Waiting) {
+            if let Some(own) = self.own.get_mut(&number) {
                 own.stage = Stage::Joining;
-                self.ask(Op::Join { member: number });
             }
+            self.ask(Op::Join { member: number });
         }
     }
 
@@ -215,13 +220,10 @@ impl Shared {
     /// Checks, in debug builds, what has to be true at the end of each turn.
     fn check<S: Stream>(&self, peers: &Peers<S>) {
         if cfg!(debug_assertions) {
-            for own in self.own.values() {
-                let member = peers.find(own.id).and_then(|peer| match &peer.state {
-                    State::Member(member) => Some(member),
-                    _ => None,
-                });
-                let is_in = member.is_none_or(|member| member.is_in() == (own.stage == Stage::In));
-                assert!(is_in, "a member hears too early or too late");
+            for own in self.own.values().filter(|own| own.stage == Stage::In) {
+                if let Some(Peer { state: State::Member(member), .. }) = peers.find(own.id) {
+                    assert!(member.is_in(), "a member does not hear");
+                }
             }
             assert!(self.inbox.is_empty(), "something that the log said was left over");
             assert!(!self.is_open() || self.held.is_empty(), "a member is held for nothing");
@@ -244,7 +246,7 @@ impl Sequencer for Shared {
             member.keep_waiting();
         }
         self.own.insert(id.serial(), own);
-        self.newcomers.push_back(id.serial());
+        self.newcomers.insert(id.serial());
         self.ask_for_newcomers();
         if self.is_away {
             sender.answer(id, AWAY);
@@ -292,6 +294,7 @@ impl Sequencer for Shared {
         own.is_here = false;
         if own.stage == Stage::Waiting {
             self.own.remove(&number);
+            self.newcomers.remove(&number);
         } else {
             // It sees the end when what it has said is heard.
             if let Some((peer, ..)) = sender.peers.borrow(id) {
@@ -315,7 +318,7 @@ impl Sequencer for Shared {
     }
 
     fn is_waited_for(&self, feed: &Feed) -> bool {
-        let floor = feed.floor();
+        let floor = self.entry_floor(feed);
         // Half of it, because their servers learn late what was taken here.
         floor < feed.end() && self.remote.values().any(|said| said.total_from(floor) >= self.max_ahead / 2)
     }
@@ -345,12 +348,12 @@ impl Sequencer for Shared {
                 release(peers, id);
             }
         }
-        let floor = peers.feed.floor();
+        let floor = self.entry_floor(&peers.feed);
         self.remote.retain(|_, said| {
             said.take(floor);
             said.total() > 0
         });
-        self.positions.forget(floor, self.others);
+        self.positions.forget(peers.feed.floor(), self.others);
         self.check(peers);
     }
 

@@ -174,7 +174,7 @@ impl Acceptor {
         let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
         let outcome = match &mut self.handshakes {
             Some(handshakes) if handshakes.is_proxy(address) => handshakes.begin(stream, address, now, registry),
-            _ => Outcome::Client(Client { stream, address, is_exempt: false, is_registered: false }),
+            _ => Outcome::Client(Client { stream, address, is_exempt: false, registered: None }),
         };
         self.conclude(outcome)
     }

@@ -52,8 +52,8 @@ pub(super) struct Client {
     pub(super) address: PeerAddress,
     /// It came through a proxy that does not say from where, so that no rule is about it.
     pub(super) is_exempt: bool,
-    /// Its stream is registered already, with a token that is not the hub's.
-    pub(super) is_registered: bool,
+    /// What is known of its stream, if that is registered already, with a token that is not the hub's.
+    pub(super) registered: Option<Ready>,
 }
 
 /// What became of a connection.
@@ -159,7 +159,7 @@ impl Handshakes {
         // A proxy sends the header with the first packet, so it is mostly there.
         match self.look(&stream) {
             Look::Partial => {}
-            look => return self.conclude(stream, address, look, false),
+            look => return self.conclude(stream, address, look, None),
         }
         // So the numbers do not run out, not even where they have 32 bits.
         if self.waiting.is_empty() {
@@ -191,7 +191,10 @@ impl Handshakes {
                 self.waiting.insert(number, waiting);
                 Some(Outcome::Nothing)
             }
-            look => Some(self.conclude(waiting.stream, waiting.address, look, true)),
+            look => {
+                let ready = Ready { readable: true, read_closed: waiting.is_final, ..Ready::default() };
+                Some(self.conclude(waiting.stream, waiting.address, look, Some(ready)))
+            }
         }
     }
 
@@ -211,7 +214,7 @@ impl Handshakes {
     }
 
     /// What becomes of a connection for which nothing more is to be waited for.
-    fn conclude(&mut self, mut stream: Socket, address: PeerAddress, look: Look, is_registered: bool) -> Outcome {
+    fn conclude(&mut self, mut stream: Socket, address: PeerAddress, look: Look, registered: Option<Ready>) -> Outcome {
         let Look::Whole { header: Header { length, source }, is_followed } = look else {
             if let Look::Ended = look {
                 return Outcome::Nothing;
@@ -228,7 +231,7 @@ impl Handshakes {
             }
         };
         let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
-        Outcome::Client(Client { stream, address, is_exempt, is_registered })
+        Outcome::Client(Client { stream, address, is_exempt, registered })
     }
 
     /// Has a connection looked at for the last time.

@@ -132,7 +132,10 @@ impl SharedLog {
     pub(super) fn counters(&self) -> RedisCounters {
         let engine = &self.engine;
         RedisCounters {
-            state: if engine.is_in() { RedisState::Connected } else { RedisState::Away },
+            state: match self.told {
+                None | Some(RedisState::Away) => RedisState::Away,
+                Some(RedisState::Connected | RedisState::Gap) => RedisState::Connected,
+            },
             epoch: engine.epoch().to_owned(),
             position: engine.position().0,
             lag: engine.lag(),
@@ -149,7 +152,7 @@ impl SharedLog {
             };
             if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
                 self.told = Some(state);
-                on_change(state, if state == RedisState::Away { self.engine.trouble() } else { "" });
+                on_change(state, if state == RedisState::Connected { "" } else { self.engine.trouble() });
             }
             hub.on_log(event);
         }

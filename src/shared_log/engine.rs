@@ -133,13 +133,40 @@ enum Stage {
     In,
 }
 
-/// Why lines may be missing.
+/// Why lines may be missing. The others are to know of all but the first ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Gap {
-    /// They have been trimmed, or others have noticed that Redis lost data.
-    Missed,
-    /// Redis has lost data, and the others are to know.
-    Lost,
+    /// The server has fallen too far behind.
+    Trimmed,
+    /// An entry is not as this version writes it.
+    Broken,
+    /// Others have noticed that Redis lost data, or all of it is gone.
+    OtherEpoch,
+    /// The log does not have the last entry that was delivered.
+    Entry,
+    /// The log does not have batches that it has confirmed.
+    Batch,
+    /// The log ends before what it had.
+    Top,
+}
+
+impl Gap {
+    fn is_loss(self) -> bool {
+        self >= Self::Entry
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trimmed => "the server was too far behind",
+            Self::Broken => "an entry is malformed",
+            Self::OtherEpoch => "another server found that data was lost",
+            Self::Entry => "the last entry was lost",
+            Self::Batch => "confirmed lines were lost",
+            Self::Top => "the last entries were lost",
+        })
+    }
 }
 
 /// An entry, by what tells it from all others.
@@ -321,12 +348,13 @@ impl Engine {
         self.trouble_since.is_none() && !self.is_away
     }
 
-    /// Why the server was last out of touch with the log.
+    /// Why the server was last out of touch with the log, or why lines may be missing.
     pub fn trouble(&self) -> &str {
         &self.trouble
     }
 
-    /// What names the history of the log: after a loss of data there is a new one. Empty before the first.
+    /// What names the history of the log: after a loss of data there is a new one, with a higher number before it. Empty
+    /// before the first.
     pub fn epoch(&self) -> &str {
         str::from_utf8(&self.epoch).unwrap_or_default()
     }
@@ -427,8 +455,13 @@ impl Engine {
     fn advance(&mut self, now: Instant) {
         self.send_call(now);
         self.send_read(now);
-        let is_well = self.stage == Stage::In && self.snapshot.is_none() && self.reads.is_checked();
-        if !is_well || !self.calls.is_open() {
+        self.look_around(now);
+    }
+
+    /// Notes since when the server has been out of touch, and tells when it is in touch again.
+    fn look_around(&mut self, now: Instant) {
+        let is_connected = self.calls.is_checked() && self.reads.is_checked();
+        if !is_connected || self.stage != Stage::In || self.snapshot.is_some() {
             self.trouble_since.get_or_insert(now);
             return;
         }
@@ -449,6 +482,7 @@ impl Engine {
 
     /// Lines may be missing: the server is to enter again, and to read on from where it enters.
     fn note_gap(&mut self, gap: Gap, now: Instant) {
+        self.trouble = gap.to_string();
         self.gap = self.gap.max(Some(gap));
         self.stage = Stage::Out;
         self.snapshot = None;

@@ -186,16 +186,31 @@ local function seat_members(from)
   return 'e' .. short(me) .. short(number(count)) .. table.concat(seats)
 end
 
--- enter: believed epoch, whether data was lost in it (1 or 0), a new epoch, last batch that was answered, floor, and
+-- The number with which an epoch begins.
+local function generation(name)
+  return tonumber(string.match(name or '', '^%d+') or 0)
+end
+
+-- Whether the history of the log is to be called another one, so that all servers learn of a loss: this one has found
+-- one, there is no data, or a history was put back that came before the one that this server knows, or beside it.
+local function has_lost(believed, is_lost)
+  if not epoch or generation(believed) > generation(epoch) then return true end
+  if believed == epoch then return is_lost == '1' end
+  return generation(believed) == generation(epoch)
+end
+
+-- enter: believed epoch, whether data was lost in it (1 or 0), a random text for a new epoch, last batch that was answered, floor, and
 -- for each member number, announced, name and both forms. A run is a number that grows with each call, so that a late
 -- copy of an earlier call does nothing.
 -- Returns epoch, top, the last batch that was applied, the floor of the others, and all members.
 local function enter()
-  local believed, is_lost, new_epoch, answered, floor = unpack(ARGV, 5, 9)
+  local believed, is_lost, random, answered, floor = unpack(ARGV, 5, 9)
   local last = epoch and sequence()
   if last and tonumber(run) <= last.run then return {'stale'} end
   local is_new = not epoch
-  if is_new or (is_lost == '1' and believed == epoch) then epoch = new_epoch end
+  if has_lost(believed, is_lost) then
+    epoch = number(math.max(generation(believed), generation(epoch)) + 1) .. '-' .. random
+  end
   redis.call('HSET', META, 'epoch', epoch, 'version', version)
   if is_new then
     redis.call('DEL', LOG, SERVERS, SEQ, POS, MEMBERS, NAMES)

@@ -131,6 +131,29 @@ fn a_room_that_does_not_confirm_a_name_is_given_up() {
 }
 
 #[test]
+fn a_room_may_welcome_later() {
+    let waiting = "* the room's other servers cannot be reached; new lines wait\n";
+    let rest = "* the room's other servers can be reached again\n* welcome, user1; nobody else is here\n";
+    let (listener, port) = listener();
+    let served = std::thread::spawn(move || {
+        let mut stream = accept_in_time(&listener);
+        stream.write_all(waiting.as_bytes()).expect("sent");
+        // Longer than an echo server may be silent.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        stream.write_all(rest.as_bytes()).expect("sent");
+        let mut lines = BufReader::new(&stream).lines();
+        assert_eq!(lines.next().expect("a line").expect("a line"), "/name ann");
+        (&stream).write_all(b"* user1 is now ann\n").expect("sent");
+        assert_eq!(lines.next().expect("a line").expect("a line"), "hello");
+        assert!(lines.next().is_none());
+    });
+    let output = run(client(port, &["--name", "ann", "hello"]), Stdio::null());
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{waiting}{rest}* user1 is now ann\n"));
+    served.join().expect("the room got what it expects");
+}
+
+#[test]
 fn a_room_that_ends_after_quit_is_no_failure() {
     let server = Server::start(&["--chat"]);
     let mut command = client(server.port, &[] as &[&str]);

@@ -9,30 +9,33 @@ use crate::harness::{
     HaProxy, Server, assert_same, connect_from, exchange, expect_end, random_bytes, reset, rng, round_trip,
 };
 
-/// What the README shows, with these servers.
-fn checked(servers: &[&Server]) -> String {
-    let mut backend =
-        "  option httpchk\n  http-check send meth GET uri /readyz\n  http-check disable-on-404\n".to_owned();
-    for (number, server) in servers.iter().enumerate() {
-        let (port, admin) = (server.port, server.admin().port());
-        backend += &format!("  server echo{number} 127.0.0.1:{port} check port {admin} inter 50ms\n");
+/// What the README shows, with these servers and more frequent checks.
+fn backend_of_readme(servers: &[Server; 2]) -> String {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("    backend echo\n").expect("a backend");
+    let (options, _) = rest.split_once("\n\n").expect("its end");
+    let mut backend = options.replace(" check ", " check inter 50ms ") + "\n";
+    for (address, server) in ["10.0.0.1:8888", "10.0.0.2:8888"].iter().zip(servers) {
+        let (line, _) = backend[backend.find(address).expect("a server")..].split_once('\n').expect("its end");
+        let with_ports = line.replace(address, &server.address().to_string());
+        backend = backend.replace(line, &with_ports.replace("9100", &server.admin().port().to_string()));
     }
     backend
 }
 
 #[test]
 fn a_draining_server_gets_no_new_connections_and_keeps_the_old_ones() {
-    let options = ["--admin", "0", "--drain", "20s"];
+    let options = ["--admin", "0", "--drain", "20s", "--proxy-from", "127.0.0.1"];
     let servers = [Server::start(&options), Server::start(&options)];
-    let Some(proxy) = HaProxy::start(&checked(&[&servers[0], &servers[1]])) else { return };
-    for name in ["echo0", "echo1"] {
+    let Some(proxy) = HaProxy::start(&backend_of_readme(&servers)) else { return };
+    for name in ["one", "two"] {
         proxy.wait_for(name, "check_status", "L7OK");
     }
     let mut old: Vec<TcpStream> = (0..8).map(|_| proxy.connect()).collect();
     old.iter_mut().for_each(|stream| round_trip(stream, b"old"));
     let [leaving, staying] = servers;
     leaving.process.signal(Signal::TERM);
-    proxy.wait_for("echo0", "status", "NOLB");
+    proxy.wait_for("one", "status", "NOLB");
     let mut new: Vec<TcpStream> = (0..8).map(|_| proxy.connect()).collect();
     new.iter_mut().for_each(|stream| round_trip(stream, b"new"));
     old.iter_mut().for_each(|stream| round_trip(stream, b"old"));

@@ -53,18 +53,45 @@ fn echo_once(address: SocketAddr, source: u8, message: &[u8]) {
     assert_same(&exchange(stream, message), message);
 }
 
+/// A service that starts again whenever it ends.
+struct Service {
+    manager: Process,
+    console: Lines,
+}
+
+impl Service {
+    fn start(port: u16) -> Self {
+        let mut command = activate(&[&format!("127.0.0.1:{port}")]);
+        command.args(["sh", "-c", RESTART, env!("CARGO_BIN_EXE_echo-server")]).stdout(Stdio::piped());
+        let mut manager = Process::spawn(command);
+        let console = Lines::of(manager.take_stdout());
+        wait_until_listening(port);
+        Self { manager, console }
+    }
+
+    /// Stops the server that was started as the `nth`.
+    fn stop(&self, nth: usize) {
+        let pid = self.console.wait_until(|lines| nth_pid(lines, nth));
+        kill_process(pid, Signal::TERM).expect("it runs");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Unless it has ended, it starts no other server from here on.
+        self.manager.suspend();
+        let last = self.console.wait_until(|lines| Some((1..).map_while(|nth| nth_pid(lines, nth)).last()));
+        _ = last.map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
 /// Lets `clients` connect as fast as they can, `connections` in all, and stops the server `restarts` times meanwhile.
 fn storm(connections: usize, restarts: usize, clients: u8) {
     if !has(ACTIVATE) {
         return;
     }
     let port = free_port();
-    let mut command = activate(&[&format!("127.0.0.1:{port}")]);
-    command.args(["sh", "-c", RESTART, env!("CARGO_BIN_EXE_echo-server")]).stdout(Stdio::piped());
-    let mut process = Process::spawn(command);
-    let console = Lines::of(process.take_stdout());
-    wait_until_listening(port);
-
+    let service = Service::start(port);
     let address = ([127, 0, 0, 1], port).into();
     let content = random_bytes(&mut rng(), 1000);
     let done = AtomicUsize::new(0);
@@ -78,16 +105,12 @@ fn storm(connections: usize, restarts: usize, clients: u8) {
             });
         }
         for restart in 1..=restarts {
-            let pid = console.wait_until(|lines| nth_pid(lines, restart));
             while done.load(Ordering::Relaxed) < connections * restart / (restarts + 1) {
                 thread::yield_now();
             }
-            kill_process(pid, Signal::TERM).expect("it runs");
+            service.stop(restart);
         }
     });
-    let last = console.wait_until(|lines| nth_pid(lines, restarts + 1));
-    drop(process);
-    _ = kill_process(last, Signal::KILL);
 }
 
 /// The number of the server that was started as the `nth`, once it has begun.

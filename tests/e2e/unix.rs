@@ -299,6 +299,9 @@ fn the_client_gives_up_a_server_that_does_not_accept() {
     assert!(begin.elapsed() >= Duration::from_millis(300), "{:?}", begin.elapsed());
     let sentence = format!("echo-client: cannot connect to {}: connection timed out\n", address(&path));
     assert_eq!((code, stderr), (Some(1), sentence));
+    let Output { code, stderr, .. } = run(client(&path, &["--deadline", "300ms", "hello"]), Stdio::null());
+    let sentence = format!("echo-client: cannot connect to {}: the deadline has passed\n", address(&path));
+    assert_eq!((code, stderr), (Some(1), sentence));
     fs::remove_file(path).expect("the file");
 }
 

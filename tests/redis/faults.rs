@@ -17,7 +17,7 @@ fn nothing_is_lost(nodes: &mut Nodes, mut disturb: impl FnMut(&mut Nodes, usize)
     loop {
         for (at, node) in nodes.0.iter_mut().enumerate() {
             // As a server does, which stops reading then.
-            if node.engine.pending_bytes() < 256 << 10 {
+            if node.engine.pending_bytes() < 4 << 10 {
                 node.say(format!("{at} {line}"));
                 said += 1;
             }
@@ -47,7 +47,8 @@ fn the_gap_is_announced(nodes: &mut Nodes) {
     nodes.0[0].say("afterwards");
     nodes.run_until("they go on", |nodes| nodes.iter().all(|node| node.texts().last() == Some(&"afterwards")));
     nodes.run_for(Duration::from_millis(100));
-    assert!(nodes.0.iter().all(|node| node.gaps.len() == 1), "more than one gap");
+    let reasons: Vec<_> = nodes.0.iter().map(|node| &node.reasons).collect();
+    assert!(nodes.0.iter().all(|node| node.gaps.len() == 1), "more than one gap: {reasons:?}");
     let names: Vec<_> = nodes.0.iter().map(|node| &node.names).collect();
     assert!(names.iter().all(|each| *each == names[0]), "{names:?}");
 }
@@ -298,7 +299,6 @@ fn what_comes_byte_by_byte_and_late_is_understood() {
     proxy.faults.delay.store(20, Ordering::Relaxed);
     let mut nodes = Nodes::start(2, proxy.address);
     nothing_is_lost(&mut nodes, |_, line| line == 20);
-    assert!(nodes.0.iter().all(|node| node.aways == 0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The shared log over real redis-servers, which the tests start themselves. Where redis-server is missing, the tests
 //! say so and do nothing, except where the variable `CI` is set: there they fail.
 
+mod crowd;
 mod faults;
 #[path = "../e2e/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
@@ -9,6 +10,7 @@ mod node;
 mod order;
 mod proxy;
 mod redis;
+mod servers;
 
 /// Whether redis-server is here.
 fn has_redis() -> bool {

@@ -25,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) heard: Vec<(ServerId, String)>,
     /// Where in `heard` lines may be missing.
     pub(crate) gaps: Vec<usize>,
+    /// Why.
+    pub(crate) reasons: Vec<String>,
     pub(crate) names: BTreeMap<MemberId, String>,
     /// The changes of names that were refused.
     pub(crate) refused: Vec<(MemberId, String)>,
@@ -54,6 +56,7 @@ impl Node {
             sockets: [None, None],
             heard: Vec::new(),
             gaps: Vec::new(),
+            reasons: Vec::new(),
             names: BTreeMap::new(),
             refused: Vec::new(),
             gone: Vec::new(),
@@ -163,6 +166,7 @@ impl Node {
                     self.names = members.into_iter().map(|seat| (seat.member, seat.name)).collect();
                     if is_gap {
                         self.gaps.push(self.heard.len());
+                        self.reasons.push(self.engine.trouble().to_owned());
                     }
                 }
                 LogEvent::Entry { changes, .. } => changes.into_iter().for_each(|change| self.hear(change)),
@@ -232,7 +236,8 @@ impl Nodes {
         let begin = Instant::now();
         while !holds(&self.0) {
             if begin.elapsed() > DEADLINE {
-                let state: Vec<_> = self.0.iter().map(|node| (&node.engine, &node.gaps, node.heard.len())).collect();
+                let state: Vec<_> =
+                    self.0.iter().map(|node| (&node.engine, &node.gaps, &node.reasons, &node.heard)).collect();
                 panic!("not in time: {what}; {state:#?}");
             }
             self.turn();

@@ -41,7 +41,8 @@ impl Redis {
         command.args(["--repl-diskless-sync-delay", "0"]).args(&self.options).stdout(Stdio::null());
         self.process = Some(Process::spawn(command));
         let begin = Instant::now();
-        while TcpStream::connect(self.address()).is_err() || !self.ask("PING").starts_with("+PONG") {
+        let is_up = |answer: String| answer.starts_with("+PONG") || answer.starts_with("-NOAUTH");
+        while TcpStream::connect(self.address()).is_err() || !is_up(self.ask("PING")) {
             assert!(begin.elapsed() < DEADLINE, "redis-server does not start");
             thread::sleep(Duration::from_millis(2));
         }
@@ -58,6 +59,12 @@ impl Redis {
     /// The Unix socket on which it listens too.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("redis.sock")
+    }
+
+    /// Changes an option for the next [`launch`](Self::launch).
+    pub(crate) fn set_option(&mut self, name: &str, value: &str) {
+        let at = self.options.iter().position(|option| option == name).expect("it is set");
+        self.options[at + 1] = value.to_owned();
     }
 
     /// Ends it with SIGKILL.
@@ -89,12 +96,25 @@ impl Redis {
         let mut input = BufReader::new(stream);
         let mut line = String::new();
         input.read_line(&mut line).expect("an answer");
-        if let Some(length) = line.strip_prefix('$').and_then(|length| length.trim().parse::<usize>().ok()) {
-            let mut text = vec![0; length];
-            input.read_exact(&mut text).expect("the rest of the answer");
-            return format!("${}", String::from_utf8_lossy(&text));
+        if line.starts_with('$') {
+            return format!("${}", bulk(&line, &mut input));
         }
         line.trim_end().to_owned()
+    }
+
+    /// The same for a command whose answer is a list of texts.
+    pub(crate) fn ask_for_list(&self, command: &str) -> Vec<String> {
+        let mut stream = TcpStream::connect(self.address()).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(format!("{command}\r\n").as_bytes()).expect("sent");
+        let mut input = BufReader::new(stream);
+        let mut next = || {
+            let mut line = String::new();
+            input.read_line(&mut line).expect("an answer");
+            if line.starts_with('$') { bulk(&line, &mut input) } else { line }
+        };
+        let count = next().trim_end().strip_prefix('*').and_then(|count| count.parse().ok()).expect("a list");
+        (0..count).map(|_| next()).collect()
     }
 
     /// Sends these bytes, and waits until they are answered or refused.
@@ -130,4 +150,12 @@ impl Drop for Redis {
         self.process = None;
         _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The text that follows this line of an answer.
+fn bulk(line: &str, input: &mut impl BufRead) -> String {
+    let length = line[1..].trim_end().parse::<usize>().expect("a length");
+    let mut text = vec![0; length + 2];
+    input.read_exact(&mut text).expect("the rest of the answer");
+    String::from_utf8_lossy(&text[..length]).into_owned()
 }

@@ -11,7 +11,6 @@ mod member;
 mod scenes;
 mod server;
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -204,27 +203,50 @@ impl World {
         }
     }
 
-    /// The log and all servers agree who is in the room under which name.
+    /// The log and all servers agree who is in the room under which name, and which names are free.
     fn check_names(&mut self) {
-        let known: BTreeSet<String> = self.log.seats.values().map(|seat| seat.name.clone()).collect();
-        assert_eq!(known.len(), self.log.seats.len(), "two members have one name");
+        assert_eq!(self.log.names().len(), self.log.seats.len(), "two members have one name");
+        for server in &self.servers {
+            server.check_names(&self.log.announced());
+        }
         for at in 0..self.servers.len() {
             let (probe, before) = (self.servers[at].accept_probe(), self.log.announced());
-            for _ in 0..1000 {
-                if self.servers[at].has_welcomed(probe) {
-                    break;
-                }
-                self.now += Duration::from_millis(10);
-                for server in &mut self.servers {
-                    server.link.mend();
-                    server.listen();
-                    server.round(&mut self.log, &mut self.serial, self.now, &mut self.random);
-                }
-            }
+            self.wait_for("the welcome", |servers| servers[at].has_welcomed(probe));
             // An earlier probe may have been announced meanwhile.
             let (told, after) = (self.servers[at].welcome_of(probe), self.log.announced());
             assert!(before.is_subset(&told) && told.is_subset(&after), "{told:?} instead of {before:?} to {after:?}");
+            let names = self.log.names();
+            for name in &names {
+                self.servers[at].say(probe, &format!("/name {name}\n"));
+            }
+            // It may have its own name.
+            let answers =
+                |server: &Server| [" is taken", " already"].map(|end| server.count_heard(probe, end)).iter().sum();
+            self.wait_for("refusals", |servers| usize::eq(&answers(&servers[at]), &names.len()));
+            for name in member::NAMES.into_iter().filter(|name| !names.contains(&name.to_lowercase())) {
+                let before = self.servers[at].count_heard(probe, " is taken");
+                self.servers[at].say(probe, &format!("/name {name}\n"));
+                self.wait_for("a free name", |servers| {
+                    assert_eq!(servers[at].count_heard(probe, " is taken"), before, "{name} is free");
+                    servers[at].count_heard(probe, &format!(" is now {name}")) > 0
+                });
+            }
         }
+    }
+
+    fn wait_for(&mut self, what: &str, is_there: impl Fn(&[Server]) -> bool) {
+        for _ in 0..1000 {
+            if is_there(&self.servers) {
+                return;
+            }
+            self.now += Duration::from_millis(10);
+            for server in &mut self.servers {
+                server.link.mend();
+                server.listen();
+                server.round(&mut self.log, &mut self.serial, self.now, &mut self.random);
+            }
+        }
+        panic!("{what} did not come");
     }
 
     /// The servers stop, one after the other.

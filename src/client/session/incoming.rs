@@ -5,7 +5,7 @@ use std::mem;
 use anstyle::{AnsiColor, Style};
 use chrono::Local;
 
-use super::super::room::GREETING;
+use super::super::room::is_greeting;
 use super::clock::Clock;
 use super::names::Names;
 use super::screen::Prompt;
@@ -203,7 +203,7 @@ impl Incoming {
     fn show_line(&mut self, out: &mut Vec<u8>) {
         if !mem::replace(&mut self.has_spoken, true) {
             // The first line tells, also when a slow room has been taken for an echo server meanwhile.
-            self.settle(out, self.line.starts_with(GREETING));
+            self.settle(out, is_greeting(&self.line));
         }
         let mut text = String::new();
         escape(&mut text, &self.line, escape::Style::Text);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use unicode_normalization::char::is_combining_mark;
 
-use super::super::room::GREETING;
+use super::super::room::WELCOME;
 
 /// How many names are remembered. Of a larger room not all names are known anyway.
 const MAX_NAMES: usize = 10_000;
@@ -42,7 +42,7 @@ impl Names {
             }
             return;
         };
-        if let Some(rest) = line.as_bytes().starts_with(GREETING).then(|| &line[GREETING.len()..]) {
+        if let Some(rest) = line.as_bytes().starts_with(WELCOME).then(|| &line[WELCOME.len()..]) {
             let (own, rest) = rest.split_once(';').unwrap_or((rest, ""));
             self.own = is_plausible(own).then(|| own.to_owned());
             self.others.clear();

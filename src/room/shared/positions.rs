@@ -91,4 +91,15 @@ mod tests {
         positions.forget(end, Position(u64::MAX));
         assert!(positions.parts.is_empty());
     }
+
+    #[test]
+    fn entries_that_the_log_has_lost_are_nowhere() {
+        let mut positions = Positions::default();
+        positions.push(Position(1), 0..5000);
+        positions.push(Position(2), 5000..10_000);
+        positions.skip_to(Position(1));
+        assert_eq!((positions.in_log(3000), positions.in_log(7000)), (Position(1), Position(2)));
+        positions.push(Position(2), 10_000..10_100);
+        assert_eq!((positions.in_log(7000), positions.in_feed(Position(2))), (Position(2), 10_000));
+    }
 }

@@ -148,6 +148,6 @@ impl Shared {
         if let Some(member) = super::member(sender.peers, own.id) {
             member.keep_waiting();
         }
-        self.newcomers.push_back(number);
+        self.newcomers.insert(number);
     }
 }

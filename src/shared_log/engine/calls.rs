@@ -157,9 +157,9 @@ impl Engine {
     fn words_to_enter(&mut self, gap: Option<Gap>) -> Option<Vec<Vec<u8>>> {
         self.run += 1;
         let mut words = self.script.call("enter", self.run)?;
-        let new_epoch = format!("{:016x}{:016x}", self.random.u64(..), self.random.u64(..));
-        let is_lost = if gap == Some(Gap::Lost) { "1" } else { "0" };
-        words.extend([self.epoch.clone(), is_lost.into(), new_epoch.into(), decimal(self.outgoing.answered())]);
+        let random = format!("{:016x}", self.random.u64(..));
+        let is_lost = if gap.is_some_and(Gap::is_loss) { "1" } else { "0" };
+        words.extend([self.epoch.clone(), is_lost.into(), random.into(), decimal(self.outgoing.answered())]);
         // After a gap, what the members have not taken is of no concern to the others.
         words.push(if gap.is_some() || self.last.is_none() { Vec::new() } else { decimal(self.reported_floor()) });
         for (number, own) in &self.own {
@@ -182,6 +182,7 @@ impl Engine {
 
     pub(super) fn call_answered(&mut self, reply: &Reply<'_>, now: Instant) {
         self.answered_at = now;
+        self.calls.set_checked();
         let (Some(call), Some([verdict, values @ ..])) = (self.call.take(), reply.list()) else {
             self.fail("its answer to the script is unknown".to_owned(), now);
             return;
@@ -189,10 +190,8 @@ impl Engine {
         match (verdict.text().unwrap_or_default(), values) {
             (b"ok", [top, _, floor]) => self.applied(&call, top.number(), floor, now),
             (b"entered", values) => self.entered(&call, values, now),
-            // The others have noticed that data was lost, or all of it is gone.
-            (b"epoch", _) => self.note_gap(Gap::Missed, now),
-            // Batches that were answered are lost.
-            (b"gap", _) => self.note_gap(Gap::Lost, now),
+            (b"epoch", _) => self.note_gap(Gap::OtherEpoch, now),
+            (b"gap", _) => self.note_gap(Gap::Batch, now),
             (b"unknown", [top]) => self.behind(&call, top.number().unwrap_or(0), now),
             (b"stale", _) => self.stage = Stage::Out,
             (b"bye", _) => self.has_left = true,
@@ -204,7 +203,7 @@ impl Engine {
     fn applied(&mut self, call: &Call, top: Option<u64>, floor: &Reply<'_>, now: Instant) {
         let top = top.unwrap_or(0);
         if top < call.position {
-            self.note_gap(Gap::Lost, now);
+            self.note_gap(Gap::Top, now);
             return;
         }
         self.top = top;
@@ -217,7 +216,7 @@ impl Engine {
     /// The lease has ended: what has been said since is read first.
     fn behind(&mut self, call: &Call, top: u64, now: Instant) {
         if top < call.position {
-            self.note_gap(Gap::Lost, now);
+            self.note_gap(Gap::Top, now);
         } else if self.gap.is_none() {
             self.stage = Stage::Behind(top);
         }
@@ -234,7 +233,7 @@ impl Engine {
             return;
         };
         self.epoch = epoch.to_vec();
-        if self.gap > told {
+        if self.gap.is_some_and(Gap::is_loss) && !told.is_some_and(Gap::is_loss) {
             // Worse was noticed meanwhile.
             return;
         }

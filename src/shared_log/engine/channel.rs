@@ -67,7 +67,7 @@ impl Channel {
         self.is_open() && self.expected.is_empty()
     }
 
-    /// Whether this connection was found to lead to the log as it is known.
+    /// Whether this connection was found to lead to the log: the script has answered, or the log has the last entry.
     pub(super) fn is_checked(&self) -> bool {
         self.is_checked
     }

@@ -65,8 +65,10 @@ impl Engine {
             Stage::Behind(top) => last.position < top,
             Stage::In => true,
         };
+        // The log is read once the script has answered: then nothing is heard before it is told that all is well.
+        let is_early = !self.calls.is_checked();
         let is_entering = self.call.as_ref().is_some_and(|call| call.is_enter());
-        if !is_wanted || is_entering || self.gap.is_some() || !self.reads.is_idle() {
+        if !is_wanted || is_early || is_entering || self.gap.is_some() || !self.reads.is_idle() {
             return;
         }
         let is_check = !self.reads.is_checked();
@@ -93,6 +95,7 @@ impl Engine {
                 return;
             }
             self.reads.set_checked();
+            self.look_around(now);
             entries.remove(0);
         } else if entries.is_empty() && read.has_more {
             // This connection leads to a Redis that does not have what the other one has.
@@ -112,17 +115,17 @@ impl Engine {
         let Some(last) = &self.last else { return Ok(()) };
         match first {
             Some(entry) if entry.is(last) => Ok(()),
-            Some(entry) if entry.position > last.position => Err(Gap::Missed),
-            _ => Err(Gap::Lost),
+            Some(entry) if entry.position > last.position => Err(Gap::Trimmed),
+            _ => Err(Gap::Entry),
         }
     }
 
     fn deliver(&mut self, entry: &Entry<'_>) -> Result<(), Gap> {
         let expected = self.position().0 + 1;
         if entry.position != expected {
-            return Err(if entry.position > expected { Gap::Missed } else { Gap::Lost });
+            return Err(if entry.position > expected { Gap::Trimmed } else { Gap::Entry });
         }
-        let server = parse_server(entry.server).ok_or(Gap::Missed)?;
+        let server = parse_server(entry.server).ok_or(Gap::Broken)?;
         let (mut changes, is_whole) = unpack(entry.changes, server);
         if self.is_repeated(server, entry.batch) {
             changes.retain(|change| !is_text(change));
@@ -137,7 +140,7 @@ impl Engine {
         {
             self.tell_entered(top, members, pending, false);
         }
-        if is_whole { Ok(()) } else { Err(Gap::Missed) }
+        if is_whole { Ok(()) } else { Err(Gap::Broken) }
     }
 
     /// Whether this batch has been delivered before, as may happen after a loss of data: then its server did not learn that

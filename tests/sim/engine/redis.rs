@@ -61,6 +61,12 @@ fn short(text: &[u8]) -> Bytes {
     [&[text.len() as u8], text].concat()
 }
 
+/// The number with which an epoch begins.
+fn generation(epoch: Option<&[u8]>) -> u64 {
+    let number = epoch.unwrap_or_default().split(|byte| *byte == b'-').next().unwrap_or_default();
+    if number.is_empty() { 0 } else { parse(number) }
+}
+
 impl Data {
     /// Calls the script with these `ARGV`.
     fn call(&mut self, words: &[Bytes], now: u64, limits: Limits) -> OwnedFrame {
@@ -138,15 +144,23 @@ impl Data {
     }
 
     fn enter(&mut self, (server, run): (&Bytes, u64), words: &[Bytes], now: u64, limits: Limits) -> Vec<OwnedFrame> {
-        let [believed, is_lost, new_epoch, answered, floor, seats @ ..] = words else { panic!("{words:?}") };
+        let [believed, is_lost, random, answered, floor, seats @ ..] = words else { panic!("{words:?}") };
         let last = self.sequences.get(server).copied();
         if last.is_some_and(|(last, ..)| run <= last) {
             return vec![text("stale")];
         }
+        let (known, believed_generation) = (generation(self.epoch.as_deref()), generation(Some(believed)));
+        let has_lost = match &self.epoch {
+            Some(epoch) if epoch == believed => is_lost == b"1",
+            Some(_) => believed_generation >= known,
+            None => true,
+        };
         if self.epoch.is_none() {
-            *self = Self { epoch: Some(new_epoch.clone()), called: self.called, ..Self::default() };
-        } else if is_lost == b"1" && self.epoch.as_ref() == Some(believed) {
-            self.epoch = Some(new_epoch.clone());
+            *self = Self { called: self.called, ..Self::default() };
+        }
+        if has_lost {
+            let generation = known.max(believed_generation) + 1;
+            self.epoch = Some([generation.to_string().as_bytes(), b"-", random].concat());
         }
         self.extend_lease(server, now, limits);
         self.forget_members(server);

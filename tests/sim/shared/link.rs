@@ -20,6 +20,9 @@ const SOON: Duration = Duration::from_millis(20);
 /// How many entries come at once, at most.
 const AT_ONCE: usize = 64;
 
+/// Bytes of text in an entry, unless it is a single line.
+const ENTRY: usize = 64 << 10;
+
 pub(super) struct Link {
     pub(super) server: ServerId,
     /// The last entry that was delivered, and its serial.
@@ -87,11 +90,7 @@ impl Link {
 
     /// Bytes of operations that have not been applied, as far as is known.
     pub(super) fn pending(&self) -> usize {
-        let len = |op: &Op| match op {
-            Op::Say { text, .. } | Op::Whisper { text, .. } => text.len(),
-            _ => 0,
-        };
-        self.queue.iter().chain(self.batch.iter().flat_map(|(_, ops)| ops)).map(len).sum()
+        self.queue.iter().chain(self.batch.iter().flat_map(|(_, ops)| ops)).map(text_len).sum()
     }
 
     pub(super) fn is_idle(&self, log: &Log) -> bool {
@@ -237,7 +236,13 @@ impl Link {
         }
         if self.batch.is_none() && !self.queue.is_empty() {
             self.batches += 1;
-            let count = if random.bool() { self.queue.len() } else { random.usize(1..=self.queue.len()) };
+            let most = if random.bool() { self.queue.len() } else { random.usize(1..=self.queue.len()) };
+            let mut len = 0;
+            let fits = |op: &&Op| {
+                len += text_len(op);
+                len <= ENTRY
+            };
+            let count = self.queue.iter().take(most).take_while(fits).count().max(1);
             self.batch = Some((self.batches, self.queue.drain(..count).collect()));
         }
         if let Some((number, ops)) = &self.batch {
@@ -253,5 +258,12 @@ impl Link {
             self.acknowledged = *number;
             self.batch = None;
         }
+    }
+}
+
+fn text_len(op: &Op) -> usize {
+    match op {
+        Op::Say { text, .. } | Op::Whisper { text, .. } => text.len(),
+        _ => 0,
     }
 }

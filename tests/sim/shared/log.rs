@@ -135,6 +135,11 @@ impl Log {
         self.entries.iter().flat_map(|entry| &entry.changes).map(said).sum()
     }
 
+    /// All names, in small letters.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.seats.values().map(|seat| seat.name.to_lowercase()).collect()
+    }
+
     /// The names of the members of which all have heard.
     pub(super) fn announced(&self) -> BTreeSet<String> {
         self.seats.values().filter(|seat| seat.is_announced).map(|seat| seat.name.clone()).collect()

@@ -1,5 +1,6 @@
 //! One member: what it sends, and what it hears.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -7,7 +8,7 @@ use fastrand::Rng;
 use crate::socket::Client;
 
 /// Names that members want: some get them.
-const NAMES: [&str; 6] = ["ann", "bob", "eve", "dan", "ANN", "Bob"];
+pub(super) const NAMES: [&str; 6] = ["ann", "bob", "eve", "dan", "ANN", "Bob"];
 
 /// How much a member that does not read leaves unread before nothing can be said of what it heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,5 +134,56 @@ impl Member {
     pub(super) fn heard(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<&str> {
         let lines = self.lines().skip_while(|line| !line.starts_with("* welcome"));
         lines.filter(|line| is_wanted(line)).collect()
+    }
+
+    /// Who is in the room by all that it was told, in whatever order names were swapped; `None` if lines only counted some.
+    pub(super) fn names_told(&self) -> Option<BTreeSet<String>> {
+        let mut names = Names::default();
+        let mut own = String::new();
+        for line in self.heard(|line| line.starts_with("* ")) {
+            let line = &line[2..];
+            if line.contains(" more") {
+                return None;
+            }
+            if let Some(rest) = line.strip_prefix("welcome, ") {
+                let (name, here) = rest.split_once("; ").expect("a list");
+                own = name.to_owned();
+                names = Names::default();
+                here.strip_prefix("here: ")
+                    .into_iter()
+                    .flat_map(|list| list.split(", "))
+                    .for_each(|name| names.add(name));
+            } else if let Some(name) = line.strip_prefix("your name was taken; you are now ") {
+                own = name.to_owned();
+            } else if let Some((old, new)) = line.split_once(" is now ") {
+                if old == own {
+                    own = new.to_owned();
+                } else {
+                    names.add(new);
+                    names.remove(old);
+                }
+            } else if let Some((list, _)) = line.split_once(" joined") {
+                list.split(", ").for_each(|name| names.add(name));
+            } else if let Some((list, _)) = line.split_once(" left") {
+                list.split(", ").for_each(|name| names.remove(name));
+            }
+        }
+        names.add(&own);
+        Some(names.0.into_iter().filter(|(_, count)| *count > 0).map(|(name, _)| name).collect())
+    }
+}
+
+/// How many members are called so: two only in the middle of a swap.
+#[derive(Default)]
+struct Names(BTreeMap<String, usize>);
+
+impl Names {
+    fn add(&mut self, name: &str) {
+        *self.0.entry(name.to_owned()).or_default() += 1;
+    }
+
+    fn remove(&mut self, name: &str) {
+        let count = self.0.get_mut(name).filter(|count| **count > 0);
+        *count.unwrap_or_else(|| panic!("{name} was not here")) -= 1;
     }
 }

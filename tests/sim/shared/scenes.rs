@@ -219,9 +219,13 @@ fn a_server_that_stops_says_all_that_was_said_and_goodbye() {
     let mut stage = Stage::open(2, |_| {});
     let [mut ann, mut bob] = stage.join_as([(0, "ann"), (1, "bob")]);
     bob.say("the last word\n");
+    let now = stage.now;
     let (world, link) = stage.server(1);
+    link.cut(now);
     world.hub.drain();
-    link.push(world.hub.take_ops());
+    stage.settle();
+    assert_eq!(bob.hears(), "", "what was said has not been heard");
+    stage.server(1).1.mend();
     stage.settle();
     assert_eq!(bob.hears(), "* server is stopping\n");
     bob.client.close();
@@ -232,6 +236,18 @@ fn a_server_that_stops_says_all_that_was_said_and_goodbye() {
     stage.log.remove(server, false, &mut stage.serial);
     stage.settle();
     assert_eq!(ann.hears(), "<bob> the last word\n* bob left (their server is stopping)\n");
+}
+
+#[test]
+fn a_newcomer_that_waits_is_told_that_the_server_stops() {
+    let mut stage = Stage::open(1, |_| {});
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    stage.pass(2 * SECOND);
+    let mut ann = stage.join(0, ROOMY);
+    stage.server(0).0.hub.drain();
+    stage.settle();
+    assert_eq!(ann.hears(), format!("{AWAY}* server is stopping\n"));
 }
 
 #[test]
@@ -266,6 +282,53 @@ fn nothing_is_read_and_nobody_is_idle_while_the_log_is_away() {
     let heard = bob.hears();
     assert_eq!(heard.matches("<ann> waits\n").count(), 100_000);
     assert!(heard.contains("* user3 joined\n<user3> hello\n"));
+}
+
+/// The log is late, but has not been away for so long that the members are told.
+#[test]
+fn what_waits_for_the_log_is_bounded() {
+    let mut stage = Stage::open(1, |_| {});
+    let members = ["ann", "bob", "eve", "dan", "fay"].map(|name| stage.join_as([(0, name)]));
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    for [member] in &members {
+        member.say(&"something\n".repeat(6_000));
+    }
+    stage.settle();
+    let asked = stage.server(0).1.pending();
+    assert!((50_000..400_000).contains(&asked), "{asked} bytes");
+    stage.server(0).1.mend();
+    stage.pass(5 * SECOND);
+    assert!(members.iter().all(|[member]| member.client.unread() == 0));
+    assert_eq!(stage.log.said(), 5 * 6_000 * "something".len());
+}
+
+/// Also what has not come back from the log is ahead of the slowest member.
+#[test]
+fn what_is_on_its_way_counts_for_the_window() {
+    let mut stage = Stage::open(1, |config| config.max_ahead = 10_000);
+    let [ann, _bob] = stage.join_as([(0, "ann"), (0, "bob")]);
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    ann.say(&"something\n".repeat(6_000));
+    stage.settle();
+    let asked = stage.server(0).1.pending();
+    assert!((5_000..12_000).contains(&asked), "{asked} bytes");
+}
+
+#[test]
+fn connections_that_break_while_the_log_is_away_do_not_pile_up() {
+    let mut stage = Stage::open(1, |_| {});
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    stage.pass(2 * SECOND);
+    for _ in 0..100 {
+        let probe = stage.knock(0, ROOMY);
+        stage.settle_a_little();
+        probe.client.reset();
+        stage.settle_a_little();
+    }
+    assert!(stage.server(0).0.hub.is_empty());
 }
 
 #[test]
@@ -383,6 +446,22 @@ fn a_member_that_does_not_read_is_reset_for_a_talker_on_another_server() {
     assert!(bob.client.record().is_dropped, "it silences a talker");
     assert_eq!(ann.client.unread(), 0);
     assert!(dan.hears().contains("* user3 left (too slow)\n"));
+}
+
+#[test]
+fn a_member_that_has_read_and_stops_is_reset_too() {
+    let mut stage = Stage::open(2, |config| config.max_ahead = 100_000);
+    let [ann] = stage.join_as([(0, "ann")]);
+    let mut bob = stage.join(1, 150_000);
+    ann.say(&format!("{}\n", "x".repeat(99)).repeat(20_000));
+    stage.pass(9 * SECOND);
+    bob.hears();
+    stage.pass(9 * SECOND);
+    assert!(ann.client.unread() > 0 && !bob.client.record().is_dropped);
+    stage.pass(4 * SECOND);
+    assert!(bob.client.record().is_dropped, "it silences a talker");
+    stage.settle();
+    assert_eq!(ann.client.unread(), 0);
 }
 
 #[test]

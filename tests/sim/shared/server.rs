@@ -307,6 +307,28 @@ impl Server {
         }
     }
 
+    /// Every member that is here was told who else is.
+    pub(super) fn check_names(&self, announced: &BTreeSet<String>) {
+        let is_there = |member: &&Member| !member.has_left && !self.slow.contains(&member.number);
+        for member in self.members.iter().filter(is_there).filter(|member| member.has_joined()) {
+            if let Some(told) = member.names_told() {
+                assert_eq!(told, *announced, "{}#{}", self.link.server.0, member.number);
+            }
+        }
+    }
+
+    /// A member says this.
+    pub(super) fn say(&self, number: u64, line: &str) {
+        let member = self.members.iter().find(|member| member.number == number).expect("a member");
+        member.client.send(line.as_bytes());
+    }
+
+    /// How often a member has heard a line that ends so.
+    pub(super) fn count_heard(&self, number: u64, end: &str) -> usize {
+        let member = self.members.iter().find(|member| member.number == number).expect("a member");
+        member.heard(|line| line.ends_with(end)).len()
+    }
+
     pub(super) fn has_welcomed(&self, number: u64) -> bool {
         self.members.iter().any(|member| member.number == number && member.has_joined())
     }

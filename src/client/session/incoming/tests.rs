@@ -1,4 +1,5 @@
 use super::*;
+use crate::client::room::WELCOME;
 
 fn incoming(look: Look) -> Incoming {
     let appearance = Appearance { look, has_bell: true, has_time: false };
@@ -87,7 +88,7 @@ fn names_have_their_colours_in_a_room() {
 fn only_a_room_is_coloured() {
     let line = "<ann> hello\n";
     assert_eq!(shown(Look::Coloured, &[line.as_bytes()]), line);
-    let in_room = shown(Look::Coloured, &[GREETING, b"x\n", line.as_bytes()]);
+    let in_room = shown(Look::Coloured, &[WELCOME, b"x\n", line.as_bytes()]);
     assert!(in_room.ends_with(&format!("<{}> hello\n", in_colour("ann"))), "{in_room:?}");
 }
 
