@@ -52,8 +52,9 @@ pub(super) fn command() -> Command {
 #[command(
     name = "echo-server",
     version,
+    next_help_heading = "Listening",
     about = "TCP echo daemon (RFC 862): every byte comes back, unchanged and in order",
-    after_help = "Each option can be set by an environment variable as well: --log-max by ECHO_LOG_MAX.\n\
+    after_help = "Environment variables set options as well: ECHO_LOG_MAX is --log-max, and so on.\n\
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
 )]
 pub(super) struct ServerArgs {
@@ -75,17 +76,6 @@ pub(super) struct ServerArgs {
     /// connections in its queue may be lost; inherited sockets, as from systemd, do not have this problem.
     #[arg(long, env = "ECHO_REUSE_PORT", value_parser = FalseyValueParser::new())]
     reuse_port: bool,
-
-    /// How long a stopping server goes on sending
-    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
-    grace: Duration,
-
-    /// How long to go on serving after SIGTERM, as draining
-    ///
-    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
-    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
-    #[arg(long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration)]
-    drain: Duration,
 
     /// Answer HTTP GET /livez, /readyz and /metrics [default ADDR: 127.0.0.1]
     ///
@@ -136,15 +126,6 @@ pub(super) struct ServerArgs {
     )]
     proxy_from: Vec<ProxyFrom>,
 
-    /// How long to wait for the PROXY header
-    ///
-    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
-    #[arg(
-        long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
-        value_parser = positive_duration, help_heading = "Timeouts"
-    )]
-    proxy_timeout: Duration,
-
     /// Pending bytes per client before its reads pause
     #[arg(
         long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size,
@@ -177,6 +158,32 @@ pub(super) struct ServerArgs {
         help_heading = "Timeouts"
     )]
     stall_timeout: Option<Duration>,
+
+    /// How long to wait for the PROXY header
+    ///
+    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
+        value_parser = positive_duration, help_heading = "Timeouts"
+    )]
+    proxy_timeout: Duration,
+
+    /// How long a stopping server goes on sending
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration,
+        help_heading = "Timeouts"
+    )]
+    grace: Duration,
+
+    /// How long to go on serving after SIGTERM, as draining
+    ///
+    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
+    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration,
+        help_heading = "Timeouts"
+    )]
+    drain: Duration,
 
     /// Open a room: what one client says, all the others hear
     #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new(), help_heading = "Room")]
@@ -386,6 +393,8 @@ mod tests {
         println!("{help}");
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
+        let groups: Vec<_> = help.lines().filter_map(|line| line.strip_suffix(':')).collect();
+        assert_eq!(groups, ["Listening", "Clients", "Memory", "Timeouts", "Room", "Log", "Other"]);
     }
 
     #[test]
