@@ -15,6 +15,7 @@ mod client;
 mod client_failures;
 mod client_room;
 mod console;
+mod container;
 mod echo;
 mod faults;
 mod haproxy;

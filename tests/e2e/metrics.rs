@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use rustix::process::Signal;
 
-use crate::harness::{Member, Server, clean_command, connect, connect_from, expect_end, feed, has_if, round_trip};
+use crate::harness::{
+    Member, Server, clean_command, connect, connect_from, expect_end, feed, has_if, needs_tcp, round_trip,
+};
 
 /// Reads metrics as Prometheus does, and prints each sample in a line: its name, its labels, its value.
 const PARSER: &str = "
@@ -64,6 +66,9 @@ impl Samples {
 
 #[test]
 fn what_an_echo_does_is_counted() {
+    if needs_tcp() {
+        return;
+    }
     let Some(collected) = Collected::start(&["--deny", "127.0.0.3"]) else { return };
     let mut client = collected.server.connect();
     for _ in 0..3 {
