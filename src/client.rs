@@ -40,6 +40,7 @@
 //! |---|---|
 //! | `connect` | resolves a name and connects to the first address that answers |
 //! | `stream` | the connection: TCP or a Unix socket |
+//! | `stream`, `tls` | a connection, with TLS or without |
 //! | `exchange` | writes and reads at the same time, over any reader and writer |
 //! | `check` | compares the reply with the message in constant memory |
 //! | `room` | tells a room from an echo server, and takes a name in it |
@@ -48,7 +49,7 @@
 //! | `meter` | what a person sees on standard error while waiting |
 //! | `error`, `options` | what can go wrong, and what [`run`] is told |
 
-use std::io::{self, Cursor, IsTerminal, Read};
+use std::io::{self, Cursor, IsTerminal, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -65,17 +66,21 @@ mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use crate::transport::listener::UNIX_PREFIX;
 pub use check::check;
 use connect::done_by;
-pub use connect::{Timeouts, connect};
+pub use connect::{Timeouts, connect, connect_tls};
 pub use error::{Error, Failure, Undelivered};
 pub use exchange::{HalfClose, Peer, Progress, exchange};
 pub use options::{Input, Options};
 use printer::Printer;
 use room::Dialog;
 pub use stream::Stream;
+#[doc(hidden)]
+pub use tls::tls_over;
+pub use tls::{Tls, Trust};
 
 /// How much longer than its deadline a transfer may take to print what has come, before it is abandoned.
 const PRINT_GRACE: Duration = Duration::from_millis(100);
@@ -105,6 +110,10 @@ pub enum End {
 /// Those of [`connect()`], [`exchange()`] and [`check()`], and those of rooms and sessions. What has come of the reply
 /// is printed first.
 pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
+    if options.tls.as_ref().is_some_and(|tls| tls.trust == Trust::Anything) {
+        // Without standard error nobody can be warned.
+        _ = writeln!(io::stderr(), "echo-client: warning: with --insecure, anyone may be at the other end");
+    }
     if options.input == Input::Terminal && session::is_wanted() {
         return session::run(connect_visibly(options)?, options, ends_at_once);
     }
@@ -124,7 +133,7 @@ pub fn run(options: &Options, ends_at_once: &AtomicBool) -> Result<End, Error> {
 /// Connects, and tells a person who has to wait for that.
 fn connect_visibly(options: &Options) -> Result<Peer<Stream>, Error> {
     let notice = format!("connecting to {}...", peer_name(&options.host, options.port));
-    meter::announce(&notice, || connect(&options.host, options.port, options.timeouts))
+    meter::announce(&notice, || options.connect())
 }
 
 /// Sends a message or standard input, and checks or prints the reply.

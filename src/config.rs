@@ -3,6 +3,7 @@
 mod redis;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -71,6 +72,13 @@ pub struct Config {
     /// Reset a connection of a proxy whose header has not come in this time. Such connections take at most half of
     /// [`max_connections`](Self::max_connections): of more, the oldest is reset. Default: 10 s.
     pub proxy_timeout: Duration,
+    /// Speak TLS with all clients. Default: no.
+    pub tls: Option<Tls>,
+    /// TLS: clients have to present a certificate of the authority in this file, in PEM. Default: no.
+    pub tls_client_ca: Option<PathBuf>,
+    /// TLS: end a connection whose handshake is not done in this time. Such connections take at most half of
+    /// [`max_connections`](Self::max_connections): of more, the oldest is ended. Default: 10 s.
+    pub handshake_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,
     /// Disconnect, with a reset, a client that reads nothing of what is pending for it for this time. In a room: a client
@@ -135,6 +143,9 @@ impl Default for Config {
             deny: Vec::new(),
             proxy_from: Vec::new(),
             proxy_timeout: Duration::from_secs(10),
+            tls: None,
+            tls_client_ca: None,
+            handshake_timeout: Duration::from_secs(10),
             idle_timeout: None,
             stall_timeout: None,
             chat: false,
@@ -167,6 +178,23 @@ pub enum ProxyFrom {
     Network(IpNet),
     /// All that connect to a Unix socket.
     Unix,
+}
+
+/// How a server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Tls {
+    /// By these files, in PEM. The server looks once a minute whether they have changed, and uses new ones for new
+    /// connections.
+    Files {
+        /// The certificate, and those that lead to its authority.
+        certificate: PathBuf,
+        /// Its private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
+        key: PathBuf,
+    },
+    /// By a certificate that is made at the start, for `localhost`, this machine's name and the addresses that the
+    /// server listens on. Clients can know it by its [fingerprint](crate::Server::fingerprint).
+    SelfSigned,
 }
 
 /// What is printed on standard output, from nothing to everything.

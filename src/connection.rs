@@ -15,6 +15,9 @@ use crate::transport::{self, Sent, Stream};
 pub enum Close {
     /// The client ended its side, and has been sent everything that was queued for it.
     Finished,
+    /// The same, but the stream ended without the client having said so as its protocol wants it: with TLS, by
+    /// `close_notify`. Something that it sent may be missing.
+    Truncated,
     /// The connection broke, at either end or on the way.
     Broken(ErrorKind),
     /// The server is stopping.
@@ -32,7 +35,7 @@ pub enum Close {
 impl Close {
     /// Whether the server ended the connection, so that the client may still be sending.
     fn is_ours(self) -> bool {
-        !matches!(self, Close::Finished | Close::Broken(_))
+        !matches!(self, Close::Finished | Close::Truncated | Close::Broken(_))
     }
 }
 
@@ -40,6 +43,7 @@ impl fmt::Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Close::Finished => f.write_str("the client finished"),
+            Close::Truncated => f.write_str("ended without close_notify"),
             Close::Broken(kind) => write!(f, "the connection broke ({kind})"),
             Close::Stopping => f.write_str("the server is stopping"),
             Close::Quit => f.write_str("the client quit"),
@@ -163,9 +167,10 @@ impl<S: Stream> Connection<S> {
         self.phase
     }
 
-    /// Bytes that are queued for the peer.
+    /// Bytes that are queued for the peer, or wait to be written by its stream.
     pub fn pending(&self) -> usize {
-        self.outbox.len()
+        let own = self.stream.unsent().max(usize::from(self.stream.wants_write()));
+        self.outbox.len() + own
     }
 
     /// Bytes that are queued for the peer alone, not in the feed.
@@ -175,7 +180,7 @@ impl<S: Stream> Connection<S> {
 
     /// Bytes of memory that are held for the peer alone.
     pub fn held(&self) -> usize {
-        self.outbox.held()
+        self.outbox.held() + self.stream.held()
     }
 
     /// The position in the feed of the first byte that is queued for the peer.
@@ -202,7 +207,7 @@ impl<S: Stream> Connection<S> {
 
     /// Bytes that have been written to the peer's socket.
     pub fn sent(&self) -> u64 {
-        self.sent
+        self.sent - self.stream.unsent() as u64
     }
 
     /// Why writing failed, if it did.
@@ -224,9 +229,14 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Whether something is queued and a write may take some of it.
+    /// Whether something waits to be sent and a write may take some of it.
     pub fn can_flush(&self) -> bool {
-        self.writable && !self.outbox.is_empty() && !matches!(self.phase, Phase::Closed(_))
+        self.writable && !self.has_flushed() && !matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// Whether all that was queued for the peer has been written.
+    fn has_flushed(&self) -> bool {
+        self.outbox.is_empty() && !self.stream.wants_write()
     }
 
     /// Reads once into `buffer`, which must not be empty.
@@ -236,9 +246,10 @@ impl<S: Stream> Connection<S> {
             _ => buffer.len(),
         };
         match self.stream.recv(&mut buffer[..limit]) {
-            Ok(transport::Received { count: 0, .. }) => self.end_of_input(),
+            Ok(transport::Received { count: 0, .. }) => self.end_of_input(Close::Finished),
             Ok(transport::Received { count, is_drained }) => {
-                if is_drained && !self.read_closed {
+                let is_drained = is_drained && !self.read_closed;
+                if is_drained {
                     self.readable = false;
                 }
                 match &mut self.phase {
@@ -247,6 +258,8 @@ impl<S: Stream> Connection<S> {
                         self.ends_with_stop = false;
                         return Received::Nothing;
                     }
+                    // What had arrived has been read.
+                    Phase::Stopping(unread) if is_drained => *unread = 0,
                     Phase::Stopping(unread) => *unread -= count as u32,
                     _ => {}
                 }
@@ -258,12 +271,16 @@ impl<S: Stream> Connection<S> {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
+                if let Phase::Stopping(unread) = &mut self.phase {
+                    *unread = 0;
+                }
                 match self.write_error {
                     Some(kind) => self.fail(kind),
                     None => Received::Nothing,
                 }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Received::Nothing,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => self.end_of_input(Close::Truncated),
             Err(error) => self.fail(error.kind()),
         }
     }
@@ -283,7 +300,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    fn end_of_input(&mut self) -> Received {
+    fn end_of_input(&mut self, end: Close) -> Received {
         self.readable = false;
         // After a write that failed nobody knows whether the peer had ended its side.
         if let Some(kind) = self.write_error {
@@ -291,7 +308,7 @@ impl<S: Stream> Connection<S> {
         }
         self.phase = match self.phase {
             Phase::Lingering(close) => Phase::Closed(close),
-            _ => Phase::Draining(Close::Finished),
+            _ => Phase::Draining(end),
         };
         Received::End
     }
@@ -416,7 +433,7 @@ impl<S: Stream> Connection<S> {
     /// normal end would tell it that it has got everything. And what the system holds for a peer that reads nothing,
     /// up to some megabytes, would stay for minutes.
     pub fn abort(&mut self, close: Close, feed: &mut Feed) {
-        if !self.outbox.is_empty() {
+        if !self.has_flushed() {
             self.stream.reset_on_drop();
             self.outbox.clear(feed);
         }
@@ -439,8 +456,8 @@ impl<S: Stream> Connection<S> {
         match (self.phase, self.write_error) {
             (Phase::Closed(close), _) => self.abort(close, feed),
             (Phase::Draining(_), Some(kind)) => self.abort(Close::Broken(kind), feed),
-            (Phase::Draining(close), None) if self.outbox.is_empty() && !self.is_held => {
-                if !close.is_ours() {
+            (Phase::Draining(close), None) if self.has_flushed() && !self.is_held => {
+                if !close.is_ours() && self.stream.ends_on_drop() {
                     self.phase = Phase::Closed(close);
                 }
             }
@@ -449,14 +466,16 @@ impl<S: Stream> Connection<S> {
         true
     }
 
-    /// Ends our side of a connection that has [settled](Self::settle). Returns whether it can be dropped;
-    /// otherwise it lingers until the peer has read everything and ended its side too.
+    /// Ends our side of a connection that has [settled](Self::settle). Returns whether it can be dropped; otherwise it
+    /// lingers until the peer has read everything and ended its side too, as soon as the stream has taken the end.
     pub fn half_close(&mut self) -> bool {
         let Phase::Draining(close) = self.phase else { return true };
         // If this fails, the next read says why.
         _ = self.stream.finish();
-        self.phase = Phase::Lingering(close);
-        self.readable = true;
+        if !self.stream.wants_write() {
+            self.phase = Phase::Lingering(close);
+            self.readable = true;
+        }
         false
     }
 }

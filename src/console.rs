@@ -181,7 +181,11 @@ impl Console {
             Event::Room { peer, notice } => {
                 self.print(Log::Messages, &Record::of_notice(peer, notice, self.log_max));
             }
-            Event::Opened { peer } => self.print(Log::Verbose, &Record::Opened { peer }),
+            Event::Opened { peer, subject } => self.print(Log::Verbose, &Record::Opened { peer, subject }),
+            Event::HandshakeFailed { peer, reason } => {
+                self.print(Log::Verbose, &Record::HandshakeFailed { peer, reason });
+            }
+            Event::Renewed { error } => self.print(Log::Quiet, &Record::Renewed { error }),
             Event::Closed { peer, close: reason, received, sent } => {
                 self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
             }

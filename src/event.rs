@@ -27,6 +27,21 @@ pub enum Event<'a> {
     Opened {
         /// The client's address.
         peer: PeerAddress,
+        /// The subject of the client's certificate, `CN=ann,O=Example` (RFC 4514), if it has presented one. Control
+        /// characters are escaped.
+        subject: Option<&'a str>,
+    },
+    /// A TLS handshake failed, and its connection was ended.
+    HandshakeFailed {
+        /// The client's address.
+        peer: PeerAddress,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// There are new files for TLS. They are used from now on, unless something is wrong with them.
+    Renewed {
+        /// What is wrong with them.
+        error: Option<&'a str>,
     },
     /// Echo: a client sent a message, and its bytes have been sent back or queued for it.
     Message {

@@ -235,7 +235,6 @@ impl<S: Stream> Hub<S> {
         for key in settled.drain(..) {
             let Some(peer) = self.peers.get(key) else { continue };
             peer.place = Place::Idle;
-            let phase = peer.connection.phase();
             if peer.connection.half_close() {
                 let peer = self.peers.remove(key);
                 self.closed.received += peer.connection.received();
@@ -245,7 +244,9 @@ impl<S: Stream> Hub<S> {
             }
             let (id, linger) = (peer.id(key), if peer.is_refused() { LINGER_REFUSED } else { LINGER });
             // While stopping it is the grace that ends the waiting.
-            if phase != Phase::Draining(Close::Stopping) {
+            if let Phase::Lingering(close) = peer.connection.phase()
+                && close != Close::Stopping
+            {
                 self.peers.arm_at(key, now + linger);
             }
             self.peers.schedule(id);

@@ -79,6 +79,8 @@
 //! | `shared_log` | the protocol of servers that share a room: what goes to Redis and back; knows no sockets either |
 //! | `message` | where messages end in a byte stream |
 //! | `transport` | byte streams and listening sockets |
+//! | `address` | who a client is, and which clients share a quota |
+//! | `tls` | certificates and keys |
 //! | `console` | the log on standard output |
 //! | `escape` | untrusted bytes become one safe, readable line |
 //! | `client` | the blocking client |
@@ -111,6 +113,8 @@ pub mod room;
 pub mod server;
 #[doc(hidden)]
 pub mod shared_log;
+#[doc(hidden)]
+pub mod tls;
 #[doc(hidden)]
 pub mod transport;
 

@@ -12,18 +12,16 @@ mod manager;
 mod metrics;
 mod reactor;
 mod redis;
+mod requests;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
-use mio::{Interest, Token, Waker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook_mio::v1_0::Signals;
+use mio::{Interest, Token};
 
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
@@ -40,6 +38,9 @@ use manager::Manager;
 use metrics::Snapshot;
 use reactor::Reactor;
 use redis::SharedLog;
+use requests::Requests;
+pub use requests::Stopper;
+use tls::TlsHandshakes;
 
 /// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
 /// waiting.
@@ -69,6 +70,7 @@ const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
 const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
+const FIRST_TLS_HANDSHAKE: usize = usize::MAX / 4 * 3;
 const REDIS: [Token; 2] = [Token(usize::MAX - 5), Token(usize::MAX - 4)];
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
@@ -93,10 +95,8 @@ type OnEvent = Box<dyn FnMut(&Event<'_>) + Send>;
 pub struct Server {
     reactor: Reactor,
     acceptor: Acceptor,
-    signals: Option<Signals>,
+    requests: Requests,
     manager: Manager,
-    waker: Arc<Waker>,
-    stop_requested: Arc<AtomicBool>,
     hub: Hub<Socket>,
     /// What the room shares with other servers, if it does.
     log: Option<Box<SharedLog>>,
@@ -136,27 +136,6 @@ pub enum End {
     Interrupted,
 }
 
-/// Stops a [`Server`] from another thread.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    waker: Arc<Waker>,
-    stop_requested: Arc<AtomicBool>,
-}
-
-impl Stopper {
-    /// Tells the server to stop, as `SIGTERM` does; [`Server::run`] returns soon after, within
-    /// [`Config::drain`] and [`Config::grace`]. A second call ends the draining. Once the server has ended this does
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if the server cannot be woken.
-    pub fn stop(&self) -> io::Result<()> {
-        self.stop_requested.store(true, Ordering::Release);
-        self.waker.wake()
-    }
-}
-
 impl Server {
     /// Listens as `config` says. Clients can connect from now on and are served by [`run`](Self::run).
     ///
@@ -177,22 +156,21 @@ impl Server {
     pub fn adopt(config: &Config, inherited: Inherited) -> io::Result<Self> {
         let reactor = Reactor::new()?;
         let registry = reactor.registry();
-        let waker = Arc::new(Waker::new(registry, WAKER)?);
+        let requests = Requests::new(registry, WAKER)?;
         let mut console = Console::new(config);
         // Where it cannot be watched, it is tried now and then.
         let is_watched = console.pollable().is_some_and(|stdout| {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor = Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE])?;
+        let acceptor =
+            Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
             acceptor,
-            signals: None,
+            requests,
             manager: Manager::default(),
-            waker,
-            stop_requested: Arc::default(),
             hub: log.as_ref().map_or_else(|| Hub::new(config), |log| Hub::shared(config, log.id)),
             log,
             console,
@@ -227,13 +205,7 @@ impl Server {
     ///
     /// The system's, if there are no descriptors.
     pub fn handle_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-        if !is_ignored(SIGHUP) {
-            signals.add_signal(SIGHUP)?;
-        }
-        self.reactor.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        self.signals = Some(signals);
-        Ok(())
+        self.requests.handle_signals(self.reactor.registry(), SIGNALS)
     }
 
     /// Tells the service manager, such as systemd, when this server is ready and when it stops (sd_notify(3)), if there
@@ -257,9 +229,15 @@ impl Server {
         self.admin.as_ref().map(Admin::address)
     }
 
+    /// The SHA-256, in hex digits, of the certificate that was made for this server, with
+    /// [`Tls::SelfSigned`](crate::config::Tls::SelfSigned).
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.acceptor.tls().and_then(TlsHandshakes::fingerprint)
+    }
+
     /// A way to stop this server from another thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper { waker: Arc::clone(&self.waker), stop_requested: Arc::clone(&self.stop_requested) }
+        self.requests.stopper()
     }
 
     /// Serves until it is stopped.
@@ -324,6 +302,7 @@ impl Server {
         for event in self.acceptor.take_unreported(self.now) {
             report(&event, &mut self.console, &mut self.on_event);
         }
+        self.report_tls();
         self.console.flush(self.now, false);
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
@@ -331,7 +310,8 @@ impl Server {
             let stop = self.stopping.map(|stopping| stopping.drain_at.unwrap_or(stopping.deadline)).or(self.draining);
             let admin = self.admin.as_ref().and_then(Admin::deadline);
             let log = self.log.as_ref().and_then(|log| log.deadline());
-            let deadlines = [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(), stop, admin];
+            let deadlines =
+                [self.hub.deadline(), log, self.console.deadline(), self.acceptor.deadline(self.now), stop, admin];
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
@@ -339,10 +319,22 @@ impl Server {
         Ok(())
     }
 
+    /// Tells of TLS handshakes that failed, and looks whether there is a new certificate.
+    fn report_tls(&mut self) {
+        let Some(tls) = self.acceptor.tls_mut() else { return };
+        for (peer, reason) in tls.take_failures() {
+            report(&Event::HandshakeFailed { peer, reason: &reason }, &mut self.console, &mut self.on_event);
+        }
+        if let Some(outcome) = tls.renew(self.now) {
+            let error = outcome.err().map(|error| error.to_string());
+            report(&Event::Renewed { error: error.as_deref() }, &mut self.console, &mut self.on_event);
+        }
+    }
+
     /// Whether a turn can make progress without an event.
     fn has_work(&self) -> bool {
         self.hub.has_work()
-            || self.acceptor.is_pending(self.has_room())
+            || self.acceptor.is_pending(self.now, self.has_room())
             || self.admin.as_ref().is_some_and(Admin::has_work)
             || self.log.as_ref().is_some_and(|log| log.has_work())
     }
@@ -355,6 +347,7 @@ impl Server {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
                 token if REDIS.contains(&token) => self.log.iter_mut().for_each(|log| log.on_ready(event)),
+                Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token, ready(event)),
                 Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {
@@ -410,18 +403,15 @@ impl Server {
 
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
     fn handle_requests(&mut self) -> Option<End> {
-        let pending: Vec<_> = self.signals.as_mut().map(|signals| signals.pending().collect()).unwrap_or_default();
-        if pending.contains(&SIGUSR1) {
+        let asked = self.requests.take();
+        if asked.counters {
             self.console.counters(&self.counters());
         }
-        let is_interrupted = pending.contains(&SIGINT);
-        let must_drain = self.stop_requested.swap(false, Ordering::AcqRel) || pending.contains(&SIGTERM);
-        let must_stop = is_interrupted || pending.contains(&SIGHUP);
         match (self.stopping, self.draining) {
-            (Some(_), _) if is_interrupted => return Some(End::Interrupted),
+            (Some(_), _) if asked.is_interrupted => return Some(End::Interrupted),
             (Some(_), _) => {}
-            (None, None) if must_drain && !must_stop && !self.drain.is_zero() => self.start_draining(),
-            (None, _) if must_drain || must_stop => self.stop(is_interrupted),
+            (None, None) if asked.drain && !asked.stop && !self.drain.is_zero() => self.start_draining(),
+            (None, _) if asked.drain || asked.stop => self.stop(asked.is_interrupted),
             (None, _) => {}
         }
         None
@@ -443,7 +433,7 @@ impl Server {
             messages: traffic.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
-            bytes_held: self.hub.held(),
+            bytes_held: self.hub.held() + self.acceptor.tls().map_or(0, TlsHandshakes::held),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
             redis: self.log.as_ref().map(|log| log.counters()),
@@ -452,7 +442,9 @@ impl Server {
 
     fn snapshot(&self) -> Snapshot {
         let refused = self.acceptor.refused_by_reason().chain([("full", self.refused_full)]).collect();
-        Snapshot { counters: self.counters(), refused, members: self.is_chat.then(|| self.hub.members()) }
+        let members = self.is_chat.then(|| self.hub.members());
+        let handshakes = self.acceptor.tls().map(TlsHandshakes::totals);
+        Snapshot { counters: self.counters(), refused, members, handshakes }
     }
 
     fn stop(&mut self, is_interrupted: bool) {
@@ -532,7 +524,7 @@ impl Server {
     }
 
     fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, registered, .. } = client;
+        let Client { mut stream, address, subject, registered, .. } = client;
         let (registry, key) = (self.reactor.registry(), self.hub.next_key());
         let outcome = match registered {
             None => registry.register(&mut stream, Token(key), CLIENT_INTERESTS),
@@ -543,7 +535,8 @@ impl Server {
             self.acceptor.leave(address);
             return;
         }
-        report(&Event::Opened { peer: address }, &mut self.console, &mut self.on_event);
+        let opened = Event::Opened { peer: address, subject: subject.as_deref() };
+        report(&opened, &mut self.console, &mut self.on_event);
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {
@@ -574,12 +567,4 @@ fn report(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEven
     if let Some(on_event) = on_event {
         on_event(event);
     }
-}
-
-/// Whether this process was started with `signal` ignored.
-fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (signal - 1)) != 0
 }

@@ -4,6 +4,7 @@ pub(crate) mod listener;
 pub mod proxy;
 mod socket;
 mod tcp;
+pub mod tls;
 pub(crate) mod unix;
 
 use std::io::{self, IoSlice, Write};
@@ -40,7 +41,8 @@ pub trait Stream {
     /// The system's; [`io::ErrorKind::WouldBlock`] means that the stream is drained.
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received>;
 
-    /// Writes once from `slices`, which are not empty.
+    /// Writes once from `slices`, which are not empty, unless the stream [wants to write](Self::wants_write) what it has
+    /// taken before.
     ///
     /// # Errors
     ///
@@ -48,10 +50,10 @@ pub trait Stream {
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
 
     /// Ends our side of the stream (shutdown(2) with `SHUT_WR`): the peer reads to the end of file after
-    /// everything written so far.
+    /// everything written so far. It is done once the stream does not [want to write](Self::wants_write).
     fn finish(&mut self) -> io::Result<()>;
 
-    /// Bytes that can be read without waiting (`FIONREAD`, tcp(7)).
+    /// Bytes that can be read without waiting (`FIONREAD`, tcp(7)), or a few more: the stream is drained after that.
     fn unread(&self) -> io::Result<usize>;
 
     /// Whether the system holds bytes that were written here and that it has not sent yet, as while the peer does not
@@ -62,6 +64,26 @@ pub trait Stream {
     /// system holds for it. A Unix socket knows no such thing: its peer reads to the end of what was written, and sees a
     /// reset behind it only if it has sent something that was not read.
     fn reset_on_drop(&mut self) {}
+
+    /// Bytes that [`send`](Self::send) took and that are not written yet.
+    fn unsent(&self) -> usize {
+        0
+    }
+
+    /// Whether something waits to be written, be it only of the stream's own protocol.
+    fn wants_write(&self) -> bool {
+        false
+    }
+
+    /// Bytes of memory that are held for what is neither written nor [received](Self::recv).
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// Whether dropping the stream is enough to tell the peer that it has got everything.
+    fn ends_on_drop(&self) -> bool {
+        true
+    }
 }
 
 impl Received {

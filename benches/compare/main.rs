@@ -28,6 +28,7 @@ mod start;
 mod syscalls;
 mod table;
 mod targets;
+mod tls;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -102,6 +103,8 @@ enum Scenario {
     Chat,
     /// The way from exec to the first answer
     Start,
+    /// TLS: handshakes, messages, streams, idle connections
+    Tls,
 }
 
 fn main() -> ExitCode {
@@ -168,6 +171,7 @@ impl Scenario {
             Self::Idle => idle::run(bench),
             Self::Chat => chat::run(bench),
             Self::Start => start::run(bench),
+            Self::Tls => tls::run(bench),
         }
     }
 
@@ -175,7 +179,7 @@ impl Scenario {
     fn weight(self) -> usize {
         match self {
             Self::Echo => 10,
-            Self::Chat => 4,
+            Self::Chat | Self::Tls => 4,
             Self::Bulk | Self::Fair | Self::Idle => 2,
             Self::Churn | Self::Start => 1,
         }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::programs::{AGAIN, DAEMON, FLOOR, LOGGING, PROXIED, TOKIO};
 use crate::report::{Cell, MemoryPerConnection};
 use crate::table::Grid;
+use crate::tls::TOKIO_RUSTLS;
 
 /// One target, and what was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +48,7 @@ pub(crate) fn judge(cells: &[Cell]) -> Vec<Verdict> {
             "idle" => situation.idleness(&mut verdicts),
             "chat" => situation.chat(&mut verdicts),
             "start" => situation.start(&mut verdicts),
+            "tls" => situation.tls(&mut verdicts),
             _ => {}
         }
     }
@@ -167,6 +169,15 @@ impl<'a> Situation<'a> {
     fn start(self, verdicts: &mut Vec<Verdict>) {
         if let Some(took) = self.cell(DAEMON).and_then(|cell| cell.took_ms) {
             self.add("ms", (5.0, took.median), None, verdicts);
+        }
+    }
+
+    fn tls(self, verdicts: &mut Vec<Verdict>) {
+        self.cost(1.05, verdicts);
+        let own = |server| Some(self.cell(server)?.memory.as_ref()?.own.median);
+        if let (Some(ours), Some(floor), Some(tokio)) = (own(DAEMON), own(FLOOR), own(TOKIO_RUSTLS)) {
+            self.add("bytes each beyond the floor", (256.0, ours - floor), None, verdicts);
+            self.add("bytes each, × tokio-rustls", (1.0, ours / tokio), None, verdicts);
         }
     }
 

@@ -5,12 +5,18 @@ mod floor;
 mod room_floor;
 mod room_tokio;
 mod threads;
+mod tls_floor;
+mod tls_tokio;
 mod tokio;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use socket2::{Domain, Socket, Type};
 
 /// As the daemon has it: the length of the kernel's queue decides how a burst of connections fares.
@@ -21,7 +27,7 @@ const BUFFER: usize = 16 << 10;
 
 /// Which server to be. Each listens on a port of 127.0.0.1 that the system picks, prints it, and serves until it is
 /// killed.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Role {
     /// The least that an echo server can do
     Floor {
@@ -37,6 +43,16 @@ pub(crate) enum Role {
     RoomFloor,
     /// A chat room on tokio's broadcast channel
     RoomTokio,
+    /// The least that an echo server with TLS can do
+    TlsFloor {
+        /// The folder of its certificate and key
+        folder: PathBuf,
+    },
+    /// tokio-rustls, a task for each connection
+    TlsTokio {
+        /// The folder of its certificate and key
+        folder: PathBuf,
+    },
 }
 
 pub(crate) fn serve(role: Role) -> io::Result<()> {
@@ -46,6 +62,8 @@ pub(crate) fn serve(role: Role) -> io::Result<()> {
         Role::Threads => threads::serve(),
         Role::RoomFloor => room_floor::serve(),
         Role::RoomTokio => room_tokio::serve(),
+        Role::TlsFloor { folder } => tls_floor::serve(&folder),
+        Role::TlsTokio { folder } => tls_tokio::serve(&folder),
     }
 }
 
@@ -59,4 +77,16 @@ fn listen() -> io::Result<TcpListener> {
     let listener = TcpListener::from(socket);
     println!("listening on port {}", listener.local_addr()?.port());
     Ok(listener)
+}
+
+/// What the daemon's settings for TLS are, too.
+fn tls_config(folder: &Path) -> io::Result<Arc<ServerConfig>> {
+    let certificate = CertificateDer::from_pem_file(folder.join("cert.pem")).map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).map_err(io::Error::other)?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key);
+    let mut config = config.map_err(io::Error::other)?;
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(io::Error::other)?;
+    Ok(Arc::new(config))
 }

@@ -52,6 +52,9 @@ fn serve(options: ServerOptions) -> io::Result<End> {
     config.max_connections = config.max_connections.min(descriptors.saturating_sub(own_descriptors).max(1));
     let mut server = Server::adopt(&config, inherited)?;
     server.handle_signals()?;
+    if let Some(fingerprint) = server.fingerprint() {
+        _ = writeln!(io::stderr(), "sha256 fingerprint: {fingerprint}");
+    }
     server.notify_manager();
     server.run()
 }

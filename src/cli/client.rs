@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use super::positive_duration;
 use super::print::{Request, Text, printout, with_print};
-use crate::client::{Input, Options, Timeouts};
+use crate::client::{Input, Options, Timeouts, Tls, Trust};
 use crate::config::DEFAULT_PORT;
 use crate::room::names::is_well_formed;
 use crate::transport::listener::UNIX_PREFIX;
@@ -151,6 +152,68 @@ pub(super) struct ClientArgs {
     )]
     deadline: Option<Duration>,
 
+    /// Speak TLS with the server
+    ///
+    /// The connection is encrypted, and the server has to prove that it is the one named by --host.
+    #[arg(long, env = "ECHO_TLS", value_parser = FalseyValueParser::new(), help_heading = "Connection")]
+    tls: bool,
+
+    /// Accept certificates of these authorities only
+    ///
+    /// A file in PEM. Without it, the authorities of the system are accepted.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_CACERT",
+        requires = "tls",
+        hide_short_help = true,
+        help_heading = "TLS"
+    )]
+    cacert: Option<PathBuf>,
+
+    /// Own certificate, for servers that ask for one
+    ///
+    /// A file in PEM, with the certificates behind it that lead to its authority.
+    #[arg(long, value_name = "FILE", env = "ECHO_CERT", requires_all = ["tls", "key"], hide_short_help = true, help_heading = "TLS")]
+    cert: Option<PathBuf>,
+
+    /// Private key of that certificate
+    ///
+    /// A file in PEM, not encrypted.
+    #[arg(long, value_name = "FILE", env = "ECHO_KEY", requires_all = ["tls", "cert"], hide_short_help = true, help_heading = "TLS")]
+    key: Option<PathBuf>,
+
+    /// Name that the server's certificate must have
+    ///
+    /// The server is asked for it as well. Without it, this is the name of the host.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "ECHO_SERVER_NAME",
+        requires = "tls",
+        hide_short_help = true,
+        help_heading = "TLS"
+    )]
+    server_name: Option<String>,
+
+    /// Accept any certificate of the server
+    ///
+    /// Anyone between the client and the server can then read and change everything.
+    #[arg(
+        long, env = "ECHO_INSECURE", value_parser = FalseyValueParser::new(), requires = "tls",
+        conflicts_with_all = ["cacert", "pin"], hide_short_help = true, help_heading = "TLS"
+    )]
+    insecure: bool,
+
+    /// Accept only the certificate with this SHA-256
+    ///
+    /// 64 hex digits, as echo-server --tls-self-signed prints them; colons may be between them. Nothing else is checked.
+    #[arg(
+        long, value_name = "SHA256", env = "ECHO_PIN", value_parser = sha256, requires = "tls",
+        conflicts_with = "cacert", hide_short_help = true, help_heading = "TLS"
+    )]
+    pin: Option<[u8; 32]>,
+
     /// Name to take in a room
     ///
     /// 1 to 32 letters, digits, - or _ of any script. It is asked for after the greeting of a room, for which the
@@ -173,7 +236,10 @@ pub(super) struct ClientArgs {
     /// Do not ring when your name is said
     ///
     /// In a session, the terminal's bell rings when somebody says your name or tells you something in private.
-    #[arg(long, env = "ECHO_NO_BELL", value_parser = FalseyValueParser::new(), help_heading = "Messages")]
+    #[arg(
+        long, env = "ECHO_NO_BELL", value_parser = FalseyValueParser::new(), hide_short_help = true,
+        help_heading = "Messages"
+    )]
     no_bell: bool,
 
     /// Show the time of each line
@@ -193,6 +259,7 @@ impl From<ClientArgs> for Options {
     fn from(args: ClientArgs) -> Self {
         Self {
             input: args.input(),
+            tls: args.tls(),
             host: args.host.name,
             port: args.host.port.unwrap_or(args.port),
             name: args.name,
@@ -207,6 +274,19 @@ impl From<ClientArgs> for Options {
 }
 
 impl ClientArgs {
+    fn tls(&self) -> Option<Tls> {
+        self.tls.then(|| {
+            let trust = match (self.pin, &self.cacert) {
+                (Some(pin), _) => Trust::Pin(pin),
+                _ if self.insecure => Trust::Anything,
+                (None, Some(file)) => Trust::Authorities(file.clone()),
+                (None, None) => Trust::System,
+            };
+            let identity = self.cert.clone().zip(self.key.clone());
+            Tls { trust, identity, server_name: self.server_name.clone() }
+        })
+    }
+
     /// The words joined by one space, as echo(1) does; bytes that are not UTF-8 are kept. Standard input without
     /// words or with a single `-`.
     fn input(&self) -> Input {
@@ -216,6 +296,18 @@ impl ClientArgs {
             [] | [b"-"] => Input::Stdin,
             _ => Input::Message(words.join(&b' ')),
         }
+    }
+}
+
+/// A SHA-256 in hex digits, with or without colons between them.
+fn sha256(text: &str) -> Result<[u8; 32], String> {
+    let digits: Vec<u32> =
+        text.chars().filter(|letter| *letter != ':').map_while(|letter| letter.to_digit(16)).collect();
+    let is_whole = digits.len() + text.matches(':').count() == text.len();
+    let pairs: Vec<u8> = digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
+    match pairs.try_into() {
+        Ok(digest) if is_whole && digits.len() == 64 => Ok(digest),
+        _ => Err("not a SHA-256, which has 64 hex digits".to_owned()),
     }
 }
 
@@ -344,6 +436,36 @@ mod tests {
             let error = parsed(&["-H", host, "-p", "7"]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
         }
+    }
+
+    #[test]
+    fn a_pin_may_have_colons_and_capitals() {
+        let trust = |pin: &str| parsed(&["--tls", "--pin", pin]).map(|options| options.tls.map(|tls| tls.trust));
+        let digest: [u8; 32] = std::array::from_fn(|at| at as u8 * 8 + 1);
+        let digits: Vec<String> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        for pin in [digits.concat(), digits.join(":"), digits.join(":").to_uppercase()] {
+            assert_eq!(trust(&pin).unwrap(), Some(Trust::Pin(digest)), "{pin}");
+        }
+        let hex = digits.concat();
+        for wrong in ["", "aa", &hex[1..], &format!("{hex}00"), &format!(" {hex}"), &hex.replace('1', "g")] {
+            assert!(trust(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_tls_needs_goes_together() {
+        let tls = |words: &[&str]| parsed(words).map(|options| options.tls);
+        assert_eq!(tls(&["--tls"]).unwrap(), Some(Tls::default()));
+        let given =
+            tls(&["--tls", "--cacert", "a", "--cert", "c", "--key", "k", "--server-name", "n"]).unwrap().unwrap();
+        assert_eq!(given.trust, Trust::Authorities("a".into()));
+        assert_eq!(given.identity, Some(("c".into(), "k".into())));
+        assert_eq!(given.server_name.as_deref(), Some("n"));
+        assert_eq!(tls(&["--tls", "--insecure"]).unwrap().unwrap().trust, Trust::Anything);
+        for words in [&["--cacert", "a"][..], &["--insecure"], &["--tls", "--cert", "c"], &["--tls", "--key", "k"]] {
+            assert!(tls(words).is_err(), "{words:?}");
+        }
+        assert!(tls(&["--tls", "--insecure", "--cacert", "a"]).is_err());
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgGroup, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
 use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -53,6 +54,7 @@ pub(super) fn command() -> Command {
     name = "echo-server",
     version,
     next_help_heading = "Listening",
+    group = ArgGroup::new("tls").args(["tls_cert", "tls_self_signed"]),
     about = "TCP echo daemon (RFC 862): every byte comes back, unchanged and in order",
     after_help = "Environment variables set options as well: ECHO_LOG_MAX is --log-max, and so on.\n\
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
@@ -226,6 +228,48 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "NAME", env = "ECHO_ROOM", value_parser = room, help_heading = "Room")]
     room: Option<String>,
 
+    /// Speak TLS with this certificate
+    ///
+    /// A file in PEM, with the certificates behind it that lead to its authority. It is looked at once a minute: new
+    /// connections use what is new in it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_TLS_CERT",
+        requires = "tls_key",
+        conflicts_with = "tls_self_signed",
+        help_heading = "TLS"
+    )]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate
+    ///
+    /// A file in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    #[arg(long, value_name = "FILE", env = "ECHO_TLS_KEY", requires = "tls_cert", help_heading = "TLS")]
+    tls_key: Option<PathBuf>,
+
+    /// Require client certificates of this issuer
+    ///
+    /// A file in PEM. The subject of a client's certificate is logged with --verbose.
+    #[arg(long, value_name = "FILE", env = "ECHO_TLS_CLIENT_CA", requires = "tls", help_heading = "TLS")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Speak TLS with a certificate made at the start
+    ///
+    /// It is for localhost, this machine's name and the addresses that the server listens on. Its fingerprint is printed
+    /// on standard error, for echo-client --pin.
+    #[arg(long, env = "ECHO_TLS_SELF_SIGNED", value_parser = FalseyValueParser::new(), help_heading = "TLS")]
+    tls_self_signed: bool,
+
+    /// How long a TLS handshake may take
+    ///
+    /// Unfinished handshakes take at most half of --max-connections: of more, the oldest is ended.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_HANDSHAKE_TIMEOUT", default_value = "10s",
+        value_parser = positive_duration, help_heading = "TLS"
+    )]
+    handshake_timeout: Duration,
+
     /// Print no line per message; wins over --verbose
     #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
     quiet: bool,
@@ -293,6 +337,12 @@ impl ServerArgs {
             deny: args.deny,
             proxy_from: args.proxy_from,
             proxy_timeout: args.proxy_timeout,
+            tls: match args.tls_cert.zip(args.tls_key) {
+                Some((certificate, key)) => Some(Tls::Files { certificate, key }),
+                None => args.tls_self_signed.then_some(Tls::SelfSigned),
+            },
+            tls_client_ca: args.tls_client_ca,
+            handshake_timeout: args.handshake_timeout,
             idle_timeout: args.idle_timeout,
             stall_timeout: args.stall_timeout,
             chat: args.chat,
@@ -394,7 +444,7 @@ mod tests {
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
         let groups: Vec<_> = help.lines().filter_map(|line| line.strip_suffix(':')).collect();
-        assert_eq!(groups, ["Listening", "Clients", "Memory", "Timeouts", "Room", "Log", "Other"]);
+        assert_eq!(groups, ["Listening", "Clients", "Memory", "Timeouts", "Room", "TLS", "Log", "Other"]);
     }
 
     #[test]

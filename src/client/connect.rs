@@ -10,6 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
+use super::tls::{Settings, Tls};
 use super::{Error, Peer, Stream, peer_name};
 use crate::transport::listener::UNIX_PREFIX;
 use crate::transport::unix;
@@ -24,7 +25,7 @@ const DEADLINE_TICK: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// For the connection, at each address of the name. Default: 5 s.
+    /// For the connection, at each address of the name, with the handshake of TLS. Default: 5 s.
     pub connect: Duration,
     /// For any progress of an exchange that waits only for the peer, see [`Peer::timeout`]. Default: 30 s.
     pub progress: Duration,
@@ -55,21 +56,45 @@ impl Timeouts {
 /// `timeouts.connect` or the total time is up. The reason is that of the first address, which is the one that the
 /// system prefers.
 pub fn connect(host: &str, port: u16, timeouts: Timeouts) -> Result<Peer<Stream>, Error> {
+    open_peer(host, port, timeouts, None)
+}
+
+/// Does what [`connect()`] does, and speaks TLS with the server.
+///
+/// # Errors
+///
+/// Those of [`connect()`], and [`Error::Tls`] if the files of `tls` cannot be used, or the server does not speak TLS or
+/// is not accepted.
+pub fn connect_tls(host: &str, port: u16, timeouts: Timeouts, tls: &Tls) -> Result<Peer<Stream>, Error> {
+    let failed = |reason| Error::Tls { peer: peer_name(host, port), reason };
+    open_peer(host, port, timeouts, Some(&tls.load(host).map_err(failed)?))
+}
+
+fn open_peer(host: &str, port: u16, timeouts: Timeouts, tls: Option<&Settings>) -> Result<Peer<Stream>, Error> {
     let name = peer_name(host, port);
     let deadline = timeouts.deadline();
     let failed = |address, reason| Error::Connect { peer: name.clone(), address, reason };
 
-    let (socket, address) = match host.strip_prefix(UNIX_PREFIX) {
-        Some(path) => match open_unix(path, patience(timeouts, deadline)) {
-            Err(_) if is_over(deadline) => return Err(failed(None, late())),
-            outcome => (outcome.map_err(|reason| failed(None, reason))?, None),
-        },
+    let (socket, address, handshake_by) = match host.strip_prefix(UNIX_PREFIX) {
+        Some(path) => {
+            let patience = patience(timeouts, deadline);
+            let handshake_by = Instant::now().checked_add(patience);
+            match open_unix(path, patience) {
+                Err(_) if is_over(deadline) => return Err(failed(None, late())),
+                outcome => (outcome.map_err(|reason| failed(None, reason))?, None, handshake_by),
+            }
+        }
         None => open_any(host, port, timeouts, deadline, failed)?,
     };
-    let reader = prepare(&socket, timeouts).and_then(|()| socket.try_clone());
-    let reader = Stream { socket: reader.map_err(|reason| failed(address, reason))? };
-    Ok(Peer { name, timeout: timeouts.progress, deadline, reader, writer: Stream { socket } })
+    let tls = tls.map(|tls| tls.connect(&socket, handshake_by)).transpose();
+    let tls = tls.map_err(|reason| Error::Tls { peer: name.clone(), reason })?;
+    let halves = prepare(&socket, timeouts).and_then(|()| Stream::pair(socket, tls.as_ref()));
+    let (reader, writer) = halves.map_err(|reason| failed(address, reason))?;
+    Ok(Peer { name, timeout: timeouts.progress, deadline, reader, writer })
 }
+
+/// A connection, to which address, and by when a handshake over it has to be done.
+type Opened = (Socket, Option<SocketAddr>, Option<Instant>);
 
 /// Connects to the first address of `host` that answers.
 fn open_any(
@@ -78,7 +103,7 @@ fn open_any(
     timeouts: Timeouts,
     deadline: Option<Instant>,
     failed: impl Fn(Option<SocketAddr>, io::Error) -> Error,
-) -> Result<(Socket, Option<SocketAddr>), Error> {
+) -> Result<Opened, Error> {
     let owned_host = host.to_owned();
     let resolve = move || (owned_host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
     let addresses = done_by(deadline, resolve).map_err(|reason| failed(None, reason))?;
@@ -86,8 +111,10 @@ fn open_any(
 
     let mut first_failure = None;
     for address in addresses {
-        match open(address, patience(timeouts, deadline)) {
-            Ok(socket) => return Ok((socket, Some(address))),
+        let patience = patience(timeouts, deadline);
+        let handshake_by = Instant::now().checked_add(patience);
+        match open(address, patience) {
+            Ok(socket) => return Ok((socket, Some(address), handshake_by)),
             Err(_) if is_over(deadline) => return Err(failed(None, late())),
             Err(reason) => _ = first_failure.get_or_insert((address, reason)),
         }

@@ -31,6 +31,14 @@ pub enum Error {
         /// What the system said.
         reason: io::Error,
     },
+    /// The server cannot be spoken to by TLS, or is not the one that is wanted.
+    #[non_exhaustive]
+    Tls {
+        /// The server's name, as in `localhost port 8888`.
+        peer: String,
+        /// What is wrong.
+        reason: io::Error,
+    },
     /// The message could not be read. What could was sent, and its echo was written to the output.
     Input(io::Error),
     /// The reply could not be written.
@@ -125,6 +133,7 @@ impl fmt::Display for Error {
                     _ => Ok(()),
                 }
             }
+            Self::Tls { peer, reason: error } => write!(f, "no TLS with {peer}: {}", reason(error)),
             Self::Input(error) => write!(f, "cannot read the input: {}", reason(error)),
             Self::Output(error) => write!(f, "cannot write the output: {}", reason(error)),
             Self::Gone { peer, reason: None } => write!(f, "{peer} has ended the session"),

@@ -58,7 +58,8 @@ pub trait HalfClose: Write {
     ///
     /// # Errors
     ///
-    /// Those of the system; [`ErrorKind::NotConnected`] if the connection is gone already.
+    /// Those of the system; [`ErrorKind::NotConnected`] if the connection is gone already. After
+    /// [`ErrorKind::WouldBlock`] or [`ErrorKind::TimedOut`] it is tried again.
     fn finish(&mut self) -> io::Result<()>;
 }
 
@@ -189,10 +190,13 @@ fn send(mut input: impl Read, mut writer: impl HalfClose, progress: &Progress) -
         }
     };
     progress.set_sender_awaits_peer_since(Some(Instant::now()));
-    match writer.finish() {
-        // The connection is gone already: reading returns the reason.
-        Err(error) if error.kind() != ErrorKind::NotConnected => Err(Stop::Peer(Failure::Broken(error))),
-        _ => ended,
+    loop {
+        match writer.finish() {
+            Err(error) if is_pause(&error) && !progress.is_over.load(Relaxed) => {}
+            // The connection is gone already: reading returns the reason.
+            Err(error) if error.kind() != ErrorKind::NotConnected => return Err(Stop::Peer(Failure::Broken(error))),
+            _ => return ended,
+        }
     }
 }
 

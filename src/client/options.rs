@@ -1,4 +1,4 @@
-use super::Timeouts;
+use super::{Error, Peer, Stream, Timeouts, Tls, connect, connect_tls};
 use crate::config::DEFAULT_PORT;
 
 /// What [`run`](super::run) does. `Options::default()` is `echo-client` without arguments.
@@ -9,6 +9,8 @@ pub struct Options {
     pub host: String,
     /// The TCP port to connect to. Default: [`DEFAULT_PORT`].
     pub port: u16,
+    /// How to speak TLS with the server. Default: `None`, not at all.
+    pub tls: Option<Tls>,
     /// What is sent. Default: [`Input::Terminal`].
     pub input: Input,
     /// The name to take in a room.
@@ -44,6 +46,7 @@ impl Default for Options {
         Self {
             host: "localhost".to_owned(),
             port: DEFAULT_PORT,
+            tls: None,
             input: Input::Terminal,
             name: None,
             check: false,
@@ -52,6 +55,16 @@ impl Default for Options {
             time: false,
             reconnect: false,
             timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Options {
+    /// Connects to the server.
+    pub(super) fn connect(&self) -> Result<Peer<Stream>, Error> {
+        match &self.tls {
+            Some(tls) => connect_tls(&self.host, self.port, self.timeouts, tls),
+            None => connect(&self.host, self.port, self.timeouts),
         }
     }
 }

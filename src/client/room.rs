@@ -31,30 +31,32 @@ pub(super) type Heard = Chain<Cursor<Vec<u8>>, Stream>;
 
 /// Takes `name`, if there is one and the peer greets as a room does. Returns the peer with all that it has said so
 /// far still to be read, and whether it confirmed the name.
-pub(super) fn enter(peer: Peer<Stream>, name: Option<&str>) -> Result<(Peer<Heard, Stream>, bool), Error> {
+pub(super) fn enter(mut peer: Peer<Stream>, name: Option<&str>) -> Result<(Peer<Heard, Stream>, bool), Error> {
     let mut heard = Vec::new();
     let has_name = match name {
-        Some(name) => take_name(&peer, name, &mut heard)?,
+        Some(name) => take_name(&mut peer, name, &mut heard)?,
         None => false,
     };
     let Peer { name, timeout, deadline, reader, writer } = peer;
     Ok((Peer { name, timeout, deadline, reader: Cursor::new(heard).chain(reader), writer }, has_name))
 }
 
-fn take_name(peer: &Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<bool, Error> {
-    let broken = |error| Error::Peer { peer: peer.name.clone(), failure: Failure::Broken(error), sent: 0, received: 0 };
+fn take_name(peer: &mut Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<bool, Error> {
+    let peer_name = peer.name.clone();
+    let broken = |error| Error::Peer { peer: peer_name.clone(), failure: Failure::Broken(error), sent: 0, received: 0 };
     let refused =
-        |reason: &str| Error::Name { peer: peer.name.clone(), name: name.to_owned(), reason: reason.to_owned() };
+        |reason: &str| Error::Name { peer: peer_name.clone(), name: name.to_owned(), reason: reason.to_owned() };
 
     let greeting = listen(peer, GREETING_TIMEOUT, heard, first_line).map_err(broken)?;
     if !greeting.is_some_and(|line| is_greeting(line.as_bytes())) {
         return Ok(false);
     }
-    let Some(own_name) = listen(peer, peer.timeout, heard, greeted_name).map_err(broken)? else {
+    let timeout = peer.timeout;
+    let Some(own_name) = listen(peer, timeout, heard, greeted_name).map_err(broken)? else {
         return Err(refused("there was no welcome"));
     };
-    (&peer.writer.socket).write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
-    match listen(peer, peer.timeout, heard, |heard| answer(heard, &own_name, name)).map_err(broken)? {
+    peer.writer.write_all(format!("/name {name}\n").as_bytes()).map_err(broken)?;
+    match listen(peer, timeout, heard, |heard| answer(heard, &own_name, name)).map_err(broken)? {
         Some(Ok(())) => Ok(true),
         Some(Err(reason)) => Err(refused(&reason)),
         None => Err(refused("there was no answer")),
@@ -64,7 +66,7 @@ fn take_name(peer: &Peer<Stream>, name: &str, heard: &mut Vec<u8>) -> Result<boo
 /// Reads until `find` finds something in what the peer has said. Returns `None` if the peer has ended its reply, or
 /// if nothing is found in time.
 fn listen<T>(
-    peer: &Peer<Stream>,
+    peer: &mut Peer<Stream>,
     timeout: Duration,
     heard: &mut Vec<u8>,
     find: impl Fn(&[u8]) -> Option<T>,
@@ -83,7 +85,7 @@ fn listen<T>(
         }
         // The system accepts no timeout of zero.
         peer.reader.socket.set_read_timeout(Some(remaining().max(Duration::from_millis(1))))?;
-        match (&peer.reader.socket).read(&mut buffer) {
+        match peer.reader.read(&mut buffer) {
             Ok(0) => break None,
             Ok(length) => heard.extend_from_slice(&buffer[..length]),
             Err(error) if is_pause(&error) => {}

@@ -38,6 +38,17 @@ pub(super) enum Record<'a> {
     },
     Opened {
         peer: PeerAddress,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<&'a str>,
+    },
+    #[serde(rename = "handshake_failed")]
+    HandshakeFailed {
+        peer: PeerAddress,
+        reason: &'a str,
+    },
+    Renewed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
     },
     Echoed {
         peer: PeerAddress,
@@ -168,7 +179,11 @@ impl<'a> Record<'a> {
             Record::Stopped { port } => write!(out, "Stopping server on port {port} at {time} ---"),
             Record::Admin { address } => write!(out, "Answering health checks on {address}"),
             Record::Draining { duration } => write!(out, "Draining for {}", humantime::format_duration(*duration)),
-            Record::Opened { peer } => write!(out, "Opened: {peer}"),
+            Record::Opened { peer, subject: None } => write!(out, "Opened: {peer}"),
+            Record::Opened { peer, subject: Some(subject) } => write!(out, "Opened: {peer}, {subject}"),
+            Record::HandshakeFailed { peer, reason } => write!(out, "TLS failed: {peer}: {reason}"),
+            Record::Renewed { error: None } => write!(out, "Using a new certificate"),
+            Record::Renewed { error: Some(error) } => write!(out, "Keeping the old certificate: {error}"),
             Record::Echoed { bytes, excerpt, .. } => {
                 out.push_str("Echoed: '");
                 escape(out, excerpt.text, Style::Log);

@@ -8,6 +8,7 @@ use mio::{Interest, Registry, Token};
 
 use super::access::Access;
 use super::handshakes::{Client, Handshakes, Outcome};
+use super::tls::{Step, TlsHandshakes};
 use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::connection::Ready;
@@ -33,6 +34,8 @@ pub(super) struct Acceptor {
     access: Access,
     /// Connections of proxies whose header has not come yet; `None` where there are no proxies.
     handshakes: Option<Handshakes>,
+    /// Connections whose TLS handshake is under way; `None` without TLS.
+    tls: Option<TlsHandshakes>,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
     refusals: [Refusals; 2],
@@ -67,13 +70,14 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens on `inherited` sockets, or else as `config` says. Of the two tokens, listeners have those from the first one
-    /// on, and connections that are not let in yet those from the second one on.
+    /// Listens on `inherited` sockets, or else as `config` says. Of the three tokens, listeners have those from the first one
+    /// on, connections that are not let in yet those from the second one on, and from the third one on during the handshake
+    /// of TLS.
     pub(super) fn open(
         config: &Config,
         inherited: Inherited,
         registry: &Registry,
-        [first_token, first_handshake]: [usize; 2],
+        [first_token, first_header, first_tls]: [usize; 3],
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -84,6 +88,7 @@ impl Acceptor {
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
+        let tls = TlsHandshakes::new(config, &addresses, first_tls)?;
         let refusals = |reason| Refusals { reason, total: 0, unreported: None, report_at: None };
         Ok(Self {
             listeners,
@@ -91,7 +96,8 @@ impl Acceptor {
             addresses,
             turn: 0,
             access: Access::new(config),
-            handshakes: Handshakes::new(config, first_handshake),
+            handshakes: Handshakes::new(config, first_header),
+            tls,
             retry_at: None,
             refusals: [Refusal::Address, Refusal::Header].map(refusals),
         })
@@ -116,23 +122,49 @@ impl Acceptor {
         }
     }
 
+    /// Notes an event for `token`, that of a connection whose TLS handshake is under way.
+    pub(super) fn on_tls_ready(&mut self, token: usize, ready: Ready) {
+        if let Some(tls) = &mut self.tls {
+            tls.on_ready(token, ready);
+        }
+    }
+
+    /// The TLS handshakes, where TLS is spoken.
+    pub(super) fn tls(&self) -> Option<&TlsHandshakes> {
+        self.tls.as_ref()
+    }
+
+    /// The TLS handshakes, where TLS is spoken.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut TlsHandshakes> {
+        self.tls.as_mut()
+    }
+
+    /// Until when connections wait in the system's queue because too many TLS handshakes have just begun, if they do.
+    fn full_until(&self) -> Option<Instant> {
+        self.tls.as_ref().and_then(TlsHandshakes::full_until)
+    }
+
     /// How many connections are accepted and not let in yet.
     pub(super) fn handshakes(&self) -> usize {
-        self.handshakes.as_ref().map_or(0, Handshakes::len)
+        self.handshakes.as_ref().map_or(0, Handshakes::len) + self.tls.as_ref().map_or(0, TlsHandshakes::len)
     }
 
     /// Whether [`accept`](Self::accept) may bring something now.
-    pub(super) fn is_pending(&self, has_room: bool) -> bool {
-        let can_accept = has_room && self.retry_at.is_none();
+    pub(super) fn is_pending(&self, now: Instant, has_room: bool) -> bool {
+        let can_accept = has_room && self.retry_at.is_none() && self.full_until().is_none_or(|until| until <= now);
         (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
             || self.handshakes.as_ref().is_some_and(Handshakes::has_work)
+            || self.tls.as_ref().is_some_and(TlsHandshakes::has_work)
     }
 
     /// When accept is to be tried, or refused connections are to be reported, though no event comes.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let unreported = self.refusals.iter().filter(|refusals| refusals.unreported.is_some());
         let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
-        unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).min()
+        let tls = self.tls.as_ref().and_then(TlsHandshakes::deadline);
+        let is_pending = self.listeners.iter().any(|listener| listener.is_pending);
+        let tls = tls.into_iter().chain(self.full_until().filter(|until| is_pending && *until > now));
+        unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).chain(tls).min()
     }
 
     /// Tries again what failed, if it is time or a descriptor has been freed, and gives up what has taken too long.
@@ -142,6 +174,9 @@ impl Acceptor {
         }
         if let Some(handshakes) = &mut self.handshakes {
             handshakes.expire(noted);
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.begin_turn(noted);
         }
     }
 
@@ -160,33 +195,55 @@ impl Acceptor {
         if let Some(handshakes) = &mut self.handshakes {
             handshakes.retry_all();
         }
+        if let Some(tls) = &mut self.tls {
+            tls.retry_all();
+        }
     }
 
-    /// Takes the next step: a connection that waits for its header, or, if there is room for it, one that waits in the
-    /// system's queue.
+    /// Takes the next step: a TLS handshake, a connection that waits for its header, or, if there is room for it, one that
+    /// waits in the system's queue.
     pub(super) fn accept(&mut self, now: Instant, has_room: bool, registry: &Registry) -> Accepted {
-        if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
-            return self.conclude(outcome);
+        if let Some(step) = self.tls.as_mut().and_then(TlsHandshakes::next) {
+            return self.go_on(step);
         }
-        if !has_room {
+        if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
+            return self.conclude(outcome, now, registry);
+        }
+        if !has_room || self.full_until().is_some_and(|until| now < until) {
             return Accepted::Nothing;
         }
         let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
         let outcome = match &mut self.handshakes {
             Some(handshakes) if handshakes.is_proxy(address) => handshakes.begin(stream, address, now, registry),
-            _ => Outcome::Client(Client { stream, address, is_exempt: false, registered: None }),
+            _ => Outcome::Client(Client { stream, address, subject: None, is_exempt: false, registered: None }),
         };
-        self.conclude(outcome)
+        self.conclude(outcome, now, registry)
     }
 
     /// Applies the rules to what is known of a client.
-    fn conclude(&mut self, outcome: Outcome) -> Accepted {
+    fn conclude(&mut self, outcome: Outcome, now: Instant, registry: &Registry) -> Accepted {
         match outcome {
-            Outcome::Client(client) if self.enter(&client) => return Accepted::Client(client),
+            Outcome::Client(client) if self.enter(&client) => {
+                let step = match &mut self.tls {
+                    Some(tls) => tls.begin(client, now, registry),
+                    None => Step::Client(client),
+                };
+                return self.go_on(step);
+            }
             // It sees the end of the connection.
             Outcome::Client(client) => self.refuse(Refusal::Address, client.address),
             Outcome::Refused(address) => self.refuse(Refusal::Header, address),
             Outcome::Nothing => {}
+        }
+        Accepted::Other
+    }
+
+    /// Lets a client in whose handshake is done.
+    fn go_on(&mut self, step: Step) -> Accepted {
+        match step {
+            Step::Client(client) => return Accepted::Client(client),
+            Step::Failed(address) => self.leave(address),
+            Step::Nothing => {}
         }
         Accepted::Other
     }
@@ -279,6 +336,6 @@ impl Acceptor {
 
     /// Drops the connections that are not let in yet.
     pub(super) fn end_handshakes(&mut self) {
-        self.handshakes = None;
+        (self.handshakes, self.tls) = (None, None);
     }
 }

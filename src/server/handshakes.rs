@@ -50,6 +50,8 @@ struct Waiting {
 pub(super) struct Client {
     pub(super) stream: Socket,
     pub(super) address: PeerAddress,
+    /// The subject of its certificate, if it has presented one.
+    pub(super) subject: Option<String>,
     /// It came through a proxy that does not say from where, so that no rule is about it.
     pub(super) is_exempt: bool,
     /// What is known of its stream, if that is registered already, with a token that is not the hub's.
@@ -156,7 +158,7 @@ impl Handshakes {
         now: Instant,
         registry: &Registry,
     ) -> Outcome {
-        // A proxy sends the header with the first packet, so it is mostly there.
+        // The header of a connection that has waited in the system's queue is there already.
         match self.look(&stream) {
             Look::Partial => {}
             look => return self.conclude(stream, address, look, None),
@@ -231,7 +233,7 @@ impl Handshakes {
             }
         };
         let (is_exempt, address) = (source.is_none(), source.unwrap_or(address));
-        Outcome::Client(Client { stream, address, is_exempt, registered })
+        Outcome::Client(Client { stream, address, subject: None, is_exempt, registered })
     }
 
     /// Has a connection looked at for the last time.

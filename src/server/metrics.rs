@@ -35,6 +35,8 @@ pub(super) struct Snapshot {
     pub(super) refused: Vec<(&'static str, u64)>,
     /// How many members this server's room has, and how many of them wait for slower ones; `None` without a room.
     pub(super) members: Option<(usize, usize)>,
+    /// How many TLS handshakes were done, and how many failed; `None` without TLS.
+    pub(super) handshakes: Option<(u64, u64)>,
 }
 
 impl Turns {
@@ -51,7 +53,7 @@ impl Turns {
 
     /// All metrics as text.
     pub(super) fn describe(&self, snapshot: &Snapshot) -> String {
-        let Snapshot { counters, refused, members } = snapshot;
+        let Snapshot { counters, refused, members, handshakes } = snapshot;
         let mut registry = Registry::with_prefix("echo");
         connections(&mut registry, counters, refused);
         traffic(&mut registry, counters);
@@ -60,6 +62,10 @@ impl Turns {
         if let Some((members, waiting)) = *members {
             registry.register("room_members", "Members of the room on this server", gauge(members as u64));
             registry.register("room_waiting_talkers", "Members that wait for slower ones", gauge(waiting as u64));
+        }
+        if let Some((done, failed)) = *handshakes {
+            registry.register("tls_handshakes", "TLS handshakes that were done", ConstCounter::new(done));
+            registry.register("tls_handshake_failures", "TLS handshakes that failed", ConstCounter::new(failed));
         }
         if let Some(redis) = &counters.redis {
             let is_connected = redis.state == RedisState::Connected;
@@ -111,7 +117,8 @@ mod tests {
         let redis = RedisCounters { state: RedisState::Away, epoch: String::new(), position: 3, lag: 2 };
         let counters = Counters { redis: Some(redis), ..Counters::default() };
         let refused = vec![("address", 1), ("header", 2), ("full", 3)];
-        let text = Turns::new().describe(&Snapshot { counters, refused, members: Some((2, 1)) });
+        let snapshot = Snapshot { counters, refused, members: Some((2, 1)), handshakes: Some((4, 5)) };
+        let text = Turns::new().describe(&snapshot);
         println!("{text}");
         let manual = include_str!("../cli/print/echo-server.roff");
         let explained: Vec<&str> =
@@ -122,7 +129,7 @@ mod tests {
                 metrics.push(if kind == "counter" { format!("{name}_total") } else { name.to_owned() });
             }
         }
-        assert_eq!(metrics.len(), 14);
+        assert_eq!(metrics.len(), 16);
         assert_eq!(explained.len(), metrics.len());
         assert!(metrics.iter().all(|metric| explained.contains(&&**metric)), "{metrics:?} {explained:?}");
         assert!(text.ends_with("\n# EOF\n"));

@@ -13,8 +13,6 @@
 mod calls;
 mod channel;
 mod reading;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;

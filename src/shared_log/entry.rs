@@ -185,3 +185,52 @@ pub(super) fn parse_seat(id: &[u8], record: &[u8]) -> Option<Seat> {
     let (is_announced, name) = (lines.next()? == "1", lines.next()?);
     is_well_formed(name).then(|| Seat { member, is_announced, name: name.to_owned() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: ServerId = ServerId(7);
+
+    #[test]
+    fn what_is_said_comes_back_as_it_was() {
+        let member = MemberId { server: SERVER, number: 12 };
+        let to = MemberId { server: ServerId(u128::MAX), number: u64::MAX };
+        let text: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let ops = [
+            Op::Say { member: 12, text: text.clone() },
+            Op::Whisper { member: 12, to, text: Vec::new() },
+            Op::Unread { member: 12, to },
+        ];
+        let mut words = Vec::new();
+        pack(&ops, &mut words);
+        let [kind, packed] = &words[..] else { panic!("{} words", words.len()) };
+        assert_eq!(kind, b"R");
+        let said = Change::Said { member, text };
+        let whispered = Change::Whispered { member, to, text: Vec::new() };
+        let expected = vec![said, whispered, Change::Unread { member, to }];
+        assert_eq!(unpack(packed, SERVER), (expected, true));
+        assert!(!unpack(&packed[..packed.len() - 1], SERVER).1);
+    }
+
+    #[test]
+    fn what_has_an_outcome_is_passed_in_its_place() {
+        let say = || Op::Say { member: 1, text: b"x".to_vec() };
+        let leave = Op::Leave { member: 1, reason: Some("idle".to_owned()) };
+        let mut words = Vec::new();
+        pack(&[say(), Op::Rename { member: 1, name: "Ann".to_owned() }, say(), say(), leave], &mut words);
+        let words: Vec<String> = words.iter().map(|word| word.escape_ascii().to_string()).collect();
+        let (raw, twice) = (r"s\x011\x00\x00\x00\x01x", r"s\x011\x00\x00\x00\x01xs\x011\x00\x00\x00\x01x");
+        let expected = ["R", raw, "N", "1", "Ann", "ann", "ann", "R", twice, "L", "1", r"L\x011\x04idle"];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_name_that_is_not_well_formed_breaks_an_entry() {
+        assert_eq!(unpack(b"j\x011\x03\x1b[2", SERVER), (Vec::new(), false));
+        let (changes, is_whole) = unpack(b"a\x011x", SERVER);
+        assert_eq!((changes.len(), is_whole), (1, false));
+        assert_eq!(parse_seat(b"7:1", b"1\n\x1b[2\na\nb"), None);
+        assert!(parse_seat(b"7:1", b"1\nann\na\nb").is_some_and(|seat| seat.is_announced && seat.name == "ann"));
+    }
+}

@@ -39,8 +39,9 @@ impl Outgoing {
         self.bytes
     }
 
-    pub(super) fn answered(&self) -> u64 {
-        self.answered
+    /// The number of the last batch that the log is known to have or to have had.
+    pub(super) fn last_known(&self) -> u64 {
+        self.batch.as_ref().filter(|batch| batch.was_read).map_or(self.answered, |batch| batch.number)
     }
 
     /// The batch to be sent, again or for the first time.

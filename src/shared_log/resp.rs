@@ -132,3 +132,53 @@ pub(super) fn command(output: &mut Vec<u8>, words: &[impl AsRef<[u8]>]) -> Resul
     encode_borrowed(&mut output[start..], &frame, false)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_found_wherever_their_bytes_are_cut() {
+        let input = b"+OK\r\n*3\r\n$5\r\na\r\nb\n\r\n:7\r\n*-1\r\n$-1\r\n-ERR no\r\n*0\r\n";
+        let list = Reply::List(vec![Reply::Text(b"a\r\nb\n"), Reply::Integer(7), Reply::Nothing]);
+        let expected = [Reply::Text(b"OK"), list, Reply::Nothing, Reply::Error(b"ERR no"), Reply::List(Vec::new())];
+        for size in 1..=input.len() {
+            let mut replies = Replies::default();
+            let mut found = 0;
+            for piece in input.chunks(size) {
+                replies.push(piece);
+                while let Some(reply) = replies.next().expect("the protocol") {
+                    assert_eq!(reply, expected[found], "in pieces of {size}");
+                    found += 1;
+                }
+            }
+            assert_eq!(found, expected.len(), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_or_too_deep_is_refused() {
+        let deep = b"*1\r\n".repeat(1_000_000);
+        for input in [&b"hello\r\n"[..], b"$x\r\n", b"\r\n", b"*2\r\n:1\r\n?\r\n", b":x\r\n", &deep] {
+            let mut replies = Replies::default();
+            replies.push(input);
+            assert_eq!(replies.next(), Err(Malformed), "{}", input[..input.len().min(20)].escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_reply_without_end_is_refused_and_one_that_promises_too_much_is_waited_for() {
+        let mut replies = Replies::default();
+        replies.push(b"*1000000000\r\n$1000000000000\r\n");
+        assert_eq!(replies.next(), Ok(None));
+        replies.push(&vec![b'x'; MAX_REPLY]);
+        assert_eq!(replies.next(), Err(Malformed));
+    }
+
+    #[test]
+    fn a_command_is_a_list_of_texts() {
+        let mut output = b"before".to_vec();
+        command(&mut output, &["XREAD", "a\r\nb", ""]).expect("it fits");
+        assert_eq!(output, b"before*3\r\n$5\r\nXREAD\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+    }
+}

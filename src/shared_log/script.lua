@@ -199,7 +199,7 @@ local function has_lost(believed, is_lost)
   return generation(believed) == generation(epoch)
 end
 
--- enter: believed epoch, whether data was lost in it (1 or 0), a random text for a new epoch, last batch that was answered, floor, and
+-- enter: believed epoch, whether data was lost in it (1 or 0), a random text for a new epoch, last batch that the log is known to have had, floor, and
 -- for each member number, announced, name and both forms. A run is a number that grows with each call, so that a late
 -- copy of an earlier call does nothing.
 -- Returns epoch, top, the last batch that was applied, the floor of the others, and all members.

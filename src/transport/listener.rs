@@ -108,6 +108,13 @@ impl Listener {
         }
     }
 
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix { socket, .. } => socket,
+        }
+    }
+
     /// The next connection that waits, and where it comes from.
     ///
     /// # Errors
@@ -130,24 +137,15 @@ impl Listener {
 
 impl Source for Listener {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.register(registry, token, interests),
-            Self::Unix { socket, .. } => socket.register(registry, token, interests),
-        }
+        self.source().register(registry, token, interests)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.reregister(registry, token, interests),
-            Self::Unix { socket, .. } => socket.reregister(registry, token, interests),
-        }
+        self.source().reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.deregister(registry),
-            Self::Unix { socket, .. } => socket.deregister(registry),
-        }
+        self.source().deregister(registry)
     }
 }
 

@@ -8,6 +8,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::proxy::MAX_HEADER;
+use super::tls::Tls;
 use super::{Received, Sent, Stream};
 
 /// The socket of a client: each kind is a [`Stream`] of its own.
@@ -25,6 +26,8 @@ pub enum Socket {
     },
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over one of the others.
+    Tls(Box<Tls<Socket>>),
 }
 
 impl Stream for Socket {
@@ -33,6 +36,7 @@ impl Stream for Socket {
             Self::Tcp(stream) => stream.recv(buffer),
             Self::Announced { stream, header } => recv_behind(header, stream, buffer),
             Self::Unix(stream) => stream.recv(buffer),
+            Self::Tls(stream) => stream.recv(buffer),
         }
     }
 
@@ -40,6 +44,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.send(slices),
             Self::Unix(stream) => stream.send(slices),
+            Self::Tls(stream) => stream.send(slices),
         }
     }
 
@@ -47,6 +52,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.finish(),
             Self::Unix(stream) => stream.finish(),
+            Self::Tls(stream) => stream.finish(),
         }
     }
 
@@ -55,6 +61,7 @@ impl Stream for Socket {
             Self::Tcp(stream) => stream.unread(),
             Self::Announced { stream, header } => Ok(stream.unread()?.saturating_sub(usize::from(*header))),
             Self::Unix(stream) => stream.unread(),
+            Self::Tls(stream) => stream.unread(),
         }
     }
 
@@ -62,6 +69,7 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.has_unsent(),
             Self::Unix(stream) => stream.has_unsent(),
+            Self::Tls(stream) => stream.has_unsent(),
         }
     }
 
@@ -69,6 +77,39 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.reset_on_drop(),
             Self::Unix(stream) => stream.reset_on_drop(),
+            Self::Tls(stream) => stream.reset_on_drop(),
+        }
+    }
+
+    fn unsent(&self) -> usize {
+        match self {
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.unsent(),
+            Self::Unix(stream) => stream.unsent(),
+            Self::Tls(stream) => stream.unsent(),
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.wants_write(),
+            Self::Unix(stream) => stream.wants_write(),
+            Self::Tls(stream) => stream.wants_write(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.held(),
+            Self::Unix(stream) => stream.held(),
+            Self::Tls(stream) => stream.held(),
+        }
+    }
+
+    fn ends_on_drop(&self) -> bool {
+        match self {
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.ends_on_drop(),
+            Self::Unix(stream) => stream.ends_on_drop(),
+            Self::Tls(stream) => stream.ends_on_drop(),
         }
     }
 }
@@ -97,6 +138,7 @@ impl AsFd for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.stream().as_fd(),
         }
     }
 }
@@ -106,6 +148,7 @@ impl Source for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.register(registry, token, interests),
             Self::Unix(stream) => stream.register(registry, token, interests),
+            Self::Tls(stream) => stream.stream_mut().register(registry, token, interests),
         }
     }
 
@@ -113,6 +156,7 @@ impl Source for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.reregister(registry, token, interests),
             Self::Unix(stream) => stream.reregister(registry, token, interests),
+            Self::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
         }
     }
 
@@ -120,6 +164,7 @@ impl Source for Socket {
         match self {
             Self::Tcp(stream) | Self::Announced { stream, .. } => stream.deregister(registry),
             Self::Unix(stream) => stream.deregister(registry),
+            Self::Tls(stream) => stream.stream_mut().deregister(registry),
         }
     }
 }

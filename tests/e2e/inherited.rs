@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::{Pid, Signal, kill_process};
@@ -94,7 +94,7 @@ fn storm(connections: usize, restarts: usize, clients: u8) {
     let service = Service::start(port);
     let address = ([127, 0, 0, 1], port).into();
     let content = random_bytes(&mut rng(), 1000);
-    let done = AtomicUsize::new(0);
+    let (done, begin) = (AtomicUsize::new(0), Instant::now());
     thread::scope(|scope| {
         for source in 1..=clients {
             let (done, content) = (&done, &content);
@@ -106,6 +106,7 @@ fn storm(connections: usize, restarts: usize, clients: u8) {
         }
         for restart in 1..=restarts {
             while done.load(Ordering::Relaxed) < connections * restart / (restarts + 1) {
+                assert!(begin.elapsed() < 6 * DEADLINE, "the clients are stuck");
                 thread::yield_now();
             }
             service.stop(restart);

@@ -40,6 +40,7 @@ mod session_tmux;
 mod stopping;
 mod syscalls;
 mod timeouts;
+mod tls;
 mod units;
 mod unix;
 mod urgent;

@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Member, Server, clean_command, connect, connect_from, expect_end, feed, has_if, needs_tcp, round_trip,
+    Certificates, Member, Server, clean_command, client, connect, connect_from, expect_end, feed, has_if, needs_tcp,
+    round_trip, run,
 };
 
 /// Reads metrics as Prometheus does, and prints each sample in a line: its name, its labels, its value.
@@ -117,6 +119,21 @@ fn members_and_those_that_find_the_room_full_are_counted() {
     assert_eq!(samples.value("echo_room_members"), 2.0);
     assert_eq!(samples.value("echo_room_waiting_talkers"), 0.0);
     assert_eq!(samples.value("echo_connections_refused_total reason=full"), 1.0);
+    collected.server.stop_by(Signal::TERM);
+}
+
+#[test]
+fn handshakes_are_counted() {
+    let certificates = Certificates::shared();
+    let Some(collected) = Collected::start(&certificates.server_options()) else { return };
+    let hello = client(collected.server.port, &[&certificates.client_options()[..], &["hello"]].concat());
+    assert_eq!(run(hello, Stdio::null()).code, Some(0));
+    let mut plain = collected.server.connect();
+    plain.write_all(b"hello\n").expect("sent");
+    plain.read_to_end(&mut Vec::new()).expect("an alert and the end");
+    let samples = collected.samples();
+    assert_eq!(samples.value("echo_tls_handshakes_total"), 1.0);
+    assert_eq!(samples.value("echo_tls_handshake_failures_total"), 1.0);
     collected.server.stop_by(Signal::TERM);
 }
 

@@ -407,12 +407,15 @@ fn who_had_sent_a_header_before_the_stop_is_served() {
     // The server has not accepted these yet.
     let mut late = send(&server, &[&v2("203.0.113.7:4711"), b"hello"]);
     let (late_silent, mut later) = (server.connect(), server.connect());
+    let begin = Instant::now();
     server.process.signal(Signal::TERM);
     server.process.signal(Signal::CONT);
     // The first bytes of this one come a moment after the connection, as over a network.
     server.wait_until_it_refuses();
-    later.write_all(&[&*v2("203.0.113.7:4711"), b"hello"].concat()).expect("sent");
-    for stream in [&mut early, &mut late, &mut later] {
+    _ = later.write_all(&[&*v2("203.0.113.7:4711"), b"hello"].concat());
+    // The server waits for half a second. A machine under load may take longer to come this far.
+    let is_in_time = begin.elapsed() < Duration::from_millis(400);
+    for stream in [&mut early, &mut late].into_iter().chain(is_in_time.then_some(&mut later)) {
         let mut echo = Vec::new();
         stream.read_to_end(&mut echo).expect("the echo and an orderly end");
         assert_same(&echo, b"hello");

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Member, Server, accept_in_time, clean_command, client, has, listener, round_trip, run, scratch_file,
+    Certificates, Member, Server, accept_in_time, clean_command, client, has, listener, round_trip, run, scratch_file,
     server_command_under,
 };
 
@@ -131,7 +131,7 @@ struct Watched {
 impl Watched {
     /// `socket` is handed over to it.
     fn start(socket: Option<TcpListener>, options: &[&str], notify: &Path) -> Self {
-        let summary = scratch_file(&format!("calls-{}", options.len()));
+        let summary = scratch_file(&format!("calls-{}", options.concat().len()));
         // The shell becomes the server; strace stands beside it.
         let inherit = r#"LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@" 3<&0 </dev/null"#;
         let strace = ["strace", "-D", "-f", "-c", "-U", "name", "-o", path(&summary)];
@@ -177,13 +177,18 @@ fn every_system_call_is_allowed() {
     let _connection = accept_in_time(&redis);
     drop(shared.server.connect());
 
+    let certificates = Certificates::shared();
+    let tls = Watched::start(None, &[&certificates.server_options()[..], &["--port=0", "--quiet"]].concat(), &notify);
+    let hello = client(tls.server.port, &[&certificates.client_options()[..], &["hello"]].concat());
+    assert_eq!(run(hello, Stdio::null()).code, Some(0));
+
     let (inherited, _) = listener();
     let room = Watched::start(Some(inherited), &["--chat", "--history=9"], &notify);
     let _ann = Member::join(&room.server, "ann", "");
     run(client(room.server.port, &["hello"]), Stdio::null());
 
     let allowed = allowed_calls();
-    let calls: BTreeSet<String> = [echo, shared, room].into_iter().flat_map(Watched::stop).collect();
+    let calls: BTreeSet<String> = [echo, shared, tls, room].into_iter().flat_map(Watched::stop).collect();
     assert!(calls.contains("epoll_wait") && calls.contains("sendto"), "{calls:?}");
     let forbidden: Vec<&String> = calls.difference(&allowed).collect();
     assert!(forbidden.is_empty(), "{forbidden:?}");

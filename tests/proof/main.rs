@@ -19,3 +19,4 @@ mod measure;
 mod restarts;
 mod room;
 mod system;
+mod tls;

@@ -8,6 +8,8 @@ mod any;
 mod boundaries;
 mod chat;
 mod escape;
+#[path = "../fuzz/handshake.rs"]
+mod handshake;
 mod hub;
 mod lines;
 mod names;
@@ -18,6 +20,7 @@ mod proxy;
 #[path = "../sim/socket.rs"]
 #[allow(dead_code)]
 mod socket;
+mod tls;
 #[path = "../sim/world.rs"]
 #[allow(dead_code)]
 mod world;

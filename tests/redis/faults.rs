@@ -15,9 +15,10 @@ use crate::redis::Redis;
 fn nothing_is_lost(nodes: &mut Nodes, mut disturb: impl FnMut(&mut Nodes, usize) -> bool) {
     let (mut line, mut said) = (0, nodes.0[0].heard.len());
     loop {
+        let heard = nodes.0.iter().map(|node| node.heard.len()).min().unwrap_or(0);
         for (at, node) in nodes.0.iter_mut().enumerate() {
-            // As a server does, which stops reading then.
-            if node.engine.pending_bytes() < 4 << 10 {
+            // A server reads no more from its members then, either.
+            if node.engine.pending_bytes() < 4 << 10 && said < heard + 1000 {
                 node.say(format!("{at} {line}"));
                 said += 1;
             }
@@ -77,6 +78,9 @@ fn what_a_redis_loses_when_it_is_killed_is_announced() {
     let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     let mut nodes = Nodes::start(2, redis.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[1].say("before");
     nodes.run_until_heard(1);
     redis.kill();
@@ -95,6 +99,9 @@ fn a_redis_that_comes_back_with_an_empty_disk_is_filled_again() {
     let mut redis = Redis::start(&[]);
     let mut nodes = Nodes::start(3, redis.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[0].say("before");
     nodes.run_until_heard(1);
     redis.kill();
@@ -111,6 +118,9 @@ fn flushall_is_announced_and_the_room_goes_on() {
     let redis = Redis::start(&[]);
     let mut nodes = Nodes::start(2, redis.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[0].say("before");
     nodes.run_until_heard(1);
     redis.ask("FLUSHALL");
@@ -219,6 +229,9 @@ fn failover(another_writes_first: bool) {
     let (mut first, second) = (Redis::start(&[]), Redis::start(&[]));
     let mut nodes = Nodes::start(2, first.address());
     nodes.0[0].rename(1, "ann");
+    nodes.run_until("the new name is known", |nodes| {
+        nodes.iter().all(|node| node.names.values().any(|name| name == "ann"))
+    });
     nodes.0[0].say("before");
     nodes.run_until_heard(1);
     second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
@@ -246,6 +259,31 @@ fn failover(another_writes_first: bool) {
         assert_eq!(node.gaps, [4]);
         assert_eq!(node.name(nodes.0[0].member(1)), Some("ann"));
     }
+}
+
+#[test]
+fn a_server_that_only_listened_notices_that_others_began_anew_where_it_was() {
+    if !has_redis() {
+        return;
+    }
+    let (mut first, second) = (Redis::start(&[]), Redis::start(&[]));
+    let mut nodes = Nodes::start(2, first.address());
+    second.ask(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+    second.wait_for("EXISTS echo:{lobby}:log", |answer| answer == ":1");
+    second.ask("REPLICAOF NO ONE");
+    nodes.0[0].say("lost");
+    nodes.run_until_heard(1);
+    first.kill();
+    // The one that knows what it said does not come back, and one that knows of nothing writes at the same positions.
+    nodes.0.remove(0);
+    let mut other = Nodes::start(1, second.address());
+    for line in 0..5 {
+        other.0[0].say(format!("other {line}"));
+        other.run_until_heard(line + 1);
+    }
+    nodes.0[0].redis = second.address();
+    the_gap_is_announced(&mut nodes);
+    assert_eq!(nodes.0[0].reasons, ["the last entry was lost"]);
 }
 
 #[test]

@@ -72,14 +72,6 @@ impl Redis {
         self.process = None;
     }
 
-    /// Forgets what is on its disk.
-    pub(crate) fn erase(&self) {
-        for entry in fs::read_dir(&self.folder).expect("its folder").flatten() {
-            let path = entry.path();
-            _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
-        }
-    }
-
     pub(crate) fn suspend(&self) {
         self.process.as_ref().expect("it runs").suspend();
     }

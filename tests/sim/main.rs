@@ -16,7 +16,7 @@
 //! once, [`room`] those in situations that are rare, and [`room_cuts`] tries every way to cut a short script.
 //! [`shared`] are rooms that span servers, over a log that is cut, loses data and is late.
 //! [`turns`] is about who is served before whom. [`engine`] plays the engines that share a log, with Redis and the wires
-//! between.
+//! between. [`tls`] is about the same promises under TLS.
 
 mod crowd;
 mod cuts;
@@ -29,6 +29,7 @@ mod room_cuts;
 mod script;
 mod shared;
 mod socket;
+mod tls;
 mod turns;
 mod world;
 
@@ -39,8 +40,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 /// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, so many rooms, so many that span servers,
-/// and so many logs that servers share.
-const SEEDS: (u64, u64, u64, u64) = (300, 200, 100, 50);
+/// so many logs that servers share, and so many connections with TLS.
+const SEEDS: (u64, u64, u64, u64, u64) = (300, 200, 100, 50, 100);
 
 #[test]
 fn every_client_is_served_as_promised() {
@@ -50,6 +51,11 @@ fn every_client_is_served_as_promised() {
 #[test]
 fn every_member_is_told_as_promised() {
     play(SEEDS.1, crowd::Plan::draw, crowd::simulate);
+}
+
+#[test]
+fn every_client_is_served_as_promised_under_tls() {
+    play(SEEDS.4, tls::Plan::draw, tls::simulate);
 }
 
 #[test]

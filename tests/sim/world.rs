@@ -10,6 +10,7 @@ use sockets::Config;
 use sockets::PeerAddress;
 use sockets::connection::Ready;
 use sockets::shared_log::LogEvent;
+use sockets::transport::Stream;
 use sockets::{Event, hub::Hub};
 
 use crate::socket::{self, Client, Edge, Nature, Socket};
@@ -30,8 +31,8 @@ pub(crate) enum Poll {
     Spurious,
 }
 
-pub(crate) struct World {
-    pub(crate) hub: Hub<Socket>,
+pub(crate) struct World<S = Socket> {
+    pub(crate) hub: Hub<S>,
     pub(crate) now: Instant,
     /// All events that came until then have been told to the hub.
     pub(crate) noted: Instant,
@@ -51,8 +52,35 @@ impl World {
         Self::with(Hub::new(config), poll, random, Instant::now())
     }
 
+    /// Accepts a new client, the last thing in a turn, from a host of its own.
+    pub(crate) fn accept(&mut self, nature: Nature) -> (PeerAddress, Client) {
+        self.accept_from(Ipv4Addr::from_bits((10 << 24) + self.arrivals + 1), nature)
+    }
+
+    /// Accepts a new client from `host`. No two ever have the same address.
+    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (PeerAddress, Client) {
+        self.arrivals += 1;
+        let address = SocketAddr::from((host, self.arrivals as u16)).into();
+        let (socket, client) = socket::connection(nature);
+        self.admit(socket, address, client.clone());
+        (address, client)
+    }
+
+    /// Accepts a client only to send it away with `notice`.
+    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (PeerAddress, Client) {
+        let key = self.hub.next_key();
+        self.arrivals += 1;
+        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7)).into();
+        let (socket, client) = socket::connection(nature);
+        self.hub.refuse(socket, address, notice, self.now);
+        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
+        (address, client)
+    }
+}
+
+impl<S: Stream> World<S> {
     /// A world that began at `now`, around a hub that has no clients yet.
-    pub(crate) fn with(hub: Hub<Socket>, poll: Poll, random: Rng, now: Instant) -> Self {
+    pub(crate) fn with(hub: Hub<S>, poll: Poll, random: Rng, now: Instant) -> Self {
         Self {
             hub,
             now,
@@ -66,31 +94,12 @@ impl World {
         }
     }
 
-    /// Accepts a new client, the last thing in a turn, from a host of its own.
-    pub(crate) fn accept(&mut self, nature: Nature) -> (PeerAddress, Client) {
-        self.accept_from(Ipv4Addr::from_bits((10 << 24) + self.arrivals + 1), nature)
-    }
-
-    /// Accepts a new client from `host`. No two ever have the same address.
-    pub(crate) fn accept_from(&mut self, host: Ipv4Addr, nature: Nature) -> (PeerAddress, Client) {
-        self.arrivals += 1;
-        let address = SocketAddr::from((host, self.arrivals as u16)).into();
-        let (socket, client) = socket::connection(nature);
+    /// Admits `stream`, whose other end is `client`.
+    pub(crate) fn admit(&mut self, stream: S, address: PeerAddress, client: Client) -> usize {
         let key = self.hub.next_key();
-        assert_eq!(self.hub.insert(socket, address, self.now), key, "not the key that was promised");
-        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
-        (address, client)
-    }
-
-    /// Accepts a client only to send it away with `notice`.
-    pub(crate) fn turn_away(&mut self, nature: Nature, notice: &str) -> (PeerAddress, Client) {
-        let key = self.hub.next_key();
-        self.arrivals += 1;
-        let address = SocketAddr::from((Ipv4Addr::from_bits((10 << 24) + self.arrivals), 7)).into();
-        let (socket, client) = socket::connection(nature);
-        self.hub.refuse(socket, address, notice, self.now);
-        assert!(self.clients.insert(key, client.clone()).is_none(), "a key given twice");
-        (address, client)
+        assert_eq!(self.hub.insert(stream, address, self.now), key, "not the key that was promised");
+        assert!(self.clients.insert(key, client).is_none(), "a key given twice");
+        key
     }
 
     /// The log says something to the hub.

@@ -71,20 +71,24 @@ impl Link {
 
     /// Whether all was sent.
     pub(super) fn is_flushed(&self) -> bool {
-        self.unsent.is_empty()
+        self.unsent.is_empty() && !self.stream.wants_write()
     }
 
     /// What to wait for in order to send.
     pub(super) fn interest(&self) -> PollFlags {
-        let wants_write = !self.unsent.is_empty() && self.failure.is_none();
+        let wants_write = !self.is_flushed() && self.failure.is_none();
         if wants_write { PollFlags::OUT } else { PollFlags::empty() }
     }
 
     /// Sends what the server accepts, and after the last byte the half-close. Returns whether it accepted any.
     pub(super) fn flush(&mut self) -> bool {
         let before = self.unsent.len();
-        while self.failure.is_none() && !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
+        while self.failure.is_none() && !self.is_flushed() {
+            let outcome = match self.unsent[..] {
+                [] => self.stream.flush().map(|()| 0),
+                _ => self.stream.write(&self.unsent),
+            };
+            match outcome {
                 Ok(length) => drop(self.unsent.drain(..length)),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -92,10 +96,10 @@ impl Link {
                 Err(error) => self.failure = Some(error),
             }
         }
-        if self.is_closing && (self.unsent.is_empty() || self.failure.is_some()) {
-            // If this fails the connection is gone, and reading tells how.
-            _ = self.stream.finish();
-            self.is_closing = false;
+        if self.is_closing && (self.is_flushed() || self.failure.is_some()) {
+            // If this fails otherwise the connection is gone, and reading tells how.
+            let outcome = self.stream.finish();
+            self.is_closing = outcome.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         }
         self.unsent.len() < before
     }

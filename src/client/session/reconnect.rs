@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::super::{Error, Options, Peer, Stream, connect};
+use super::super::{Error, Options, Peer, Stream};
 
 /// The pause before the first attempt, and the longest one: each attempt doubles it. Only a connection that has lasted
 /// longer than that makes it short again, so a server that is full is not asked all the time.
@@ -104,7 +104,7 @@ impl Reconnect {
         let (done, finished) = UnixStream::pair()?;
         let options = self.options.clone();
         let thread = thread::Builder::new().spawn(move || {
-            let outcome = connect(&options.host, options.port, options.timeouts);
+            let outcome = options.connect();
             drop(finished);
             outcome
         })?;

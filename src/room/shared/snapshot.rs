@@ -83,10 +83,11 @@ impl Shared {
             let was_announced = self.roster.announced(*member).is_some();
             let old = self.roster.name(*member).filter(|old| *old != name).cloned();
             self.roster.seat(*member, name, *is_announced || was_announced);
-            match old {
-                Some(old) => renamed.push((*member, old, &**name, was_announced)),
-                None if *is_announced && !was_announced => joined.push(&**name),
-                None => {}
+            if *is_announced && !was_announced {
+                joined.push(&**name);
+            }
+            if let Some(old) = old {
+                renamed.push((*member, old, &**name, was_announced));
             }
         }
         let Self { server, own, remote, .. } = self;

@@ -159,7 +159,7 @@ impl Engine {
         let mut words = self.script.call("enter", self.run)?;
         let random = format!("{:016x}", self.random.u64(..));
         let is_lost = if gap.is_some_and(Gap::is_loss) { "1" } else { "0" };
-        words.extend([self.epoch.clone(), is_lost.into(), random.into(), decimal(self.outgoing.answered())]);
+        words.extend([self.epoch.clone(), is_lost.into(), random.into(), decimal(self.outgoing.last_known())]);
         // After a gap, what the members have not taken is of no concern to the others.
         words.push(if gap.is_some() || self.last.is_none() { Vec::new() } else { decimal(self.reported_floor()) });
         for (number, own) in &self.own {

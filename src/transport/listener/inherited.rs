@@ -3,10 +3,10 @@
 use std::env;
 use std::io::{self, ErrorKind};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
-use rustix::net::sockopt::socket_acceptconn;
 
 /// More sockets than anybody hands over to one process.
 const MOST: usize = 4096;
@@ -38,17 +38,15 @@ impl Inherited {
                 io::Error::new(ErrorKind::InvalidInput, sentence)
             };
             let is_listening = if let Ok(Some(socket)) = descriptors.take_tcp_listener(at) {
-                let is_listening = socket_acceptconn(&socket);
                 inherited.tcp.push(socket);
-                is_listening
+                inherited.tcp.last().is_some_and(is_listening)
             } else if let Ok(Some(socket)) = descriptors.take_unix_listener(at) {
-                let is_listening = socket_acceptconn(&socket);
                 inherited.unix.push(socket);
-                is_listening
+                inherited.unix.last().is_some_and(is_listening)
             } else {
                 return Err(invalid("it is not a stream socket of TCP or Unix"));
             };
-            if is_listening != Ok(true) {
+            if !is_listening {
                 return Err(invalid("it does not listen (systemd needs Accept=no)"));
             }
         }
@@ -64,6 +62,17 @@ impl Inherited {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn is_listening(socket: &impl AsFd) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket) == Ok(true)
+}
+
+/// This system does not tell.
+#[cfg(target_vendor = "apple")]
+fn is_listening(_: &impl AsFd) -> bool {
+    true
 }
 
 /// Refuses a number of sockets that cannot be, for which the memory would not suffice.

@@ -1,6 +1,7 @@
 //! What all tests share: programs that end with their test, the server's console, raw clients, terminals.
 
 mod attack;
+mod certificates;
 mod console;
 mod conversation;
 mod haproxy;
@@ -8,11 +9,13 @@ mod net;
 mod proc;
 mod process;
 mod pty;
+mod relay;
 mod room;
 mod server;
 mod transport;
 
 pub(crate) use attack::Attack;
+pub(crate) use certificates::Certificates;
 pub(crate) use console::{Lines, first_line, message, messages, parse_time, start_line_port, stop_line_port, unescape};
 pub(crate) use conversation::Pair;
 pub(crate) use haproxy::HaProxy;

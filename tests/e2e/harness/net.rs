@@ -9,12 +9,13 @@ use fastrand::Rng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{DEADLINE, is_unix, transport};
+use super::{DEADLINE, is_unix, relay, transport};
 
 /// A client that gives up after the deadline, in each of connecting, reading and writing.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let outcome = transport::connect(address).unwrap_or_else(|| TcpStream::connect_timeout(&address, DEADLINE));
-    prepared(outcome.unwrap_or_else(|error| panic!("{address}: {error}")))
+    let stream = outcome.unwrap_or_else(|error| panic!("{address}: {error}"));
+    prepared(if transport::has_tls(address.port()) { relay::begin(stream, None) } else { stream })
 }
 
 /// A client for which the system holds little that it has not read: the rest is the server's.
@@ -33,7 +34,8 @@ pub(crate) fn connect_from(source: u8, address: SocketAddr, buffer: Option<usize
         socket.set_recv_buffer_size(size)?;
     }
     socket.connect_timeout(&address.into(), DEADLINE)?;
-    Ok(prepared(socket.into()))
+    let stream = socket.into();
+    Ok(prepared(if transport::has_tls(address.port()) { relay::begin(stream, buffer) } else { stream }))
 }
 
 /// Waits until there is something to read, or to accept.

@@ -135,7 +135,7 @@ pub(crate) fn server_command(options: &[&str]) -> Command {
 pub(crate) fn server_command_under(wrapper: &[&str], options: &[&str]) -> Command {
     let line = [wrapper, &[env!("CARGO_BIN_EXE_echo-server")]].concat();
     let mut command = clean_command(line[0]);
-    command.args(&line[1..]).args(transport::with_unix(options));
+    command.args(&line[1..]).args(transport::server_options(options));
     command
 }
 

@@ -1,25 +1,56 @@
-//! The same tests over Unix sockets: with `E2E_TRANSPORT=unix`, servers listen on one beside their port, and clients
-//! use that. The name of the socket follows from the port, which is what tests know of a server.
+//! The same tests over other transports.
+//!
+//! With `E2E_TRANSPORT=unix`, servers listen on a Unix socket beside their port, and clients use that. The name of the
+//! socket follows from the port, which is what tests know of a server.
+//!
+//! With `E2E_TRANSPORT=tls`, servers speak TLS, and so do clients: raw ones by a [relay](super::relay) of their own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::getuid;
 
-use super::has_ipv6;
+use super::{Certificates, has_ipv6, relay};
+
+/// Ports on which servers speak TLS because the tests go over it.
+static TLS_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+fn chosen() -> String {
+    std::env::var("E2E_TRANSPORT").unwrap_or_else(|_| "tcp".to_owned())
+}
 
 /// Whether the tests go over Unix sockets.
 pub(crate) fn is_unix() -> bool {
-    match std::env::var("E2E_TRANSPORT").as_deref() {
-        Ok("unix") => true,
-        Ok("tcp") | Err(_) => false,
-        Ok(other) => panic!("no such transport: {other}"),
+    let chosen = chosen();
+    assert!(["tcp", "unix", "tls"].contains(&&*chosen), "no such transport: {chosen}");
+    chosen == "unix"
+}
+
+/// Whether the server on this port speaks TLS because the tests go over it.
+pub(super) fn has_tls(port: u16) -> bool {
+    TLS_PORTS.lock().expect("no panic").contains(&port)
+}
+
+/// The options of a server that speaks TLS.
+fn with_tls(mut options: Vec<String>) -> Vec<String> {
+    let Some(at) = options.iter().position(|option| option == "--port") else { return options };
+    if options.iter().any(|option| option.starts_with("--tls")) {
+        return options;
     }
+    if options[at + 1] == "0" {
+        options[at + 1] = unused_port().to_string();
+    }
+    let Ok(port) = options[at + 1].parse() else { return options };
+    TLS_PORTS.lock().expect("no panic").insert(port);
+    options.extend(Certificates::shared().server_options().map(str::to_owned));
+    options
 }
 
 /// Whether a test that is about TCP has to be left out; says so then.
@@ -30,12 +61,19 @@ pub(crate) fn needs_tcp() -> bool {
     is_unix()
 }
 
-/// The options of a server that listens on a Unix socket as well, unless it is about the networks of proxies.
-pub(super) fn with_unix(options: &[&str]) -> Vec<String> {
-    let mut options: Vec<String> = options.iter().map(ToString::to_string).collect();
-    if !is_unix() || options.iter().any(|option| option == "--proxy-from") {
-        return options;
+/// The options of a server on the chosen transport.
+pub(super) fn server_options(options: &[&str]) -> Vec<String> {
+    let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+    match &*chosen() {
+        // Not where it is about the networks of proxies.
+        "unix" if !options.iter().any(|option| option == "--proxy-from") => with_unix(options),
+        "tls" => with_tls(options),
+        _ => options,
     }
+}
+
+/// The options of a server that listens on a Unix socket as well.
+fn with_unix(mut options: Vec<String>) -> Vec<String> {
     let Some(at) = options.iter().position(|option| option == "--port") else { return options };
     if options[at + 1] == "0" {
         options[at + 1] = unused_port().to_string();
@@ -53,7 +91,14 @@ pub(super) fn with_unix(options: &[&str]) -> Vec<String> {
 pub(super) fn client_options(port: u16) -> Vec<String> {
     match has_unix(port) {
         true => ["--host".to_owned(), format!("unix:{}", name(port))].into(),
-        false => ["--host", "127.0.0.1", "--port", &port.to_string()].map(str::to_owned).into(),
+        false => {
+            let tls: &[&str] = if has_tls(port) { &Certificates::shared().client_options() } else { &[] };
+            [&["--host", "127.0.0.1", "--port", &port.to_string()], tls]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect()
+        }
     }
 }
 
@@ -73,7 +118,7 @@ pub(super) fn connect(address: SocketAddr) -> Option<io::Result<TcpStream>> {
 /// What the server calls this client.
 pub(crate) fn client_name(stream: &TcpStream) -> String {
     match stream.local_addr() {
-        Ok(address) => address.to_string(),
+        Ok(address) => relay::far_address(address).to_string(),
         Err(_) => format!("unix:pid={},uid={}", std::process::id(), getuid().as_raw()),
     }
 }

@@ -140,7 +140,7 @@ impl Member {
     pub(super) fn names_told(&self) -> Option<BTreeSet<String>> {
         let mut names = Names::default();
         let mut own = String::new();
-        for line in self.heard(|line| line.starts_with("* ")) {
+        for line in self.heard(|line| line.starts_with("* ") && !line.ends_with("; your line was not sent")) {
             let line = &line[2..];
             if line.contains(" more") {
                 return None;

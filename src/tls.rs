@@ -1,0 +1,85 @@
+//! Certificates, keys and authorities for TLS, as both programs use them.
+//!
+//! The cryptography is ring's: it needs nothing but a C compiler, and builds in half the time of aws-lc-rs.
+
+pub mod pem;
+pub mod server;
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, Error};
+use sha2::{Digest, Sha256};
+use x509_cert::der::Decode;
+
+use crate::escape::{Style, escape};
+
+/// The versions that are spoken: nothing older is safe.
+pub(crate) const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// The cryptography. All of its suites are forward-secret and authenticate what they encrypt.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The SHA-256 of a certificate, in 64 hex digits.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    Sha256::digest(certificate).iter().fold(String::new(), |mut digits, byte| {
+        _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
+/// The subject of a certificate, `CN=ann,O=Example` (RFC 4514), on one line that is safe to print.
+pub fn subject(certificate: &CertificateDer<'_>) -> String {
+    let parsed = x509_cert::Certificate::from_der(certificate);
+    let subject = parsed.map(|parsed| parsed.tbs_certificate().subject().to_string()).unwrap_or_default();
+    let mut line = String::new();
+    escape(&mut line, subject.as_bytes(), Style::Log);
+    line
+}
+
+/// What is wrong, in words for people: those of rustls name the types of its source.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => certificate_reason(error),
+        Error::AlertReceived(alert) => {
+            let words = format!("{alert:?}");
+            let words = words.char_indices().fold(String::new(), |mut words, (at, letter)| {
+                if letter.is_uppercase() && at > 0 {
+                    words.push(' ');
+                }
+                words.push(letter.to_ascii_lowercase());
+                words
+            });
+            format!("the peer sent the alert \"{words}\"")
+        }
+        Error::General(reason) => reason.clone(),
+        Error::NoCertificatesPresented => "no certificate was presented".to_owned(),
+        Error::PeerIncompatible(_) => "there is no version or cipher suite that both sides accept".to_owned(),
+        Error::InvalidMessage(_) => "what came is not TLS, or damaged".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+fn certificate_reason(error: &CertificateError) -> String {
+    let reason = match error {
+        CertificateError::NotValidForNameContext { expected, .. } => {
+            return format!("the certificate was not accepted: it is not for {}", expected.to_str());
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet",
+        CertificateError::UnknownIssuer => "its issuer is unknown",
+        CertificateError::Revoked => "it was revoked",
+        CertificateError::BadEncoding => "it is damaged",
+        CertificateError::BadSignature => "its signature is wrong",
+        CertificateError::NotValidForName => "it is for another name",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is for another purpose"
+        }
+        _ => "its signature cannot be checked",
+    };
+    format!("the certificate was not accepted: {reason}")
+}

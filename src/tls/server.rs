@@ -1,0 +1,175 @@
+//! What a server needs for TLS, and its renewal while the server runs.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::crypto::ring::Ticketer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{Error, RootCertStore, ServerConfig};
+
+use super::{VERSIONS, pem, provider};
+
+/// How often the files are looked at.
+pub(crate) const RENEWAL: Duration = Duration::from_secs(60);
+
+const CERTIFICATE: &str = "the certificate";
+const KEY: &str = "the key";
+const AUTHORITY: &str = "the client authority";
+
+/// The settings of a server's TLS, with the files that they come from.
+#[derive(Debug)]
+pub struct Identity {
+    config: Arc<ServerConfig>,
+    files: Option<Files>,
+    /// What the files had in them when they were last looked at, or why they could not be read.
+    seen: Result<Contents, String>,
+    look_at: Option<Instant>,
+}
+
+/// Where a certificate, its key, and the authority of the clients' certificates are.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The server's certificate and those that lead to its authority, in PEM.
+    pub certificate: PathBuf,
+    /// The private key, in PEM.
+    pub key: PathBuf,
+    /// The authority whose certificates clients have to present.
+    pub client_authority: Option<PathBuf>,
+}
+
+/// What is in the files.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_authority: Option<Vec<u8>>,
+}
+
+impl Identity {
+    /// Loads the files.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that names the file and what is wrong with it.
+    pub fn load(files: Files, now: Instant) -> io::Result<Self> {
+        let contents = files.read()?;
+        let config = files.config(&contents)?;
+        Ok(Self { config, files: Some(files), seen: Ok(contents), look_at: Some(now + RENEWAL) })
+    }
+
+    /// Makes a certificate for `localhost`, this machine's name and `addresses`, which nobody vouches for. Returns it
+    /// as well.
+    ///
+    /// # Errors
+    ///
+    /// If the authority of the clients cannot be loaded, or the system has no random numbers.
+    pub fn self_signed(
+        addresses: impl IntoIterator<Item = IpAddr>,
+        client_authority: Option<&Path>,
+    ) -> io::Result<(Self, CertificateDer<'static>)> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let names = ["localhost".to_owned(), host].into_iter().filter(|name| !name.is_empty());
+        let names: Vec<String> = names.chain(addresses.into_iter().map(|address| address.to_string())).collect();
+        let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let roots = match client_authority {
+            Some(path) => Some(pem::authorities(AUTHORITY, path, &pem::read(AUTHORITY, path)?)?),
+            None => None,
+        };
+        let config = config(vec![certificate.clone()], key, roots).map_err(io::Error::other)?;
+        Ok((Self { config, files: None, seen: Ok(Contents::default()), look_at: None }, certificate))
+    }
+
+    /// What new connections are to use.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
+    /// When [`renew`](Self::renew) is to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.look_at
+    }
+
+    /// Looks whether the files have changed, if it is time, and loads them if so. Returns whether it did.
+    ///
+    /// # Errors
+    ///
+    /// One sentence that says what is wrong with the new files, once. Those of before stay in use.
+    pub fn renew(&mut self, now: Instant) -> io::Result<bool> {
+        let Some(files) = self.files.as_ref().filter(|_| self.look_at.is_some_and(|at| at <= now)) else {
+            return Ok(false);
+        };
+        self.look_at = Some(now + RENEWAL);
+        let found = files.read();
+        let seen = found.as_ref().map(|_| ()).map_err(ToString::to_string);
+        match found {
+            Ok(contents) if self.seen.as_ref().is_ok_and(|seen| *seen == contents) => Ok(false),
+            Ok(contents) => {
+                let config = files.config(&contents);
+                self.seen = Ok(contents);
+                self.config = config?;
+                Ok(true)
+            }
+            Err(_) if self.seen.as_ref().err() == seen.as_ref().err() => Ok(false),
+            Err(error) => {
+                self.seen = Err(error.to_string());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Files {
+    fn read(&self) -> io::Result<Contents> {
+        let client_authority = self.client_authority.as_deref().map(|path| pem::read(AUTHORITY, path)).transpose()?;
+        Ok(Contents {
+            certificate: pem::read(CERTIFICATE, &self.certificate)?,
+            key: pem::read(KEY, &self.key)?,
+            client_authority,
+        })
+    }
+
+    fn config(&self, contents: &Contents) -> io::Result<Arc<ServerConfig>> {
+        let certificates = pem::certificates(CERTIFICATE, &self.certificate, &contents.certificate)?;
+        let key = pem::key(KEY, &self.key, &contents.key)?;
+        let authority = self.client_authority.as_deref().zip(contents.client_authority.as_deref());
+        let roots = authority.map(|(path, text)| pem::authorities(AUTHORITY, path, text)).transpose()?;
+        config(certificates, key, roots).map_err(|error| match error {
+            Error::InconsistentKeys(_) => pem::useless(
+                KEY,
+                &self.key,
+                &format!("it does not belong to the certificate {}", self.certificate.display()),
+            ),
+            Error::InvalidCertificate(_) => pem::useless(CERTIFICATE, &self.certificate, &super::reason(&error)),
+            error => pem::useless(KEY, &self.key, &error.to_string()),
+        })
+    }
+}
+
+/// What all connections of a server share.
+fn config(
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    client_authority: Option<RootCertStore>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&VERSIONS)?;
+    let builder = match client_authority {
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| Error::General(error.to_string()))?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(certificates, key)?;
+    // Sessions are kept by the clients, encrypted, not by the server.
+    config.ticketer = Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests;
