@@ -217,8 +217,8 @@ pub(super) struct ServerArgs {
 
     /// Redis by which servers share the room [default: none]
     ///
-    /// URL: redis://[user:password@]host:port[/db] or unix:///path, with percent-encoded parts. ECHO_REDIS keeps the
-    /// password out of process lists.
+    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, or unix:///PATH, with percent-encoded parts.
+    /// ECHO_REDIS keeps the password out of process lists.
     #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
     redis: Option<String>,
 

@@ -179,7 +179,7 @@ impl<'a> Record<'a> {
             Record::Stopped { port } => write!(out, "Stopping server on port {port} at {time} ---"),
             Record::Admin { address } => write!(out, "Answering health checks on {address}"),
             Record::Draining { duration } => write!(out, "Draining for {}", humantime::format_duration(*duration)),
-            Record::Opened { peer, subject: None } => write!(out, "Opened: {peer}"),
+            Record::Opened { peer, subject: None | Some("") } => write!(out, "Opened: {peer}"),
             Record::Opened { peer, subject: Some(subject) } => write!(out, "Opened: {peer}, {subject}"),
             Record::HandshakeFailed { peer, reason } => write!(out, "TLS failed: {peer}: {reason}"),
             Record::Renewed { error: None } => write!(out, "Using a new certificate"),

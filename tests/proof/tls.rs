@@ -102,7 +102,7 @@ impl Attack {
         match self {
             Self::Silent => {
                 let mut stream = connect(server);
-                stream.read(&mut buffer)?;
+                stream.read(&mut buffer).map(drop)?;
             }
             Self::Hello => {
                 let mut client = client(server, config);

@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::harness::{Member, Server, connect};
+use crate::harness::{DEADLINE, Member, Server, connect, hesitant};
 use crate::has_redis;
 use crate::redis::Redis;
 use crate::servers::start;
@@ -71,10 +71,128 @@ fn one_order(servers: usize, members: usize, talkers: usize, lines: usize) {
     servers.into_iter().for_each(Server::stop);
 }
 
+/// What was promised last: three servers talk while Redis is killed and comes back, and one of the servers is killed.
+#[test]
+#[ignore = "takes its time"]
+fn what_one_member_hears_all_hear_while_redis_and_a_server_are_killed() {
+    if !has_redis() {
+        return;
+    }
+    const LINES: usize = 300;
+    let mut redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut servers: Vec<Server> = (0..3).map(|_| start(&redis)).collect();
+    let streams: Vec<TcpStream> = (0..6).map(|at| join(servers[at % 3].address(), &format!("m{at}"))).collect();
+    // Those of the third server talk too, but nobody knows how far they come.
+    let heard: Vec<_> = streams
+        .iter()
+        .take(2)
+        .map(|stream| {
+            let stream = stream.try_clone().expect("a socket");
+            thread::spawn(move || {
+                let mut lines = Vec::new();
+                let mut ends = 0;
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    ends += usize::from(line.ends_with("> end"));
+                    lines.push(line);
+                    if ends == 2 {
+                        break;
+                    }
+                }
+                lines
+            })
+        })
+        .collect();
+    let talkers: Vec<_> = streams[2..]
+        .iter()
+        .map(|stream| {
+            let mut stream = stream.try_clone().expect("a socket");
+            thread::spawn(move || {
+                for line in 0..LINES {
+                    thread::sleep(Duration::from_millis(10));
+                    // The server of some of them is killed.
+                    if writeln!(stream, "{line}").is_err() {
+                        return;
+                    }
+                }
+                _ = stream.write_all(b"end\n");
+            })
+        })
+        .collect();
+    for round in 0..3 {
+        thread::sleep(Duration::from_millis(500));
+        redis.kill();
+        thread::sleep(Duration::from_millis(300));
+        redis.launch();
+        if round == 1 {
+            drop(servers.pop());
+        }
+    }
+    talkers.into_iter().for_each(|talker| talker.join().expect("no panic"));
+    let heard: Vec<Vec<String>> = heard.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    let said =
+        |lines: &[String]| -> Vec<String> { lines.iter().filter(|line| line.starts_with('<')).cloned().collect() };
+    assert_eq!(said(&heard[0]), said(&heard[1]), "the order differs");
+    for talker in ["<m3> ", "<m4> "] {
+        let own: Vec<usize> =
+            said(&heard[0]).iter().filter_map(|line| line.strip_prefix(talker)?.parse().ok()).collect();
+        assert_eq!(own, (0..LINES).collect::<Vec<_>>(), "{talker}");
+    }
+    assert!(heard.iter().flatten().all(|line| !line.contains("may be missing")), "{heard:?}");
+    servers.into_iter().for_each(Server::stop);
+}
+
+#[test]
+fn a_talker_is_paced_by_a_slow_member_of_another_server_and_a_person_is_not() {
+    if !has_redis() {
+        return;
+    }
+    const LINES: usize = 3_000;
+    let redis = Redis::start(&[]);
+    let options = ["--chat", "--redis", &redis.url(), "--max-ahead", "64k"];
+    let (first, second) = (Server::start(&options), Server::start(&options));
+    let mut listener = Member::enter(connect(second.address()), "listener").0;
+    // It takes nothing; its system takes little for it.
+    let mut slow = Member::enter(hesitant(second.address()), "slow").0;
+    let talker = Member::enter(connect(first.address()), "talker").0;
+    let person = Member::enter(connect(first.address()), "person").0;
+    while listener.line() != "* person joined" {}
+    let line = format!("{}\n", "x".repeat(1023));
+    let mut stream = talker.stream().try_clone().expect("a socket");
+    let piping = thread::spawn(move || {
+        for _ in 0..LINES {
+            stream.write_all(line.as_bytes()).expect("sent");
+        }
+    });
+    // The talker is held up: the listener hears nothing of it any more.
+    listener.stream().set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let mut heard = 0;
+    let mut byte = [0];
+    while listener.input.read(&mut byte).is_ok() {
+        heard += 1;
+    }
+    assert!((64 << 10..2 << 20).contains(&heard), "{heard} bytes were heard");
+    listener.stream().set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let begin = Instant::now();
+    person.say("hello\n");
+    while !listener.line().ends_with("<person> hello") {}
+    assert!(begin.elapsed() < Duration::from_secs(1), "heard after {:?}", begin.elapsed());
+    // It reads: all that the talker has said comes.
+    slow.stream().set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let draining = thread::spawn(move || _ = listener.input.read_to_end(&mut Vec::new()));
+    let mut lines = 0;
+    while lines < LINES {
+        lines += usize::from(slow.line().starts_with("<talker> x"));
+    }
+    piping.join().expect("no panic");
+    drop((talker, person, slow));
+    first.stop();
+    second.stop();
+    draining.join().expect("no panic");
+}
+
 /// A member under this name. (To wait for what others hear of it would take long with many.)
 fn join(address: SocketAddr, name: &str) -> TcpStream {
     let (member, _) = Member::enter(connect(address), name);
-    assert!(member.input.buffer().iter().filter(|byte| **byte == b'\n').count() < 1000);
     member.input.into_inner()
 }
 

@@ -1,11 +1,15 @@
 //! The shared log over real redis-servers, which the tests start themselves. Where redis-server is missing, the tests
 //! say so and do nothing, except where the variable `CI` is set: there they fail.
 
+mod cable;
 mod crowd;
 mod faults;
 #[path = "../e2e/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod harness;
+#[path = "../wire/namespace.rs"]
+#[allow(dead_code)]
+mod namespace;
 mod node;
 mod order;
 mod proxy;

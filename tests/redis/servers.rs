@@ -10,8 +10,8 @@ use crate::harness::{Lines, Member, Process, Server, connect, run, server_comman
 use crate::has_redis;
 use crate::redis::Redis;
 
-const AWAY: &str = "* the room's other servers cannot be reached; new lines wait";
-const BACK: &str = "* the room's other servers can be reached again";
+pub(crate) const AWAY: &str = "* the room's other servers cannot be reached; new lines wait";
+pub(crate) const BACK: &str = "* the room's other servers can be reached again";
 const GAP: &str = "* lines may be missing here";
 
 pub(crate) fn start(redis: &Redis) -> Server {
