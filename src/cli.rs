@@ -1,12 +1,14 @@
 //! The command lines of both programs, turned into what the library takes.
 
 mod client;
+mod print;
 mod server;
 
 use std::time::Duration;
 
-pub use client::client_options;
-pub use server::{ServerOptions, server_options};
+pub use client::client_request;
+pub use print::{Printout, Request};
+pub use server::{ServerOptions, server_request};
 
 /// A duration with its unit: `500ms`, `5s`, `1h 30m`.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -40,8 +42,8 @@ mod tests {
 
     #[test]
     fn the_command_lines_are_sound() {
-        ServerArgs::command().debug_assert();
-        ClientArgs::command().debug_assert();
+        server::command().debug_assert();
+        client::command().debug_assert();
     }
 
     #[test]

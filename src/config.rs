@@ -107,8 +107,8 @@ pub struct Config {
     /// serving while it reports that it is draining, so that balancers send no new clients before it stops. A second such
     /// request, or `SIGINT` or `SIGHUP`, ends this early. Default: zero, it stops at once.
     pub drain: Duration,
-    /// Where HTTP requests about the server's health are answered: `GET /livez` gives 200, `GET /readyz` gives 200, or
-    /// 404 while the server drains or stops. Default: nowhere.
+    /// Where HTTP requests about the server are answered: `GET /livez` gives 200, `GET /readyz` gives 200, or 404 while the
+    /// server drains or stops, and `GET /metrics` gives metrics in the text format of OpenMetrics. Default: nowhere.
     pub admin: Option<SocketAddr>,
 }
 

@@ -323,6 +323,15 @@ impl<S: Stream> Hub<S> {
         traffic
     }
 
+    /// How many members the room has here, and how many of them wait for slower ones.
+    pub fn members(&self) -> (usize, usize) {
+        let members = self.peers.iter().filter_map(|(_, peer)| match &peer.state {
+            State::Member(member) => Some(member.is_ahead()),
+            _ => None,
+        });
+        members.fold((0, 0), |(all, ahead), is_ahead| (all + 1, ahead + usize::from(is_ahead)))
+    }
+
     /// Timers that are set, and entries of earlier ones that are not forgotten yet.
     pub fn timers(&self) -> usize {
         self.peers.timers()

@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod handshakes;
 mod manager;
+mod metrics;
 mod reactor;
 mod redis;
 mod requests;
@@ -31,9 +32,10 @@ use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
 pub use crate::transport::listener::Inherited;
 use acceptor::{Accepted, Acceptor};
-use admin::Admin;
+use admin::{Admin, Status};
 use handshakes::Client;
 use manager::Manager;
+use metrics::Snapshot;
 use reactor::Reactor;
 use redis::SharedLog;
 use requests::Requests;
@@ -103,6 +105,8 @@ pub struct Server {
     started: Instant,
     max_connections: usize,
     is_chat: bool,
+    /// How many clients were told that the room is full.
+    refused_full: u64,
     grace: Duration,
     drain: Duration,
     admin: Option<Admin>,
@@ -174,6 +178,7 @@ impl Server {
             started: Instant::now(),
             max_connections: config.max_connections,
             is_chat: config.chat,
+            refused_full: 0,
             grace: config.grace.min(FOREVER),
             drain: config.drain.min(FOREVER),
             admin,
@@ -273,6 +278,9 @@ impl Server {
                 && ((self.has_no_connections() && has_left) || self.reactor.noted() >= stopping.deadline)
             {
                 break stopping;
+            }
+            if let Some(admin) = &self.admin {
+                admin.observe_turn(self.now.elapsed(), self.reactor.events().count());
             }
         };
         self.give_up();
@@ -385,10 +393,12 @@ impl Server {
 
     /// Answers requests about the server's health.
     fn answer_admin(&mut self) {
-        if let Some(admin) = &mut self.admin {
-            let is_draining = self.draining.is_some() || self.stopping.is_some();
-            admin.turn(self.now, self.reactor.noted(), is_draining, self.reactor.registry());
-        }
+        // It asks the server.
+        let Some(mut admin) = self.admin.take() else { return };
+        let is_draining = self.draining.is_some() || self.stopping.is_some();
+        let status = Status { is_draining, count: &|| self.snapshot() };
+        admin.turn(self.now, self.reactor.noted(), &status, self.reactor.registry());
+        self.admin = Some(admin);
     }
 
     /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
@@ -428,6 +438,13 @@ impl Server {
             uptime: self.started.elapsed(),
             redis: self.log.as_ref().map(|log| log.counters()),
         }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let refused = self.acceptor.refused_by_reason().chain([("full", self.refused_full)]).collect();
+        let members = self.is_chat.then(|| self.hub.members());
+        let handshakes = self.acceptor.tls().map(TlsHandshakes::totals);
+        Snapshot { counters: self.counters(), refused, members, handshakes }
     }
 
     fn stop(&mut self, is_interrupted: bool) {
@@ -523,6 +540,7 @@ impl Server {
         if self.has_place() {
             self.hub.insert(stream, address, self.now);
         } else {
+            self.refused_full += 1;
             self.hub.refuse(stream, address, "* server is full\n", self.now);
         }
         // The system tells it once more, but with the next events.

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use signal_hook::{consts::SIGINT, flag};
-use sockets::cli;
-use sockets::client::{self, End};
+use sockets::cli::{self, Request};
+use sockets::client::{self, End, Error, Options};
 
 /// The exit status after Ctrl-C, as shells count it: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let options = cli::client_options(env::args_os()).unwrap_or_else(|error| error.exit());
-    // Should this fail, Ctrl-C ends the program all the same.
-    let ends_at_once = Arc::new(AtomicBool::new(true));
-    let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ends_at_once));
-    match client::run(&options, &ends_at_once) {
+    let outcome = match cli::client_request(env::args_os()).unwrap_or_else(|error| error.exit()) {
+        Request::Run(options) => run(&options),
+        Request::Print(printout) => printout.print().map(|()| End::Done).map_err(Error::Output),
+    };
+    match outcome {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
@@ -26,4 +26,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(options: &Options) -> Result<End, Error> {
+    // Should this fail, Ctrl-C ends the program all the same.
+    let ends_at_once = Arc::new(AtomicBool::new(true));
+    let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ends_at_once));
+    client::run(options, &ends_at_once)
 }

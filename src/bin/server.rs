@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use sockets::cli::{self, ServerOptions};
+use sockets::cli::{self, Printout, Request, ServerOptions};
 use sockets::error::reason;
 use sockets::server::{ADMIN_DESCRIPTORS, End, Inherited, Server};
 
@@ -19,8 +19,11 @@ const OWN_DESCRIPTORS: usize = 16;
 const WITHOUT_LISTENERS: usize = 12;
 
 fn main() -> ExitCode {
-    let options = cli::server_options(env::args_os()).unwrap_or_else(|error| error.exit());
-    match serve(options) {
+    let outcome = match cli::server_request(env::args_os()).unwrap_or_else(|error| error.exit()) {
+        Request::Run(options) => serve(options),
+        Request::Print(printout) => print(printout),
+    };
+    match outcome {
         Ok(End::Stopped) => ExitCode::SUCCESS,
         Ok(End::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
@@ -28,6 +31,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(printout: Printout) -> io::Result<End> {
+    let outcome = printout.print().map(|()| End::Stopped);
+    outcome.map_err(|error| io::Error::other(format!("cannot write the output: {}", reason(&error))))
 }
 
 fn serve(options: ServerOptions) -> io::Result<End> {

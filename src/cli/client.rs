@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 
 use super::positive_duration;
+use super::print::{Request, Text, printout, with_print};
 use crate::client::{Input, Options, Timeouts, Tls, Trust};
 use crate::config::DEFAULT_PORT;
 use crate::room::names::is_well_formed;
@@ -49,18 +50,27 @@ Every option can be set by an environment variable:
 Exit status: 0 done; 1 failed: not connected, not delivered, or the reply is not
 complete; 2 wrong usage; 130 after Ctrl-C.";
 
-/// Turns the command line of `echo-client`, which starts with the name of the program, into its options.
+/// Turns the command line of `echo-client`, which starts with the name of the program, into what it asks for.
 ///
 /// # Errors
 ///
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
-pub fn client_options(arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
-    parse(ClientArgs::command().mut_args(|argument| argument.hide_env(true)), arguments)
+pub fn client_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<Options>, clap::Error> {
+    parse(command(), arguments)
 }
 
-fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Options, clap::Error> {
+/// The command line.
+pub(super) fn command() -> Command {
+    let texts = &[Text::Man, Text::Bash, Text::Zsh, Text::Fish, Text::Changelog];
+    with_print(ClientArgs::command().mut_args(|argument| argument.hide_env(true)), texts)
+}
+
+fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Request<Options>, clap::Error> {
     let matches = command.try_get_matches_from_mut(arguments)?;
+    if let Some(printout) = printout(&matches, &command) {
+        return Ok(Request::Print(printout));
+    }
     let mut args = ClientArgs::from_arg_matches(&matches)?;
     let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
     if is_given("port") {
@@ -74,15 +84,14 @@ fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) ->
         }
         args.host.port = None;
     }
-    Ok(args.into())
+    Ok(Request::Run(args.into()))
 }
 
 #[derive(Debug, Parser)]
 #[command(
     name = "echo-client",
     version,
-    about = "Send MESSAGE, or standard input, to an echo server and print the reply;\n\
-             on a terminal without MESSAGE, talk in a session",
+    about = "Send a message, or standard input, to an echo server, or talk in a session",
     after_long_help = MORE_HELP
 )]
 pub(super) struct ClientArgs {
@@ -362,8 +371,11 @@ mod tests {
 
     /// Parses a command line, whatever the environment says.
     fn parsed(words: &[&str]) -> Result<Options, clap::Error> {
-        let command = ClientArgs::command().mut_args(|argument| argument.env(None));
-        parse(command, [&["echo-client"], words].concat().into_iter().map(OsString::from))
+        let command = command().mut_args(|argument| argument.env(None));
+        match parse(command, [&["echo-client"], words].concat().into_iter().map(OsString::from))? {
+            Request::Run(options) => Ok(options),
+            Request::Print(_) => panic!("nothing is to be printed"),
+        }
     }
 
     fn options(words: &[&str]) -> Options {
@@ -458,7 +470,7 @@ mod tests {
 
     #[test]
     fn the_short_help_fits_on_one_screen() {
-        let help = ClientArgs::command().mut_args(|argument| argument.hide_env(true)).term_width(80).render_help();
+        let help = command().term_width(80).render_help();
         let help = help.to_string();
         println!("{help}");
         assert!(help.lines().count() < 24);

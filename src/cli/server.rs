@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgGroup, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgGroup, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
+use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls};
 use crate::limits::default_max_memory;
@@ -24,28 +25,38 @@ pub struct ServerOptions {
     pub names_sockets: bool,
 }
 
-/// Turns the command line of `echo-server`, which starts with the name of the program, into its options.
+/// Turns the command line of `echo-server`, which starts with the name of the program, into what it asks for.
 ///
 /// # Errors
 ///
 /// Wrong usage, or a request for help or the version. [`clap::Error::exit`] prints it and ends the program, with
 /// status 2 for wrong usage.
-pub fn server_options(arguments: impl IntoIterator<Item = OsString>) -> Result<ServerOptions, clap::Error> {
-    let mut command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
+pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<ServerOptions>, clap::Error> {
+    let mut command = command();
     let matches = command.try_get_matches_from_mut(arguments)?;
+    if let Some(printout) = printout(&matches, &command) {
+        return Ok(Request::Print(printout));
+    }
     let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
     let names_sockets = is_given("bind") || is_given("port");
     let config = ServerArgs::from_arg_matches(&matches)?.into_config();
-    Ok(ServerOptions { config: config.map_err(|(kind, message)| command.error(kind, message))?, names_sockets })
+    let config = config.map_err(|(kind, message)| command.error(kind, message))?;
+    Ok(Request::Run(ServerOptions { config, names_sockets }))
+}
+
+/// The command line.
+pub(super) fn command() -> Command {
+    with_print(ServerArgs::command().mut_args(|argument| argument.hide_env(true)), Text::value_variants())
 }
 
 #[derive(Debug, Parser)]
 #[command(
     name = "echo-server",
     version,
+    next_help_heading = "Listening",
     group = ArgGroup::new("tls").args(["tls_cert", "tls_self_signed"]),
     about = "TCP echo daemon (RFC 862): every byte comes back, unchanged and in order",
-    after_help = "Each option can be set by an environment variable as well: --log-max by ECHO_LOG_MAX.\n\
+    after_help = "Environment variables set options as well: ECHO_LOG_MAX is --log-max, and so on.\n\
                   Sizes are written 64MiB, 512k or 1g (k, m, g count in 1024s), durations 500ms, 1s or 2m."
 )]
 pub(super) struct ServerArgs {
@@ -68,21 +79,10 @@ pub(super) struct ServerArgs {
     #[arg(long, env = "ECHO_REUSE_PORT", value_parser = FalseyValueParser::new())]
     reuse_port: bool,
 
-    /// How long a stopping server goes on sending
-    #[arg(long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration)]
-    grace: Duration,
-
-    /// How long to go on serving after SIGTERM, as draining
+    /// Answer HTTP GET /livez, /readyz and /metrics [default ADDR: 127.0.0.1]
     ///
-    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
-    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
-    #[arg(long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration)]
-    drain: Duration,
-
-    /// Answer HTTP GET /livez and /readyz here [default ADDR: 127.0.0.1]
-    ///
-    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops. With port 0 the
-    /// system picks a free one.
+    /// /livez says 200 as long as the server runs, /readyz 200, or 404 once the server drains or stops, /metrics what
+    /// Prometheus collects. With port 0 the system picks a free one.
     #[arg(long, value_name = "[ADDR:]PORT", env = "ECHO_ADMIN", value_parser = admin_address)]
     admin: Option<SocketAddr>,
 
@@ -128,6 +128,39 @@ pub(super) struct ServerArgs {
     )]
     proxy_from: Vec<ProxyFrom>,
 
+    /// Pending bytes per client before its reads pause
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size,
+        help_heading = "Memory"
+    )]
+    max_pending: usize,
+
+    /// Memory for all clients together [default: 1GiB, or less]
+    ///
+    /// Each client may hold 64 KiB on top. The default is 1 GiB, but at most half of what the container's cgroup or
+    /// ulimit(1) allows.
+    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", value_parser = size, help_heading = "Memory")]
+    max_memory: Option<usize>,
+
+    /// Disconnect idle clients [default: never]
+    ///
+    /// A client is idle when no byte has moved in either direction for this time.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_IDLE_TIMEOUT", value_parser = positive_duration,
+        help_heading = "Timeouts"
+    )]
+    idle_timeout: Option<Duration>,
+
+    /// Disconnect clients that do not read [default: never; room: 10s]
+    ///
+    /// A client does not read when it has taken nothing of what is pending for it for this time. In a room, a client is disconnected when it has read
+    /// neither 64 KiB nor everything for this time and others wait for it.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", value_parser = positive_duration,
+        help_heading = "Timeouts"
+    )]
+    stall_timeout: Option<Duration>,
+
     /// How long to wait for the PROXY header
     ///
     /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
@@ -136,6 +169,64 @@ pub(super) struct ServerArgs {
         value_parser = positive_duration, help_heading = "Timeouts"
     )]
     proxy_timeout: Duration,
+
+    /// How long a stopping server goes on sending
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_GRACE", default_value = "1s", value_parser = duration,
+        help_heading = "Timeouts"
+    )]
+    grace: Duration,
+
+    /// How long to go on serving after SIGTERM, as draining
+    ///
+    /// For this time new clients are still accepted, but /readyz of --admin says 404, so that a balancer sends no more of
+    /// them; then the server stops. A second SIGTERM, SIGINT or SIGHUP ends the draining early.
+    #[arg(
+        long, value_name = "DURATION", env = "ECHO_DRAIN", default_value = "0s", value_parser = duration,
+        help_heading = "Timeouts"
+    )]
+    drain: Duration,
+
+    /// Open a room: what one client says, all the others hear
+    #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new(), help_heading = "Room")]
+    chat: bool,
+
+    /// Longest line; longer ones are skipped
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size,
+        help_heading = "Room"
+    )]
+    max_line: usize,
+
+    /// How far a member may be ahead of the slowest
+    ///
+    /// Beyond that the server reads from this member only at the pace of a person, until the slowest member has caught
+    /// up.
+    #[arg(
+        long, value_name = "SIZE", env = "ECHO_MAX_AHEAD", default_value = "256KiB", value_parser = size,
+        help_heading = "Room"
+    )]
+    max_ahead: usize,
+
+    /// Last lines that a newcomer is shown
+    ///
+    /// They come after the welcome, each marked with "| ". They take at most 32 KiB, or an eighth of --max-memory if that
+    /// is less; of a long line the first KiB is kept. Only what was said to all is shown, not who joined or left.
+    #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
+    history: usize,
+
+    /// Redis by which servers share the room [default: none]
+    ///
+    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, or unix:///PATH, with percent-encoded parts.
+    /// ECHO_REDIS keeps the password out of process lists.
+    #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
+    redis: Option<String>,
+
+    /// Which room in that Redis it is [default: lobby]
+    ///
+    /// Letters, digits, - and _.
+    #[arg(long, value_name = "NAME", env = "ECHO_ROOM", value_parser = room, help_heading = "Room")]
+    room: Option<String>,
 
     /// Speak TLS with this certificate
     ///
@@ -178,80 +269,6 @@ pub(super) struct ServerArgs {
         value_parser = positive_duration, help_heading = "TLS"
     )]
     handshake_timeout: Duration,
-
-    /// Pending bytes per client before its reads pause
-    #[arg(
-        long, value_name = "SIZE", env = "ECHO_MAX_PENDING", default_value = "64MiB", value_parser = size,
-        help_heading = "Memory"
-    )]
-    max_pending: usize,
-
-    /// Memory for all clients together [default: 1GiB, or less]
-    ///
-    /// Each client may hold 64 KiB on top. The default is 1 GiB, but at most half of what the container's cgroup or
-    /// ulimit(1) allows.
-    #[arg(long, value_name = "SIZE", env = "ECHO_MAX_MEMORY", value_parser = size, help_heading = "Memory")]
-    max_memory: Option<usize>,
-
-    /// Disconnect idle clients [default: never]
-    ///
-    /// A client is idle when no byte has moved in either direction for this time.
-    #[arg(
-        long, value_name = "DURATION", env = "ECHO_IDLE_TIMEOUT", value_parser = positive_duration,
-        help_heading = "Timeouts"
-    )]
-    idle_timeout: Option<Duration>,
-
-    /// Disconnect clients that do not read [default: never; room: 10s]
-    ///
-    /// A client does not read when it has taken nothing of what is pending for it for this time. In a room, a client is disconnected when it has read
-    /// neither 64 KiB nor everything for this time and others wait for it.
-    #[arg(
-        long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", value_parser = positive_duration,
-        help_heading = "Timeouts"
-    )]
-    stall_timeout: Option<Duration>,
-
-    /// Open a room: what one client says, all the others hear
-    #[arg(long, env = "ECHO_CHAT", value_parser = FalseyValueParser::new(), help_heading = "Room")]
-    chat: bool,
-
-    /// Longest line; longer ones are skipped
-    #[arg(
-        long, value_name = "SIZE", env = "ECHO_MAX_LINE", default_value = "64KiB", value_parser = size,
-        help_heading = "Room"
-    )]
-    max_line: usize,
-
-    /// How far a member may be ahead of the slowest
-    ///
-    /// Beyond that the server reads from this member only at the pace of a person, until the slowest member has caught
-    /// up.
-    #[arg(
-        long, value_name = "SIZE", env = "ECHO_MAX_AHEAD", default_value = "256KiB", value_parser = size,
-        help_heading = "Room"
-    )]
-    max_ahead: usize,
-
-    /// Last lines that a newcomer is shown
-    ///
-    /// They come after the welcome, each marked with "| ". They take at most 32 KiB, or an eighth of --max-memory if that
-    /// is less; of a long line the first KiB is kept. Only what was said to all is shown, not who joined or left.
-    #[arg(long, value_name = "N", env = "ECHO_HISTORY", default_value_t = 0, help_heading = "Room")]
-    history: usize,
-
-    /// Redis by which servers share the room [default: none]
-    ///
-    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, or unix:///PATH, with percent-encoded parts.
-    /// ECHO_REDIS keeps the password out of process lists.
-    #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
-    redis: Option<String>,
-
-    /// Which room in that Redis it is [default: lobby]
-    ///
-    /// Letters, digits, - and _.
-    #[arg(long, value_name = "NAME", env = "ECHO_ROOM", value_parser = room, help_heading = "Room")]
-    room: Option<String>,
 
     /// Print no line per message; wins over --verbose
     #[arg(short, long, env = "ECHO_QUIET", value_parser = FalseyValueParser::new(), help_heading = "Log")]
@@ -422,11 +439,12 @@ mod tests {
 
     #[test]
     fn the_short_help_has_one_line_for_each_option() {
-        let command = ServerArgs::command().mut_args(|argument| argument.hide_env(true));
-        let help = command.term_width(100).render_help().to_string();
+        let help = command().term_width(100).render_help().to_string();
         println!("{help}");
         let is_one_line = |line: &str| !line.starts_with("   ") || line.trim_start().starts_with("--");
         assert!(help.lines().all(is_one_line));
+        let groups: Vec<_> = help.lines().filter_map(|line| line.strip_suffix(':')).collect();
+        assert_eq!(groups, ["Listening", "Clients", "Memory", "Timeouts", "Room", "TLS", "Log", "Other"]);
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Member {
         }
     }
 
+    /// Whether it waits for slower members.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.resume_at.is_some()
+    }
+
     /// A newcomer that waits until the room takes it in: it hears nothing, and is not announced.
     pub(super) fn keep_waiting(&mut self) {
         (self.cursor, self.announce_at) = (u64::MAX, None);

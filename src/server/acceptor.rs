@@ -38,7 +38,6 @@ pub(super) struct Acceptor {
     tls: Option<TlsHandshakes>,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
-    refused: u64,
     refusals: [Refusals; 2],
 }
 
@@ -46,6 +45,7 @@ pub(super) struct Acceptor {
 #[derive(Clone, Copy)]
 struct Refusals {
     reason: Refusal,
+    total: u64,
     /// How many there were since the last report, and the address of the last of them.
     unreported: Option<(u64, PeerAddress)>,
     /// When they may be reported.
@@ -89,7 +89,7 @@ impl Acceptor {
             listeners.push(Listener { socket, is_pending: false });
         }
         let tls = TlsHandshakes::new(config, &addresses, first_tls)?;
-        let refusals = |reason| Refusals { reason, unreported: None, report_at: None };
+        let refusals = |reason| Refusals { reason, total: 0, unreported: None, report_at: None };
         Ok(Self {
             listeners,
             is_inherited,
@@ -99,7 +99,6 @@ impl Acceptor {
             handshakes: Handshakes::new(config, first_header),
             tls,
             retry_at: None,
-            refused: 0,
             refusals: [Refusal::Address, Refusal::Header].map(refusals),
         })
     }
@@ -289,8 +288,8 @@ impl Acceptor {
     }
 
     fn refuse(&mut self, reason: Refusal, peer: PeerAddress) {
-        self.refused += 1;
         for refusals in self.refusals.iter_mut().filter(|refusals| refusals.reason == reason) {
+            refusals.total += 1;
             refusals.unreported = Some((refusals.unreported.map_or(1, |(count, _)| count + 1), peer));
         }
     }
@@ -302,7 +301,18 @@ impl Acceptor {
 
     /// How many were refused.
     pub(super) fn refused(&self) -> u64 {
-        self.refused
+        self.refusals.iter().map(|refusals| refusals.total).sum()
+    }
+
+    /// How many were refused, with a name for each reason.
+    pub(super) fn refused_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.refusals.iter().map(|refusals| {
+            let reason = match refusals.reason {
+                Refusal::Address => "address",
+                Refusal::Header => "header",
+            };
+            (reason, refusals.total)
+        })
     }
 
     /// How many were refused since the last report, with the last of them, for each reason at most once in

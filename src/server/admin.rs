@@ -1,8 +1,9 @@
-//! Answers HTTP requests about the server's health, in the server's own loop.
+//! Answers HTTP requests about the server's health and its metrics, in the server's own loop.
 //!
 //! Each connection is for one request and answer. It costs at most [`MAX_REQUEST`] bytes and one read a turn, and is over
 //! after [`TIMEOUT`], so that whoever reaches the port cannot slow the server down.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::acceptor::RETRY;
+use super::metrics::{Snapshot, Turns};
 use crate::error::reason;
 
 /// How many descriptors, and tokens, this takes: one for the listener, and those of the connections.
@@ -41,6 +43,14 @@ pub(super) struct Admin {
     /// The token of the listener. Those of the connections follow: an event for an earlier connection with the same key
     /// makes a later one try a read in vain.
     first_token: usize,
+    turns: Turns,
+}
+
+/// What the answers are about.
+pub(super) struct Status<'a> {
+    pub(super) is_draining: bool,
+    /// Counts what the metrics tell.
+    pub(super) count: &'a dyn Fn() -> Snapshot,
 }
 
 impl Admin {
@@ -56,12 +66,17 @@ impl Admin {
         })?;
         registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
         let (address, connections) = (listener.local_addr()?, Slab::with_capacity(MAX_CONNECTIONS));
-        Ok(Self { listener, address, is_pending: false, retry_at: None, connections, first_token })
+        Ok(Self { listener, address, is_pending: false, retry_at: None, connections, first_token, turns: Turns::new() })
     }
 
     /// Where it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A turn of the server took this long and began with so many events.
+    pub(super) fn observe_turn(&self, took: Duration, events: usize) {
+        self.turns.observe(took, events);
     }
 
     /// Notes an event for `token`.
@@ -89,8 +104,9 @@ impl Admin {
 
     /// Answers the requests that have arrived, drops the connections whose time was over at `noted`, and accepts new
     /// ones. They come last, so that each of them has had its turn before it has to make room.
-    pub(super) fn turn(&mut self, now: Instant, noted: Instant, is_draining: bool, registry: &Registry) {
-        self.connections.retain(|_, connection| connection.serve(is_draining) && noted < connection.deadline);
+    pub(super) fn turn(&mut self, now: Instant, noted: Instant, status: &Status<'_>, registry: &Registry) {
+        let Self { connections, turns, .. } = self;
+        connections.retain(|_, connection| connection.serve(status, turns) && noted < connection.deadline);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
@@ -151,11 +167,11 @@ enum Stage {
 
 impl Connection {
     /// Reads or writes once, if that may bring something. Returns whether the connection goes on.
-    fn serve(&mut self, is_draining: bool) -> bool {
+    fn serve(&mut self, status: &Status<'_>, turns: &Turns) -> bool {
         if !self.is_ready {
             return true;
         }
-        match self.advance(is_draining) {
+        match self.advance(status, turns) {
             Ok(goes_on) => goes_on,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.is_ready = false;
@@ -165,14 +181,14 @@ impl Connection {
         }
     }
 
-    fn advance(&mut self, is_draining: bool) -> io::Result<bool> {
+    fn advance(&mut self, status: &Status<'_>, turns: &Turns) -> io::Result<bool> {
         let mut buffer = [0; MAX_REQUEST];
         match &mut self.stage {
             Stage::Request(request) => {
                 let room = MAX_REQUEST - request.len();
                 let count = self.stream.read(&mut buffer[..room])?;
                 request.extend_from_slice(&buffer[..count]);
-                if let Some(answer) = answer(request, is_draining) {
+                if let Some(answer) = answer(request, status, turns) {
                     self.stage = Stage::Answer(answer);
                 }
                 Ok(count > 0)
@@ -192,38 +208,56 @@ impl Connection {
 }
 
 /// The answer to a request, or `None` if more of the request has to come. A body of the request is of no interest.
-fn answer(request: &[u8], is_draining: bool) -> Option<Vec<u8>> {
+fn answer(request: &[u8], status: &Status<'_>, turns: &Turns) -> Option<Vec<u8>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
-    let (status, body) = match parsed.parse(request) {
+    let answer = match parsed.parse(request) {
         Ok(httparse::Status::Partial) if request.len() < MAX_REQUEST => return None,
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            ("431 Request Header Fields Too Large", "request too large\n")
+            Answer::short("431 Request Header Fields Too Large", "request too large\n")
         }
-        Err(_) => ("400 Bad Request", "bad request\n"),
+        Err(_) => Answer::short("400 Bad Request", "bad request\n"),
         Ok(httparse::Status::Complete(_)) => match parsed.method {
-            Some("GET" | "HEAD") => resource(parsed.path.unwrap_or_default(), is_draining),
-            _ => ("405 Method Not Allowed", "method not allowed\n"),
+            Some("GET" | "HEAD") => resource(parsed.path.unwrap_or_default(), status, turns),
+            _ => Answer::short("405 Method Not Allowed", "method not allowed\n"),
         },
     };
+    let Answer { status, content_type, body } = answer;
     let mut answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nAllow: GET, HEAD\r\n\
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nAllow: GET, HEAD\r\n\
          Cache-Control: no-store\r\nConnection: close\r\n\r\n",
         body.len()
     );
     if parsed.method != Some("HEAD") {
-        answer.push_str(body);
+        answer.push_str(&body);
     }
     Some(answer.into_bytes())
 }
 
-/// The status and the body for a path. While the server drains, 404 of `/readyz` means to HAProxy (`http-check
-/// disable-on-404`) and to Kubernetes that it takes no new connections.
-fn resource(target: &str, is_draining: bool) -> (&'static str, &'static str) {
+struct Answer {
+    status: &'static str,
+    content_type: &'static str,
+    body: Cow<'static, str>,
+}
+
+impl Answer {
+    fn short(status: &'static str, body: &'static str) -> Self {
+        Self { status, content_type: "text/plain", body: body.into() }
+    }
+}
+
+/// The answer for a path. While the server drains, 404 of `/readyz` means to HAProxy (`http-check disable-on-404`) and to
+/// Kubernetes that it takes no new connections.
+fn resource(target: &str, status: &Status<'_>, turns: &Turns) -> Answer {
     let path = target.split('?').next().unwrap_or_default();
     match path {
-        "/readyz" if is_draining => ("404 Not Found", "draining\n"),
-        "/livez" | "/readyz" => ("200 OK", "ok\n"),
-        _ => ("404 Not Found", "not found\n"),
+        "/readyz" if status.is_draining => Answer::short("404 Not Found", "draining\n"),
+        "/livez" | "/readyz" => Answer::short("200 OK", "ok\n"),
+        "/metrics" => Answer {
+            status: "200 OK",
+            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            body: turns.describe(&(status.count)()).into(),
+        },
+        _ => Answer::short("404 Not Found", "not found\n"),
     }
 }

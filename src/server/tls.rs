@@ -45,6 +45,8 @@ pub(super) struct TlsHandshakes {
     first_token: usize,
     /// Why handshakes failed, for the log.
     failures: Vec<(PeerAddress, String)>,
+    /// How many were done, and how many failed.
+    totals: (u64, u64),
 }
 
 struct Waiting {
@@ -102,6 +104,7 @@ impl TlsHandshakes {
             next_number: 0,
             first_token,
             failures: Vec::new(),
+            totals: (0, 0),
         }))
     }
 
@@ -145,6 +148,11 @@ impl TlsHandshakes {
     /// The handshakes that failed since the last call, and why.
     pub(super) fn take_failures(&mut self) -> Vec<(PeerAddress, String)> {
         std::mem::take(&mut self.failures)
+    }
+
+    /// How many handshakes were done, and how many failed.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.totals
     }
 
     /// Notes an event for `token`.
@@ -218,12 +226,16 @@ impl TlsHandshakes {
         waiting.is_ready = false;
         let (step, is_final) = (waiting.step(), waiting.is_final);
         match step {
-            Ok(true) => return self.waiting.remove(&number).map(|waiting| Step::Client(waiting.into_client())),
+            Ok(true) => {
+                self.totals.0 += 1;
+                return self.waiting.remove(&number).map(|waiting| Step::Client(waiting.into_client()));
+            }
             Ok(false) => return self.give_up(number),
             Err(error) if is_final => {
                 let has_failed = waiting.has_failed;
                 if !has_failed {
                     let reason = if is_pause(&error) { "it took too long".to_owned() } else { reason(&error) };
+                    self.totals.1 += 1;
                     self.failures.push((waiting.address, reason));
                 }
                 return self.give_up(number);
@@ -236,6 +248,7 @@ impl TlsHandshakes {
             Err(error) if error.kind() == ErrorKind::Interrupted => self.schedule(number),
             Err(error) => {
                 if waiting.tls.has_begun() {
+                    self.totals.1 += 1;
                     self.failures.push((waiting.address, reason(&error)));
                 }
                 if error.kind() != ErrorKind::InvalidData {

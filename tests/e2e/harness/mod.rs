@@ -24,7 +24,7 @@ pub(crate) use net::{
     random_bytes, reset, rng, round_trip, wait_for_input,
 };
 pub(crate) use proc::{cpu_time, descriptor_flags, is_listening, is_suspended, memory, soft_and_hard_descriptors};
-pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, run, scratch_file};
+pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, has_if, run, scratch_file};
 pub(crate) use pty::Pty;
 pub(crate) use room::{Member, shown};
 pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};

@@ -111,7 +111,12 @@ fn finish(mut process: Process) -> Output {
 
 /// Whether the tool is here. Where it is not, a person is told so and the test is skipped; in CI it fails.
 pub(crate) fn has(tool: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null()).status();
+    has_if(tool, &format!("command -v {tool}"))
+}
+
+/// The same for what is here if the shell says so.
+pub(crate) fn has_if(tool: &str, condition: &str) -> bool {
+    let found = Command::new("sh").args(["-c", condition]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let found = found.expect("a shell").success();
     assert!(found || std::env::var_os("CI").is_none(), "{tool} is missing, and this is CI");
     if !found {
