@@ -406,6 +406,10 @@ impl Engine {
             self.script.load(&mut self.calls, now);
             return;
         }
+        if text.starts_with(b"WRONGTYPE") {
+            // To enter again makes the log anew.
+            self.note_gap(Gap::Entry, now);
+        }
         let text = String::from_utf8_lossy(text);
         let reason = match expected {
             // Redis repeats the words of a command that it does not know.

@@ -1,5 +1,7 @@
 //! One order on all servers, each line once, each name once.
 
+use std::time::Duration;
+
 use sockets::shared_log::Position;
 
 use crate::has_redis;
@@ -63,6 +65,11 @@ fn a_server_is_told_how_far_the_others_are() {
     nodes.run_until("nobody is left to wait for", |nodes| nodes[0].floor == Some(Position(u64::MAX)));
     assert_eq!(nodes.0[0].gone, [(nodes.0[1].id, false)]);
     assert!(nodes.0[1].engine.has_left());
+    redis.ask("CONFIG RESETSTAT");
+    nodes.run_for(Duration::from_millis(50));
+    let calls = redis.ask("INFO commandstats");
+    let calls = calls.split("evalsha:calls=").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0);
+    assert!(calls < 10, "{calls} calls: it says goodbye again and again");
 }
 
 #[test]

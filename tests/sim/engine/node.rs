@@ -116,6 +116,8 @@ impl Node {
             wire.send(&output, (now, delay), random);
             self.engine.sent(wire.role, output.len(), instant);
         }
+        let is_due = self.engine.deadline().is_some_and(|at| at <= instant);
+        assert!(!is_due, "it spins: {:#?}", self.engine);
         self.listen();
     }
 
