@@ -12,6 +12,7 @@
 
 mod calls;
 mod channel;
+mod earlier;
 mod gap;
 mod reading;
 

@@ -22,6 +22,8 @@ local TRIMMED_ENTRIES, TRIMMED_BYTES = 64, 256 * 1024
 -- The largest number that is exact here.
 local MAX_NUMBER = 2 ^ 53
 local MALFORMED = 'the data is malformed'
+-- How much is told of what was said before a server entered.
+local EARLIER_ENTRIES, EARLIER_BYTES = 64, 64 * 1024
 local SERVER = '^' .. string.rep('%x', 32) .. '$'
 
 -- Redis 6 replicates what a script wrote, not the script, only if it is told to: this one reads the clock.
@@ -224,10 +226,26 @@ local function has_lost(believed, is_lost)
   return generation(believed) == generation(epoch)
 end
 
+-- The last entries that are not too long together, but at least one.
+local function earlier_entries()
+  local found, size, before = {}, 0, '+'
+  while #found < 2 * EARLIER_ENTRIES do
+    local entry = redis.call('XREVRANGE', LOG, before, '-', 'COUNT', '1')[1]
+    if not entry then break end
+    local changes = entry[2][6] or ''
+    size = size + #changes
+    if #found > 0 and size > EARLIER_BYTES then break end
+    found[#found + 1], found[#found + 2] = entry[2][2], changes
+    before = '(' .. entry[1]
+  end
+  return found
+end
+
 -- enter: believed epoch, whether data was lost in it (1 or 0), a random text for a new epoch, last batch that the log is known to have had, floor, and
 -- for each member number, announced, name and both forms. A run is a number that grows with each call, so that a late
 -- copy of an earlier call does nothing.
--- Returns epoch, top, the last batch that was applied, the floor of the others, and all members.
+-- Returns epoch, top, the last batch that was applied, the floor of the others, all members, and for a server that is new
+-- the last entries from the newest to the oldest, each as server and changes.
 local function enter()
   local believed, is_lost, random, answered, floor = unpack(ARGV, 5, 9)
   answered = tonumber(answered)
@@ -242,6 +260,7 @@ local function enter()
     redis.call('DEL', LOG, SERVERS, SEQ, POS, MEMBERS, NAMES)
     top, users, bytes, last = 0, 0, 0, nil
   end
+  local earlier = believed == '' and earlier_entries() or {}
   extend_lease()
   forget_members(me)
   append(me, 'e' .. run, seat_members(10))
@@ -251,7 +270,8 @@ local function enter()
   remember(math.max(applied, answered), number(top))
   forget_old_sequences()
   save()
-  return {'entered', epoch, number(top), number(applied), lowest_floor(), redis.call('HGETALL', MEMBERS)}
+  return {'entered', epoch, number(top), number(applied), lowest_floor(), redis.call('HGETALL', MEMBERS),
+    earlier}
 end
 
 -- What becomes of the operations of a batch: `J member`, `A member`, `N member name form form`, `L member change`,

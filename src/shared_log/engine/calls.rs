@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, Expected};
-use super::{Engine, Gap, Last, Stage};
+use super::{Engine, Gap, Last, Stage, earlier};
 use crate::room::names::forms;
 use crate::shared_log::entry::{decimal, pack, parse_seat};
 use crate::shared_log::resp::Reply;
@@ -230,7 +230,7 @@ impl Engine {
 
     fn entered(&mut self, call: &Call, values: &[Reply<'_>], now: Instant) {
         let Kind::Enter(told) = call.kind else { return };
-        let [epoch, top, applied, floor, members] = values else {
+        let [epoch, top, applied, floor, members, earlier] = values else {
             self.fail("its answer to the script is unknown".to_owned(), now);
             return;
         };
@@ -257,6 +257,9 @@ impl Engine {
             let batch = format!("e{}", self.run).into_bytes();
             self.last = Some(Last { position: top, server: self.id.to_string().into_bytes(), batch });
             self.floor = top + 1;
+            if let Some(entries) = earlier.list().filter(|entries| !entries.is_empty()) {
+                self.events.push_back(LogEvent::Earlier(earlier::said(entries, &seats)));
+            }
             self.tell_entered(Position(top), seats, pending, gap.is_some());
         }
         self.others_floor = None;

@@ -133,7 +133,7 @@ impl Node {
                     }
                 }
                 LogEvent::Entry { changes, .. } => changes.into_iter().for_each(|change| self.hear(change)),
-                LogEvent::Floor(_) => {}
+                LogEvent::Earlier(_) | LogEvent::Floor(_) => {}
                 LogEvent::Away => {
                     assert!(self.is_in || !self.has_entered, "away twice");
                     self.is_in = false;
