@@ -33,7 +33,8 @@ pub struct ServerOptions {
 /// status 2 for wrong usage.
 pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<ServerOptions>, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command.try_get_matches_from_mut(arguments);
+    let matches = matches.map_err(|error| without_password(error, &mut command))?;
     if let Some(printout) = printout(&matches, &command) {
         return Ok(Request::Print(printout));
     }
@@ -42,6 +43,14 @@ pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<R
     let config = ServerArgs::from_arg_matches(&matches)?.into_config();
     let config = config.map_err(|(kind, message)| command.error(kind, message))?;
     Ok(Request::Run(ServerOptions { config, names_sockets }))
+}
+
+/// Wrong usage repeats the argument that is wrong, but a URL of Redis may have a password.
+fn without_password(error: clap::Error, command: &mut Command) -> clap::Error {
+    if error.use_stderr() && error.to_string().contains("redis://") {
+        return command.error(error.kind(), "a redis:// URL is not the value of --redis");
+    }
+    error
 }
 
 /// The command line.
@@ -431,6 +440,11 @@ mod tests {
         assert_eq!(long, Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned())));
         let (_, error) = config(&["--chat", "--redis", "redis://:hunter2@:x"]).expect_err("bad usage");
         assert!(!error.contains("hunter2"), "{error}");
+        for words in [&["--chat", "redis://:hunter2@host"][..], &["--chat", "--port", "redis://:hunter2@host"]] {
+            let words = ["echo-server"].iter().chain(words).map(OsString::from);
+            let error = server_request(words).expect_err("bad usage").to_string();
+            assert!(error.contains("--redis") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     fn config(words: &[&str]) -> Result<Config, (ErrorKind, String)> {

@@ -377,7 +377,7 @@ impl Engine {
             (_, None) => {}
         }
         if settings.database != 0 {
-            channel.send(&["SELECT", &settings.database.to_string()], Expected::Login, now);
+            channel.send(&["SELECT", &settings.database.to_string()], Expected::Database, now);
         }
         if role == Role::Calls {
             self.script.load(channel, now);
@@ -394,7 +394,7 @@ impl Engine {
             return;
         }
         match expected {
-            Expected::Login => {}
+            Expected::Login | Expected::Database => {}
             Expected::Script => self.script.hash = reply.text().map(<[u8]>::to_vec),
             Expected::Call => self.call_answered(reply, now),
             Expected::Read(read) => self.read_answered(&read, reply, now),
@@ -415,6 +415,7 @@ impl Engine {
         let reason = match expected {
             // Redis repeats the words of a command that it does not know.
             Expected::Login => format!("{}: it refuses the login", text.split(' ').next().unwrap_or_default()),
+            Expected::Database => format!("{text}: it refuses database {}", self.settings.database),
             _ => text.chars().take(MAX_TROUBLE).collect(),
         };
         self.fail(reason, now);
