@@ -70,7 +70,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `cli` | the command lines of both programs |
-//! | `server` | the shell: poll, signals, clock, who may connect, health checks |
+//! | `server` | the shell: poll, signals, clock, who may connect, health checks, metrics |
 //! | `hub` | the core: the table of peers, turns, memory, timers; knows no sockets and no clock |
 //! | `echo`, `room` | the two services: what becomes of what peers send |
 //! | `hub::peers` | what a service sees of the core |
