@@ -57,7 +57,7 @@ const REFUSALS: usize = 4;
 #[doc(hidden)]
 pub const ADMIN_DESCRIPTORS: usize = admin::DESCRIPTORS;
 
-/// How many sources of events there are at most beside the clients, listeners included, for a rough count.
+/// How many sources of events there are at most beside the clients and listeners.
 const OTHER_SOURCES: usize = 64;
 
 /// Which events are registered for each client. Urgent data is only reported where the system can.
@@ -315,7 +315,8 @@ impl Server {
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
-        self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
+        let sources = self.hub.len() + self.acceptor.sources() + OTHER_SOURCES;
+        self.now = self.reactor.wait(timeout, sources)?;
         Ok(())
     }
 
