@@ -189,7 +189,9 @@ impl Console {
             Event::Closed { peer, close: reason, received, sent } => {
                 self.print(Log::Verbose, &Record::Closed { peer, bytes_in: received, bytes_out: sent, reason });
             }
-            Event::Redis { state, reason } => self.print(Log::Quiet, &Record::Redis { state, reason }),
+            Event::Redis { state, address, reason } => {
+                self.print(Log::Quiet, &Record::Redis { state, address, reason });
+            }
             Event::Refused { reason, connections, last } => {
                 let importance = match reason {
                     Refusal::Address => Log::Quiet,

@@ -76,6 +76,8 @@ pub enum Event<'a> {
     Redis {
         /// What it is now.
         state: RedisState,
+        /// Where that Redis is: a URL without user and password.
+        address: &'a str,
         /// Why, if it is out of reach or lines may be missing; perhaps in Redis' or the system's words.
         reason: &'a str,
     },

@@ -57,7 +57,7 @@ const REFUSALS: usize = 4;
 #[doc(hidden)]
 pub const ADMIN_DESCRIPTORS: usize = admin::DESCRIPTORS;
 
-/// How many sources of events there are at most beside the clients, listeners included, for a rough count.
+/// How many sources of events there are at most beside the clients and listeners.
 const OTHER_SOURCES: usize = 64;
 
 /// Which events are registered for each client. Urgent data is only reported where the system can.
@@ -315,7 +315,8 @@ impl Server {
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
-        self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
+        let sources = self.hub.len() + self.acceptor.sources() + OTHER_SOURCES;
+        self.now = self.reactor.wait(timeout, sources)?;
         Ok(())
     }
 
@@ -365,8 +366,8 @@ impl Server {
     /// first, and what the members do is sent to it then.
     fn serve(&mut self) {
         if let Some(log) = &mut self.log {
-            let mut on_change = |state, reason: &str| {
-                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            let mut on_change = |state, address: &str, reason: &str| {
+                report(&Event::Redis { state, address, reason }, &mut self.console, &mut self.on_event);
             };
             log.read(&mut self.hub, self.now, &mut on_change);
         }
@@ -377,8 +378,8 @@ impl Server {
             report(&event, &mut self.console, &mut self.on_event);
         });
         if let Some(log) = &mut self.log {
-            let mut on_change = |state, reason: &str| {
-                report(&Event::Redis { state, reason }, &mut self.console, &mut self.on_event);
+            let mut on_change = |state, address: &str, reason: &str| {
+                report(&Event::Redis { state, address, reason }, &mut self.console, &mut self.on_event);
             };
             log.flush(&mut self.hub, (self.now, self.reactor.noted()), &mut on_change);
         }

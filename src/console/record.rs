@@ -98,6 +98,7 @@ pub(super) enum Record<'a> {
     },
     Redis {
         state: RedisState,
+        address: &'a str,
         #[serde(skip_serializing_if = "str::is_empty")]
         reason: &'a str,
     },
@@ -202,12 +203,15 @@ impl<'a> Record<'a> {
             Record::Closed { peer, bytes_in, bytes_out, reason } => {
                 write!(out, "Closed: {peer}, {bytes_in} bytes in, {bytes_out} bytes out: {reason}")
             }
-            Record::Redis { state: RedisState::Connected, .. } => out.write_str("Redis: connected"),
-            Record::Redis { state, reason } => {
+            Record::Redis { state: RedisState::Connected, address, .. } => {
+                write!(out, "Connected to Redis at {address}")
+            }
+            Record::Redis { state, address, reason } => {
                 let is_away = *state == RedisState::Away;
-                out.push_str(if is_away { "Redis: out of reach: " } else { "Redis: lines may be missing: " });
+                let (verb, rest) = if is_away { ("is out of reach", "; trying again") } else { ("has lost lines", "") };
+                _ = write!(out, "Redis at {address} {verb}: ");
                 escape(out, reason.as_bytes(), Style::Log);
-                Ok(())
+                out.write_str(rest)
             }
             Record::Refused { reason, connections, peer } => {
                 let what = match reason {

@@ -32,6 +32,8 @@ const ROLES: [Role; 2] = [Role::Calls, Role::Reads];
 pub(super) struct SharedLog {
     pub(super) id: ServerId,
     engine: Engine,
+    /// Where Redis is, without the password.
+    url: String,
     place: Place,
     registry: Registry,
     /// One token for each connection.
@@ -53,6 +55,7 @@ impl SharedLog {
         let settings = Settings { room: config.room.clone(), user, password, database };
         Ok(Some(Box::new(Self {
             id,
+            url: url.to_string(),
             engine: Engine::new(settings, id, id.0 as u64, Instant::now()),
             place: Place::new(address),
             registry: registry.try_clone()?,
@@ -152,7 +155,7 @@ impl SharedLog {
             };
             if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
                 self.told = Some(state);
-                on_change(state, if state == RedisState::Connected { "" } else { self.engine.trouble() });
+                on_change(state, &self.url, if state == RedisState::Connected { "" } else { self.engine.trouble() });
             }
             hub.on_log(event);
         }
@@ -211,5 +214,5 @@ impl SharedLog {
     }
 }
 
-/// Takes how it stands with Redis now, and why.
-pub(super) type OnChange<'a> = dyn FnMut(RedisState, &str) + 'a;
+/// Takes how it stands with Redis now, where that is, and why.
+pub(super) type OnChange<'a> = dyn FnMut(RedisState, &str, &str) + 'a;

@@ -12,6 +12,7 @@
 
 mod calls;
 mod channel;
+mod gap;
 mod reading;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -26,6 +27,7 @@ use super::resp::{Malformed, Reply};
 use super::{LogEvent, Op, Position, Seat, ServerId, Urgency};
 use calls::{Call, Script};
 use channel::{Channel, Expected};
+use gap::Gap;
 
 /// How long the other servers may be out of reach before the members are told.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
@@ -129,42 +131,6 @@ enum Stage {
     /// Its lease has ended. It is to read up to this position, and then to enter.
     Behind(u64),
     In,
-}
-
-/// Why lines may be missing. The others are to know of all but the first ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Gap {
-    /// The server has fallen too far behind.
-    Trimmed,
-    /// An entry is not as this version writes it.
-    Broken,
-    /// Others have noticed that Redis lost data, or all of it is gone.
-    OtherEpoch,
-    /// The log does not have the last entry that was delivered.
-    Entry,
-    /// The log does not have batches that it has confirmed.
-    Batch,
-    /// The log ends before what it had.
-    Top,
-}
-
-impl Gap {
-    fn is_loss(self) -> bool {
-        self >= Self::Entry
-    }
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Trimmed => "the server was too far behind",
-            Self::Broken => "an entry is malformed",
-            Self::OtherEpoch => "another server found that data was lost",
-            Self::Entry => "the last entry was lost",
-            Self::Batch => "confirmed lines were lost",
-            Self::Top => "the last entries were lost",
-        })
-    }
 }
 
 /// An entry, by what tells it from all others.

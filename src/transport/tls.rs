@@ -297,12 +297,16 @@ impl<S: Stream> Tls<S> {
 
 impl<S: Stream> Stream for Tls<S> {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        let count = self.take(buffer);
-        if count > 0 {
-            // More may have arrived since the stream was drained.
-            return Ok(Received { count, is_drained: false });
+        let taken = self.take(buffer);
+        if taken == buffer.len() {
+            return Ok(Received { count: taken, is_drained: false });
         }
-        let count = self.decrypt(buffer, LEAST_READ)?;
+        // What was taken had come with earlier reads: whether the stream is drained now, only another one can tell.
+        let count = match self.decrypt(&mut buffer[taken..], LEAST_READ) {
+            Ok(more) => taken + more,
+            Err(_) if taken > 0 => taken,
+            Err(error) => return Err(error),
+        };
         // At the end there is one more thing to be told.
         Ok(Received { count, is_drained: !self.may_receive() })
     }

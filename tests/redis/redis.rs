@@ -88,7 +88,7 @@ impl Redis {
         let mut input = BufReader::new(stream);
         let mut line = String::new();
         input.read_line(&mut line).expect("an answer");
-        if line.starts_with('$') {
+        if line.starts_with('$') && !line.starts_with("$-") {
             return format!("${}", bulk(&line, &mut input));
         }
         line.trim_end().to_owned()
@@ -117,14 +117,26 @@ impl Redis {
         _ = stream.read(&mut [0; 1024]).expect("an answer");
     }
 
-    /// Takes what was appended from this text on.
-    pub(crate) fn cut_appended(&self, text: &str) {
+    /// Ends it with SIGKILL, as if its machine had lost what was appended from this text on. (Redis writes it a little
+    /// later than it answers.)
+    pub(crate) fn kill_before(&mut self, text: &str) {
+        let begin = Instant::now();
+        while self.appended(text).is_none() {
+            assert!(begin.elapsed() < DEADLINE, "{text} is not appended");
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.kill();
+        let (file, rest) = self.appended(text).expect("it was there before");
+        fs::write(file, rest).expect("it can be written");
+    }
+
+    /// The file to which commands are appended, and what it has before the last of these texts.
+    fn appended(&self, text: &str) -> Option<(PathBuf, Vec<u8>)> {
         let files = fs::read_dir(self.folder.join("appendonlydir")).expect("a folder").flatten();
-        let file = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".incr.aof"));
-        let file = file.expect("a file");
-        let bytes = fs::read(&file).expect("it can be read");
-        let at = memchr::memmem::rfind(&bytes, text.as_bytes()).expect("it is there");
-        fs::write(&file, &bytes[..at]).expect("it can be written");
+        let file = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".incr.aof"))?;
+        let mut bytes = fs::read(&file).expect("it can be read");
+        bytes.truncate(memchr::memmem::rfind(&bytes, text.as_bytes())?);
+        Some((file, bytes))
     }
 
     /// Waits until a command is answered so.

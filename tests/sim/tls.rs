@@ -15,6 +15,7 @@ use sockets::connection::Ready;
 use sockets::hub::Hub;
 use sockets::tls::server::Identity;
 use sockets::transport::tls::Tls;
+use sockets::transport::{Received, Stream};
 use sockets::{Close, Config, Event};
 
 use crate::socket::{Client, Nature, ReplyEnd, Socket, connection};
@@ -143,6 +144,27 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     }
     assert_eq!(world.hub.held(), 0);
     peer.judge(close.expect("it was closed"));
+}
+
+/// A message that comes with the end of the handshake ends where its bytes end, as it would without TLS.
+#[test]
+fn what_comes_with_the_end_of_the_handshake_is_whole() {
+    let mut plan = Plan::draw(&mut Rng::with_seed(0));
+    (plan.is_tls12, plan.record, plan.bites, plan.reads_late) = (false, None, (1 << 16, 1 << 16), false);
+    plan.nature = Nature { receive_buffer: 1 << 16, send_buffer: 1 << 16, wakes_at: 1, interrupts: 0, ..plan.nature };
+    let (socket, wire) = connection(plan.nature.clone());
+    let mut peer = Peer::new(&plan, wire);
+    let mut tls = Tls::new(socket, SERVER.0.clone()).expect("the settings are good");
+    peer.move_bytes();
+    assert!(tls.handshake().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    peer.move_bytes();
+    peer.tls.writer().write_all(b"hello").expect("the client's side is done");
+    peer.move_bytes();
+    tls.handshake().expect("done");
+    assert!(tls.may_receive());
+    let mut buffer = [0; 100];
+    assert_eq!(tls.recv(&mut buffer).expect("a message"), Received { count: 5, is_drained: true });
+    assert_eq!(&buffer[..5], b"hello");
 }
 
 /// The handshake, which the connection does before the hub sees it.

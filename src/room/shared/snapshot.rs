@@ -62,8 +62,8 @@ impl Shared {
         let is_gone = |member: &MemberId| member.server == server && !seated.contains(member);
         let gone: Vec<MemberId> = self.roster.ids().filter(is_gone).collect();
         self.remove(&gone, LOST, sender);
+        self.unconfirmed.retain(|member| !seated.contains(member));
         for seat in seats {
-            self.unconfirmed.remove(&seat.member);
             self.make_room(seat.member, &seat.name, sender);
         }
         self.take_seats(seats, "joined (their server is back)", sender);
@@ -92,7 +92,11 @@ impl Shared {
         }
         let Self { server, own, remote, .. } = self;
         let audience = &mut Audience { sender, server: *server, own, remote };
-        for (member, from, to, was_announced) in renamed {
+        while !renamed.is_empty() {
+            // A name is given up before it is given away, unless they are swapped.
+            let is_free = |to: &str| !renamed.iter().any(|(_, from, ..)| from == to);
+            let at = renamed.iter().position(|(_, _, to, _)| is_free(to)).unwrap_or(0);
+            let (member, from, to, was_announced) = renamed.remove(at);
             audience.answer(member, &format!("* your name was taken; you are now {to}\n"));
             if was_announced {
                 audience.publish(member, Notice::Renamed { from: &from, to });

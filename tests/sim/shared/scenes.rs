@@ -29,6 +29,7 @@ struct Stage {
     serial: u64,
     now: Instant,
     random: Rng,
+    config: Config,
     /// Those that are killed are empty.
     servers: Vec<Option<(World, Link)>>,
 }
@@ -44,17 +45,23 @@ impl Stage {
             config.chat = true;
             change(config);
         });
-        let now = Instant::now();
-        let open = |number: usize| {
-            let id = ServerId(number as u128);
-            let mut link = Link::new(id, now);
-            link.is_reliable = true;
-            Some((World::with(Hub::shared(&config, id), Poll::Genuine, Rng::with_seed(0), now), link))
-        };
-        let servers = (0..servers).map(open).collect();
-        let mut stage = Self { log: Log::default(), serial: 0, now, random: Rng::with_seed(0), servers };
+        let (log, random, now) = (Log::default(), Rng::with_seed(0), Instant::now());
+        let mut stage = Self { log, serial: 0, now, random, config, servers: Vec::new() };
+        for _ in 0..servers {
+            stage.start();
+        }
         stage.settle();
         stage
+    }
+
+    /// Starts another server, and returns which one it is.
+    fn start(&mut self) -> usize {
+        let id = ServerId(self.servers.len() as u128);
+        let mut link = Link::new(id, self.now);
+        link.is_reliable = true;
+        let hub = Hub::shared(&self.config, id);
+        self.servers.push(Some((World::with(hub, Poll::Genuine, Rng::with_seed(0), self.now), link)));
+        self.servers.len() - 1
     }
 
     fn server(&mut self, at: usize) -> &mut (World, Link) {
@@ -334,13 +341,9 @@ fn connections_that_break_while_the_log_is_away_do_not_pile_up() {
 #[test]
 fn a_server_starts_and_waits_for_the_log() {
     let mut stage = Stage::open(1, |_| {});
+    stage.start();
     let now = stage.now;
-    let id = ServerId(7);
-    let config = Config::with(|config| config.chat = true);
-    let mut link = Link::new(id, now);
-    link.is_reliable = true;
-    link.cut(now);
-    stage.servers.push(Some((World::with(Hub::shared(&config, id), Poll::Genuine, Rng::with_seed(0), now), link)));
+    stage.server(1).1.cut(now);
     let mut ann = stage.join(1, ROOMY);
     ann.say("hello\n");
     stage.pass(2 * SECOND);
@@ -411,6 +414,76 @@ fn members_that_do_not_come_back_after_a_loss_leave_together() {
     assert_eq!(dan.hears(), GAP);
     stage.pass(2 * SECOND);
     assert_eq!(dan.hears(), "* ann, bob, carol and 1 more left (their server is gone)\n");
+}
+
+/// As far as the others know, members of a server that was killed may come back, but not to names that are given away.
+#[test]
+fn a_log_that_has_lost_members_gives_their_names_away() {
+    let mut stage = Stage::open(2, |_| {});
+    let [mut dan] = stage.join_as([(0, "dan")]);
+    let (_user2, [_ann]) = (stage.join(1, ROOMY), stage.join_as([(1, "ann")]));
+    stage.pass(2 * SECOND);
+    dan.hears();
+    stage.servers[1] = None;
+    stage.log = Log::default();
+    let other = stage.start();
+    stage.settle();
+    assert_eq!(dan.hears(), GAP);
+    let [_fay] = stage.join_as([(other, "fay")]);
+    assert_eq!(dan.hears(), "* fay joined\n");
+    let mut eve = stage.join(other, ROOMY);
+    assert!(eve.hears().starts_with("* welcome, user2; "));
+    assert_eq!(dan.hears(), "* user2 left (their server is gone)\n");
+    eve.say("/name ann\n");
+    stage.settle();
+    assert_eq!(dan.hears(), "* ann left (their server is gone)\n* ann joined\n");
+    stage.pass(12 * SECOND);
+    assert_eq!(dan.hears(), "");
+}
+
+#[test]
+fn a_name_that_was_given_away_meanwhile_has_its_new_holder() {
+    let mut stage = Stage::open(2, |_| {});
+    let [mut dan, _ann] = stage.join_as([(0, "dan"), (1, "ann")]);
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    stage.servers[1] = None;
+    stage.log = Log::default();
+    let other = stage.start();
+    let [_eve] = stage.join_as([(other, "ann")]);
+    dan.hears();
+    stage.server(0).1.mend();
+    stage.settle();
+    assert_eq!(dan.hears(), format!("{GAP}* ann left (their server is gone)\n* ann joined\n"));
+    stage.pass(12 * SECOND);
+    assert_eq!(dan.hears(), "");
+}
+
+/// The log is put back to where it was before two members swapped their names.
+#[test]
+fn names_that_were_swapped_belong_to_their_holders() {
+    let mut stage = Stage::open(2, |_| {});
+    let [mut dan, ann, bob] = stage.join_as([(0, "dan"), (1, "ann"), (1, "bob")]);
+    let backup = stage.log.clone();
+    for (member, name) in [(&ann, "eve"), (&bob, "ann"), (&ann, "bob")] {
+        member.say(&format!("/name {name}\n"));
+        stage.settle();
+    }
+    dan.hears();
+    let now = stage.now;
+    stage.server(1).1.cut(now);
+    stage.log = backup;
+    stage.settle();
+    assert_eq!(dan.hears(), format!("{GAP}* bob is now ann\n* ann is now bob\n"));
+    dan.say("/msg ann one\n/msg bob two\n");
+    stage.settle();
+    assert_eq!(dan.hears(), "<dan -> ann> one\n<dan -> bob> two\n");
+    stage.server(1).1.mend();
+    stage.settle();
+    assert_eq!(dan.hears(), "* ann is now bob\n* bob is now ann\n");
+    dan.say("/msg ann three\n");
+    stage.settle();
+    assert_eq!(dan.hears(), "<dan -> ann> three\n");
 }
 
 #[test]
