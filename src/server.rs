@@ -57,7 +57,7 @@ const REFUSALS: usize = 4;
 #[doc(hidden)]
 pub const ADMIN_DESCRIPTORS: usize = admin::DESCRIPTORS;
 
-/// How many sources of events there are at most beside the clients, listeners included, for a rough count.
+/// How many sources of events there are at most beside the clients and listeners.
 const OTHER_SOURCES: usize = 64;
 
 /// Which events are registered for each client. Urgent data is only reported where the system can.
@@ -141,8 +141,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address that cannot be bound; the message names it, the port and the reason. Or the system's, if
-    /// there are no descriptors.
+    /// An address that cannot be bound; the message names it, the port and the reason. Settings that do not go together
+    /// ([`io::ErrorKind::InvalidInput`]). Or the system's, if there are no descriptors.
     pub fn bind(config: &Config) -> io::Result<Self> {
         Self::adopt(config, Inherited::default())
     }
@@ -154,6 +154,7 @@ impl Server {
     ///
     /// Those of [`bind`](Self::bind).
     pub fn adopt(config: &Config, inherited: Inherited) -> io::Result<Self> {
+        config.check()?;
         let reactor = Reactor::new()?;
         let registry = reactor.registry();
         let requests = Requests::new(registry, WAKER)?;
@@ -315,7 +316,8 @@ impl Server {
             let next = deadlines.into_iter().flatten().min();
             next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
         };
-        self.now = self.reactor.wait(timeout, self.hub.len() + OTHER_SOURCES)?;
+        let sources = self.hub.len() + self.acceptor.sources() + OTHER_SOURCES;
+        self.now = self.reactor.wait(timeout, sources)?;
         Ok(())
     }
 

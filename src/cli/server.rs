@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls, is_room_name};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -381,13 +381,12 @@ fn network(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// The name of a room: it becomes part of keys in Redis, where braces have a meaning.
+/// The name of a room.
 fn room(text: &str) -> Result<String, String> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if text.is_empty() || !text.bytes().all(is_allowed) {
-        return Err("a room's name has letters, digits, - and _".to_owned());
+    match is_room_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a room's name has letters, digits, - and _".to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 /// A network of proxies, or `unix`.

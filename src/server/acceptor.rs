@@ -149,6 +149,11 @@ impl Acceptor {
         self.handshakes.as_ref().map_or(0, Handshakes::len) + self.tls.as_ref().map_or(0, TlsHandshakes::len)
     }
 
+    /// How many sources of events it has.
+    pub(super) fn sources(&self) -> usize {
+        self.listeners.len() + self.handshakes()
+    }
+
     /// Whether [`accept`](Self::accept) may bring something now.
     pub(super) fn is_pending(&self, now: Instant, has_room: bool) -> bool {
         let can_accept = has_room && self.retry_at.is_none() && self.full_until().is_none_or(|until| until <= now);
