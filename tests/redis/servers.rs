@@ -105,7 +105,7 @@ fn newcomers_of_a_server_that_starts_later_are_told_what_was_said() {
     let mut ann = join(&first, "ann", &mut []);
     let mut bob = join(&first, "bob", &mut [&mut ann]);
     for line in ["one", "two\u{7}", "three"] {
-        ann.say(&format!("{line}\n"));
+        ann.say(format!("{line}\n"));
         bob.hears(&[&format!("<ann> {}", line.escape_default())]);
     }
     let second = Server::start(&["--chat", "--grace", "100ms", "--history", "2", "--redis", &redis.url()]);
