@@ -280,6 +280,19 @@ fn a_stopping_server_says_goodbye() {
     assert_eq!(server.expect_stopped().len(), 1);
 }
 
+/// By then the server has sent its end, and waits for the client's.
+#[test]
+fn what_breaks_the_protocol_after_the_end_does_no_harm() {
+    let server = server(&["--chat", "--verbose"]);
+    let mut stream = raw(&server);
+    stream.write_all(b"/quit\n").expect("sent");
+    stream.read_to_end(&mut Vec::new()).expect("the greeting and the end");
+    stream.sock.write_all(&[&[23, 3, 3, 0, 32], &[7; 32][..]].concat()).expect("sent");
+    drop(stream);
+    wait_for(&server, "] Closed: ");
+    server.stop();
+}
+
 #[test]
 fn a_proxy_announces_its_clients_before_the_handshake() {
     let server = server(&["--verbose", "--proxy-from", "127.0.0.1"]);
