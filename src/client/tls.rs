@@ -95,7 +95,7 @@ impl Tls {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(address.into());
         }
-        let error = |_| io::Error::new(ErrorKind::InvalidInput, format!("{name} is not a server name"));
+        let error = |_| io::Error::new(ErrorKind::InvalidInput, format!("'{name}' is not a server name"));
         ServerName::try_from(name.to_owned()).map_err(error)
     }
 }
