@@ -254,7 +254,14 @@ pub(super) struct ServerArgs {
     /// Private key of the certificate
     ///
     /// A file in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.
-    #[arg(long, value_name = "FILE", env = "ECHO_TLS_KEY", requires = "tls_cert", help_heading = "TLS")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_TLS_KEY",
+        requires = "tls_cert",
+        conflicts_with = "tls_self_signed",
+        help_heading = "TLS"
+    )]
     tls_key: Option<PathBuf>,
 
     /// Require client certificates of this issuer
