@@ -156,6 +156,11 @@ impl<S: Stream> Connection<S> {
         self.has_failed
     }
 
+    /// Whether the peer has ended its side and everything before that has been read.
+    pub fn has_ended(&self) -> bool {
+        self.read_closed && self.stream.unread().is_ok_and(|unread| unread == 0)
+    }
+
     /// Notes that a write may be taken although no event said so. The kernel reports room in a socket only after
     /// about a third of its buffer has drained, so the progress of a slow reader shows only when a write is tried.
     pub fn assume_writable(&mut self) {
@@ -440,14 +445,15 @@ impl<S: Stream> Connection<S> {
         self.phase = Phase::Closed(close);
     }
 
-    /// Keeps the connection from [settling](Self::settle) for now, though nothing is queued, or lets it.
+    /// Keeps the connection from [settling](Self::settle) for now, though nothing is queued, or lets it. One that broke is
+    /// not kept.
     pub fn hold(&mut self, is_held: bool) {
         self.is_held = is_held;
     }
 
     /// Whether it is kept from settling.
     pub fn is_held(&self) -> bool {
-        self.is_held
+        self.is_held && !self.has_failed
     }
 
     /// Goes on to the next phase where the present one has nothing left to do. Returns whether the
@@ -456,7 +462,7 @@ impl<S: Stream> Connection<S> {
         match (self.phase, self.write_error) {
             (Phase::Closed(close), _) => self.abort(close, feed),
             (Phase::Draining(_), Some(kind)) => self.abort(Close::Broken(kind), feed),
-            (Phase::Draining(close), None) if self.has_flushed() && !self.is_held => {
+            (Phase::Draining(close), None) if self.has_flushed() && !self.is_held() => {
                 if !close.is_ours() && self.stream.ends_on_drop() {
                     self.phase = Phase::Closed(close);
                 }

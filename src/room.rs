@@ -38,7 +38,7 @@ use std::time::Instant;
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
 use crate::feed::Feed;
-use crate::hub::peer::{Id, State};
+use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
@@ -47,7 +47,7 @@ use crate::transport::Stream;
 use delivery::{BATCH, Batch, Sender, may_go_on};
 pub use names::MAX_NAME;
 pub use notice::Notice;
-use roster::{Reaction, Roster};
+use roster::{Delivery as _, Reaction, Roster};
 use sequencer::Sequencer;
 use shared::Shared;
 use waiting::{Waiting, keep_within_memory};
@@ -57,6 +57,9 @@ const HEADROOM: usize = 8;
 
 /// What a member may read at least where memory is short, in bytes: the end of a line that takes all of its share.
 const LEAST_READ: usize = 1024;
+
+/// What a member hears whose lines the server has not passed on when it stops.
+const UNSENT: &str = "* your last lines may not have been sent\n";
 
 /// A room of one server: what its members do takes effect at once.
 pub(crate) type LocalRoom = Room<Roster<Id>>;
@@ -161,11 +164,15 @@ impl<Q: Sequencer> Room<Q> {
         member.is_held = !self.sequencer.may_read(id, member.is_held);
         if member.is_held {
             member.resume_at = None;
-            if !member.is_in() && peer.connection.has_failed() {
-                // A flood of connections that break must not pile up until they may join.
+            let is_away = self.sequencer.is_away();
+            if peer.connection.has_failed() && (is_away || !member.is_in()) {
+                // Connections that break must not pile up until they may join or talk.
                 peer.connection.abort(Close::Broken(ErrorKind::ConnectionReset), feed);
             }
-            return 0;
+            // Nor those that have ended and of which nothing waits: there is only the end to be read.
+            let has_input = member.lines.held() + member.backlog.len() > 0 || !peer.connection.has_ended();
+            let is_over = is_away && !has_input && !self.sequencer.is_awaited(id) && peer.connection.can_receive();
+            return usize::from(is_over);
         }
         if !may_go_on {
             member.resume_at = None;
@@ -198,13 +205,13 @@ impl<Q: Sequencer> Room<Q> {
         let Some((peer, ..)) = peers.borrow(id) else { return 0 };
         let most = free.max(RESERVE.saturating_sub(peer.held())).clamp(LEAST_READ, BATCH);
         let State::Member(member) = &mut peer.state else { return 0 };
-        let (mut lines, backlog) = (mem::take(&mut member.lines), mem::take(&mut member.backlog));
+        let (mut lines, mut backlog) = (mem::take(&mut member.lines), mem::take(&mut member.backlog));
         let received = match backlog.is_empty() {
             true => peer.connection.receive(&mut turn.buffer[..room.min(most)]),
             false => Received::Nothing,
         };
         let input = if let Received::Bytes(count) = received { &turn.buffer[..count] } else { &backlog[..] };
-        let (mut rest, later) = input.split_at(room.min(input.len()));
+        let mut rest = &input[..room.min(input.len())];
         let before = rest.len();
         let mut reaction = Reaction::Stay;
         while reaction == Reaction::Stay
@@ -223,7 +230,12 @@ impl<Q: Sequencer> Room<Q> {
         let Some((peer, ..)) = peers.borrow(id) else { return used };
         if let State::Member(member) = &mut peer.state {
             member.is_fast = member.window.spend(used, turn.now);
-            (member.lines, member.backlog) = (lines, [rest, later].concat());
+            match received {
+                Received::Bytes(count) => backlog = turn.buffer[used..count].to_vec(),
+                _ => _ = backlog.drain(..used),
+            }
+            backlog.shrink_to(2 * backlog.len());
+            (member.lines, member.backlog) = (lines, backlog);
         }
         if reaction == Reaction::Leave {
             peer.connection.end(Close::Quit);
@@ -261,13 +273,14 @@ impl<Q: Sequencer> Room<Q> {
         headroom > free_memory(peers)
     }
 
-    /// Where the room is to end and everything has been said, tells the members.
+    /// Where the room is to end and everything has been said, or nothing can be, tells the members.
     fn end<S: Stream>(&mut self, peers: &mut Peers<S>, now: Instant) {
         let is_said = || self.sequencer.is_settled() && !peers.iter().any(|(_, peer)| may_go_on(peer));
-        if self.stop != Stop::Ending || !is_said() {
+        if self.stop != Stop::Ending || !(self.sequencer.is_away() || is_said()) {
             return;
         }
         self.stop = Stop::Over;
+        self.tell_unsent(peers);
         let end = peers.feed.end();
         peers.for_each(|_, peer, _| {
             if let State::Member(member) = &mut peer.state {
@@ -279,9 +292,21 @@ impl<Q: Sequencer> Room<Q> {
         peers.feed.push(b"* server is stopping\n");
         self.batch.deliver(peers, now);
         peers.for_each(|_, peer, _| {
+            peer.connection.hold(false);
             peer.connection.end(Close::Stopping);
             true
         });
+    }
+
+    /// Tells the members of whose lines some are unread or have not taken effect.
+    fn tell_unsent<S: Stream>(&mut self, peers: &mut Peers<S>) {
+        let is_unsent = |(id, peer): &(Id, &Peer<S>)| may_go_on(peer) || self.sequencer.is_awaited(*id);
+        let unsent: Vec<Id> = peers.iter().filter(is_unsent).map(|(id, _)| id).collect();
+        let mut sender = Sender { batch: &mut self.batch, peers, on_event: &mut |_| {} };
+        for id in unsent {
+            sender.tell_leaving(id, UNSENT);
+            sender.answer(id, UNSENT);
+        }
     }
 }
 

@@ -166,6 +166,17 @@ impl<S: Stream> Sender<'_, S> {
         (self.on_event)(Event::Room { peer, notice });
     }
 
+    /// Queues a line for a member that takes no more part, if its connection is kept open.
+    pub(super) fn tell_leaving(&mut self, member: Id, line: &str) {
+        let Some((peer, ..)) = self.peers.borrow(member) else { return };
+        if peer.connection.is_held() {
+            // Without memory for it, it is not told.
+            _ = peer.connection.queue(line.as_bytes());
+            self.peers.recount(member.key());
+            self.peers.schedule(member);
+        }
+    }
+
     /// Queues a line for one member alone.
     fn send(&mut self, member: Id, line: &str) {
         let Some((peer, feed, memory)) = self.peers.borrow(member) else { return };

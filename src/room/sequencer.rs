@@ -35,6 +35,16 @@ pub(crate) trait Sequencer {
         true
     }
 
+    /// Whether nothing that members do takes effect for now, and perhaps not for long.
+    fn is_away(&self) -> bool {
+        false
+    }
+
+    /// Whether something that a member has said or asked for has not taken effect.
+    fn is_awaited(&self, _id: Id) -> bool {
+        false
+    }
+
     /// Up to where the slowest member has taken the feed.
     fn floor(&self, feed: &Feed) -> u64 {
         feed.floor()

@@ -209,11 +209,18 @@ impl Shared {
         }
     }
 
-    /// Tells all members of this server, also those that wait to be taken in.
+    /// Tells all members of this server, also those that wait to be taken in, and gives them a turn: one whose connection is
+    /// over may have to go.
     fn tell_all<S: Stream>(&self, line: &str, sender: &mut Sender<'_, S>) {
         sender.peers.feed.push(line.as_bytes());
-        for own in self.own.values().filter(|own| own.is_here && own.stage != Stage::In) {
-            sender.answer(own.id, line);
+        for own in self.own.values() {
+            if !own.is_here {
+                // If nobody is there any more, the answer to this is a reset.
+                sender.tell_leaving(own.id, line);
+            } else if own.stage != Stage::In {
+                sender.answer(own.id, line);
+            }
+            sender.peers.schedule(own.id);
         }
     }
 
@@ -297,8 +304,9 @@ impl Sequencer for Shared {
             self.newcomers.remove(&number);
         } else {
             // It sees the end when what it has said is heard.
+            let is_held = self.outstanding.has_said(number);
             if let Some((peer, ..)) = sender.peers.borrow(id) {
-                peer.connection.hold(true);
+                peer.connection.hold(is_held);
             }
             self.ask(Op::Leave { member: number, reason: reason.map(str::to_owned) });
         }
@@ -311,6 +319,14 @@ impl Sequencer for Shared {
             self.held.push(id);
         }
         is_ready && self.is_open()
+    }
+
+    fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    fn is_awaited(&self, id: Id) -> bool {
+        self.outstanding.has_said(id.serial())
     }
 
     fn floor(&self, feed: &Feed) -> u64 {

@@ -49,11 +49,17 @@ impl Names {
             self.add_list(rest.strip_prefix(" here: ").unwrap_or_default());
         } else if let Some(list) = notice.strip_prefix("here: ") {
             self.add_list(list);
+        } else if let Some(own) = notice.strip_prefix("your name was taken; you are now ") {
+            self.own = is_plausible(own).then(|| own.to_owned());
+        } else if let Some(list) = members_that(notice, " joined") {
+            self.add_list(list);
+        } else if let Some(list) = members_that(notice, " left") {
+            for name in names_of(list) {
+                self.others.remove(name);
+            }
         } else {
             let words: Vec<&str> = notice.split(' ').collect();
             match words[..] {
-                [name, "joined"] => self.add(name),
-                [name, "left", ..] => _ = self.others.remove(name),
                 [old, "is", "now", new] if self.own() == Some(old) && is_plausible(new) => {
                     self.own = Some(new.to_owned())
                 }
@@ -89,8 +95,8 @@ impl Names {
     }
 
     fn add_list(&mut self, list: &str) {
-        for name in list.split(", ") {
-            self.add(name.split(' ').next().unwrap_or_default());
+        for name in names_of(list) {
+            self.add(name);
         }
     }
 
@@ -99,6 +105,19 @@ impl Names {
             self.others.insert(name.to_owned());
         }
     }
+}
+
+/// The list of those that do something together, or of the only one that does: `ann, bob, carol and 17 more left (idle)`.
+fn members_that<'a>(notice: &'a str, verb: &str) -> Option<&'a str> {
+    let (list, rest) = notice.split_once(verb)?;
+    let names = list.rsplit_once(" and ").filter(|(_, more)| more.ends_with(" more")).map_or(list, |(names, _)| names);
+    let is_list = names.split(", ").all(is_plausible) && (rest.is_empty() || rest.starts_with(" ("));
+    is_list.then_some(list)
+}
+
+/// The names that a list shows: `ann, bob and 7 more`.
+fn names_of(list: &str) -> impl Iterator<Item = &str> {
+    list.split(", ").map(|name| name.split(' ').next().unwrap_or_default())
 }
 
 /// Whether a room can have given such a name.
@@ -138,6 +157,22 @@ mod tests {
         assert_eq!(names.starting_with("z"), ["zoe"]);
         names.note("* welcome, user1; nobody else is here");
         assert_eq!((names.own(), names.starting_with("").len()), (Some("user1"), 0));
+    }
+
+    #[test]
+    fn members_that_come_and_go_together_are_learned_too() {
+        let mut names =
+            names(&["* welcome, me; here: ann, bob, carol, eve", "* fay, gus joined (their server is back)"]);
+        assert_eq!(names.starting_with(""), ["ann", "bob", "carol", "eve", "fay", "gus"]);
+        names.note("* ann, bob, carol and 17 more left (their server is gone)");
+        assert_eq!(names.starting_with(""), ["eve", "fay", "gus"]);
+        names.note("* gus left (their server is stopping)");
+        names.note("* hal, ian, joe and 2 more joined");
+        names.note("* the addressee has left; your line was not sent");
+        names.note("* the cat joined");
+        assert_eq!(names.starting_with(""), ["eve", "fay", "hal", "ian", "joe"]);
+        names.note("* your name was taken; you are now user12");
+        assert_eq!((names.own(), names.chosen()), (Some("user12"), None));
     }
 
     #[test]

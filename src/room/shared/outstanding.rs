@@ -70,6 +70,12 @@ impl Outstanding {
         self.bytes = self.queue.iter().map(|asked| asked.len + OVERHEAD).sum();
     }
 
+    /// Whether something is on its way that a member has said or asked for.
+    pub(super) fn has_said(&self, member: u64) -> bool {
+        let is_said = |asked: &Asked| matches!(asked.kind, Kind::Say | Kind::Whisper | Kind::Rename);
+        self.queue.iter().any(|asked| asked.member == member && is_said(asked))
+    }
+
     pub(super) fn contains(&self, member: u64, kind: Kind) -> bool {
         self.queue.iter().any(|asked| (asked.member, asked.kind) == (member, kind))
     }

@@ -9,7 +9,7 @@ use sockets::shared_log::ServerId;
 
 use super::link::Link;
 use super::log::Log;
-use crate::socket::{Client, Nature};
+use crate::socket::{Client, Nature, ReplyEnd};
 use crate::world::{Poll, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -647,4 +647,82 @@ fn a_newcomer_is_told_what_was_said_on_any_server() {
     stage.settle();
     let mut eve = stage.join(1, ROOMY);
     assert_eq!(eve.hears(), "* welcome, user3; here: ann, bob\n* earlier:\n| <ann> one\n| <bob> two\n");
+}
+
+#[test]
+fn places_of_clients_that_are_gone_are_free_while_the_log_is_away() {
+    let mut stage = Stage::open(2, |_| {});
+    let [ann, dan, eve, mut fay] = stage.join_as([(0, "ann"), (0, "dan"), (0, "eve"), (1, "fay")]);
+    let now = stage.now;
+    stage.server(0).1.cut(now);
+    // One breaks before the members are told, and one after that, with a line that nobody has read.
+    dan.say("lost\n");
+    dan.client.reset();
+    stage.pass(2 * SECOND);
+    ann.client.finish();
+    eve.say("waits\n");
+    eve.client.finish();
+    stage.settle();
+    assert!(dan.client.record().is_dropped, "its connection broke");
+    assert!(ann.client.record().is_dropped, "it has said nothing that waits");
+    assert!(!eve.client.record().is_dropped, "it believes that it was heard");
+    assert_eq!((stage.server(0).0.hub.len(), fay.hears().as_str()), (1, ""));
+    eve.client.reset();
+    stage.settle();
+    assert!(stage.server(0).0.hub.is_empty());
+    stage.server(0).1.mend();
+    stage.settle();
+    let heard = fay.hears();
+    for name in ["ann", "dan", "eve"] {
+        assert!(heard.contains(&format!("* {name} left\n")), "{heard}");
+    }
+    assert_eq!(stage.log.seats.len(), 1);
+}
+
+#[test]
+fn a_client_that_breaks_after_its_last_line_is_not_kept_while_the_log_is_away() {
+    let mut stage = Stage::open(2, |_| {});
+    let [ann, mut bob] = stage.join_as([(0, "ann"), (1, "bob")]);
+    ann.say("heard?\n");
+    ann.client.finish();
+    let now = stage.now;
+    let (world, link) = stage.server(0);
+    link.cut(now);
+    assert!(world.poll());
+    world.turn(|_| {});
+    link.push(world.hub.take_ops());
+    stage.pass(2 * SECOND);
+    assert!(!ann.client.record().is_dropped, "it believes that it was heard");
+    ann.client.reset();
+    stage.settle();
+    assert!(stage.server(0).0.hub.is_empty());
+    stage.server(0).1.mend();
+    stage.settle();
+    assert_eq!(bob.hears(), "<ann> heard?\n* ann left\n");
+}
+
+#[test]
+fn members_are_told_that_the_server_stops_and_what_was_not_sent_though_the_log_is_away() {
+    const UNSENT: &str = "* your last lines may not have been sent\n";
+    const STOPPING: &str = "* server is stopping\n";
+    let mut stage = Stage::open(1, |_| {});
+    let [mut ann, mut bob, mut dan] = stage.join_as([(0, "ann"), (0, "bob"), (0, "dan")]);
+    ann.say("on its way\n");
+    let now = stage.now;
+    let (world, link) = stage.server(0);
+    link.cut(now);
+    assert!(world.poll());
+    world.turn(|_| {});
+    link.push(world.hub.take_ops());
+    stage.pass(2 * SECOND);
+    let mut eve = stage.join(0, ROOMY);
+    bob.say("not read\n");
+    stage.settle_a_little();
+    stage.server(0).0.hub.drain();
+    stage.settle();
+    assert_eq!(ann.hears(), format!("{AWAY}{UNSENT}{STOPPING}"));
+    assert_eq!(bob.hears(), format!("{AWAY}{UNSENT}{STOPPING}"));
+    assert_eq!(dan.hears(), format!("{AWAY}{STOPPING}"));
+    assert_eq!(eve.hears(), format!("{AWAY}{STOPPING}"));
+    assert!([&ann, &bob, &dan, &eve].iter().all(|member| member.client.reply_end() == Some(ReplyEnd::Clean)), "no end");
 }
