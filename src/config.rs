@@ -79,7 +79,7 @@ pub struct Config {
     /// Default: no.
     pub tls_client_ca: Option<PathBuf>,
     /// TLS: end a connection whose handshake is not done in this time. Such connections take at most half of
-    /// [`max_connections`](Self::max_connections): of more, the oldest is ended. Default: 10 s.
+    /// [`max_connections`](Self::max_connections): of more, the oldest of the address with most is ended. Default: 10 s.
     pub handshake_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,

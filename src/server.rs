@@ -453,7 +453,7 @@ impl Server {
         if self.draining.take().is_none() {
             self.manager.stopping();
         }
-        // Clients that the kernel has connected already are answered too.
+        // Clients that the kernel has connected already are answered too, as far as there is room.
         self.acceptor.begin_close();
         self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
         self.acceptor.close();

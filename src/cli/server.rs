@@ -279,7 +279,7 @@ pub(super) struct ServerArgs {
 
     /// How long a TLS handshake may take
     ///
-    /// Unfinished handshakes take at most half of --max-connections: of more, the oldest is ended.
+    /// Unfinished handshakes take at most half of --max-connections: of more, the oldest of the address with most is ended.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_HANDSHAKE_TIMEOUT", default_value = "10s",
         value_parser = positive_duration, help_heading = "TLS"

@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 
 use crate::error::reason;
 
@@ -46,7 +47,14 @@ fn unreadable(what: &str, path: &Path, kind: io::ErrorKind, reason: &str) -> io:
 pub(crate) fn certificates(what: &str, path: &Path, text: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
     match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(certificates) if !certificates.is_empty() => {
+            // What is behind the first one is not looked at by rustls, but sent.
+            for certificate in &certificates {
+                ParsedCertificate::try_from(certificate)
+                    .map_err(|error| useless(what, path, &super::reason(&error)))?;
+            }
+            Ok(certificates)
+        }
         Ok(_) | Err(pem::Error::NoItemsFound) => Err(useless(what, path, "there is no PEM certificate in it")),
         Err(_) => Err(useless(what, path, DAMAGED)),
     }

@@ -83,6 +83,8 @@ fn what_is_wrong_with_the_files_is_said_in_a_sentence() {
         folder.complaint(),
         "cannot use the certificate cert.pem: the certificate was not accepted: it is damaged"
     );
+    folder.write(&format!("{first}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &first_key);
+    assert!(folder.complaint().ends_with("it is damaged"));
     folder.write(&first, &first_key);
     assert!(Identity::load(folder.files(), Instant::now()).is_ok());
     let files = Files { client_authority: Some(folder.0.join("key.pem")), ..folder.files() };
