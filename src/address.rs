@@ -64,7 +64,7 @@ impl Serialize for PeerAddress {
 }
 
 /// What a quota counts clients by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum QuotaKey {
     /// An IPv4 address, also a v4-mapped one, or the /64 network of an IPv6 address.
     Ip(IpAddr),

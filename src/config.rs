@@ -2,6 +2,7 @@
 
 mod redis;
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,7 +75,8 @@ pub struct Config {
     pub proxy_timeout: Duration,
     /// Speak TLS with all clients. Default: no.
     pub tls: Option<Tls>,
-    /// TLS: clients have to present a certificate of the authority in this file, in PEM. Default: no.
+    /// TLS: clients have to present a certificate of the authority in this file, in PEM; needs [`tls`](Self::tls).
+    /// Default: no.
     pub tls_client_ca: Option<PathBuf>,
     /// TLS: end a connection whose handshake is not done in this time. Such connections take at most half of
     /// [`max_connections`](Self::max_connections): of more, the oldest is ended. Default: 10 s.
@@ -95,10 +97,10 @@ pub struct Config {
     /// Room: how many of the lines that were said last are sent to a newcomer. They take at most 32 KiB, or an eighth of
     /// [`max_memory`](Self::max_memory) if that is less; of a long line the first KiB is kept. Default: 0.
     pub history: usize,
-    /// Room: the Redis by which servers share the room; then [`max_line`](Self::max_line) is at most [`MAX_SHARED_LINE`].
-    /// Default: none, and the room is on this server alone.
+    /// Room: the Redis by which servers share the room; needs [`chat`](Self::chat), and [`max_line`](Self::max_line) is at
+    /// most [`MAX_SHARED_LINE`] then. Default: none, and the room is on this server alone.
     pub redis: Option<RedisUrl>,
-    /// Room: which of the rooms in that Redis it is. Default: `lobby`.
+    /// Room: which of the rooms in that Redis it is: ASCII letters, digits, `-` and `_`. Default: `lobby`.
     pub room: String,
     /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
     /// sent nothing yet may still do so. Default: 1 s.
@@ -168,6 +170,24 @@ impl Config {
         change(&mut config);
         config
     }
+
+    /// Whether the settings go together.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let problem = match () {
+            () if self.tls_client_ca.is_some() && self.tls.is_none() => "a client authority without TLS",
+            () if self.redis.is_some() && !self.chat => "Redis without a room",
+            () if self.redis.is_some() && self.max_line > MAX_SHARED_LINE => "lines above 1 MiB in a room over Redis",
+            () if !is_room_name(&self.room) => "a room's name has letters, digits, - and _",
+            () => return Ok(()),
+        };
+        Err(io::Error::new(ErrorKind::InvalidInput, format!("wrong settings: {problem}")))
+    }
+}
+
+/// Whether a room may have this name: it becomes part of keys in Redis, where braces have a meaning.
+pub(crate) fn is_room_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !name.is_empty() && name.bytes().all(is_allowed)
 }
 
 /// Proxies that announce their clients.
@@ -221,4 +241,29 @@ pub enum LogFormat {
     Text,
     /// For programs: one JSON object a line.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused() {
+        let redis = || Some("redis://localhost".parse().unwrap());
+        let problem = |change: &dyn Fn(&mut Config)| Config::with(change).check().err().map(|error| error.to_string());
+        assert_eq!(problem(&|_| {}), None);
+        assert_eq!(problem(&|config| (config.chat, config.redis) = (true, redis())), None);
+        for (change, expected) in [
+            (
+                &(|config: &mut Config| config.tls_client_ca = Some("ca.pem".into())) as &dyn Fn(&mut Config),
+                "without TLS",
+            ),
+            (&|config| config.redis = redis(), "without a room"),
+            (&|config| (config.chat, config.redis, config.max_line) = (true, redis(), 2 << 20), "1 MiB"),
+            (&|config| config.room = "{lobby}".to_owned(), "a room's name"),
+        ] {
+            let problem = problem(change).unwrap();
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
 }

@@ -64,12 +64,13 @@
 //!
 //! # How it works
 //!
-//! One thread, one edge-triggered poll. Events only set flags, and all work happens in one turn, in a fixed
+//! One thread, one edge-triggered poll; only names are looked up elsewhere, those of a Redis that cannot be reached. Events only set flags, and all work happens in one turn, in a fixed
 //! order: *wait, note, serve, console, reap, accept*. Data flows one way, and a module knows only those further down:
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `cli` | the command lines of both programs |
+//! | `client` | the blocking client |
 //! | `server` | the shell: poll, signals, clock, who may connect, health checks, metrics |
 //! | `hub` | the core: the table of peers, turns, memory, timers; knows no sockets and no clock |
 //! | `echo`, `room` | the two services: what becomes of what peers send |
@@ -84,7 +85,6 @@
 //! | `tls` | certificates and keys |
 //! | `console` | the log on standard output |
 //! | `escape` | untrusted bytes become one safe, readable line |
-//! | `client` | the blocking client |
 
 mod address;
 #[doc(hidden)]

@@ -141,8 +141,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address that cannot be bound; the message names it, the port and the reason. Or the system's, if
-    /// there are no descriptors.
+    /// An address that cannot be bound; the message names it, the port and the reason. Settings that do not go together
+    /// ([`io::ErrorKind::InvalidInput`]). Or the system's, if there are no descriptors.
     pub fn bind(config: &Config) -> io::Result<Self> {
         Self::adopt(config, Inherited::default())
     }
@@ -154,6 +154,7 @@ impl Server {
     ///
     /// Those of [`bind`](Self::bind).
     pub fn adopt(config: &Config, inherited: Inherited) -> io::Result<Self> {
+        config.check()?;
         let reactor = Reactor::new()?;
         let registry = reactor.registry();
         let requests = Requests::new(registry, WAKER)?;

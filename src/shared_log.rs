@@ -85,6 +85,9 @@ pub struct Seat {
 /// What the engine tells the room, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEvent {
+    /// What was said before this server entered for the first time, with the names of those who said it: as far as it is
+    /// still in the log, not too much, and by members whose names are known. [`Self::Entered`] follows.
+    Earlier(Vec<(String, Vec<u8>)>),
     /// This server is in the room: these are all members at `top`, its own ones under the names that the log gave them
     /// (the same as before, or others if their names were taken meanwhile). Entries follow from the next position on.
     /// Of the operations that this server has handed over, the last `pending` ones will still come as entries; if there are

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 use sha2::{Digest, Sha256};
 use x509_cert::der::Decode;
 
@@ -45,6 +45,7 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
 pub(crate) fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate_reason(error),
+        Error::AlertReceived(AlertDescription::UnknownCA) => "the peer sent the alert \"unknown CA\"".to_owned(),
         Error::AlertReceived(alert) => {
             let words = format!("{alert:?}");
             let words = words.char_indices().fold(String::new(), |mut words, (at, letter)| {
@@ -61,6 +62,16 @@ pub(crate) fn reason(error: &Error) -> String {
         Error::PeerIncompatible(_) => "there is no version or cipher suite that both sides accept".to_owned(),
         Error::InvalidMessage(_) => "what came is not TLS, or damaged".to_owned(),
         error => error.to_string(),
+    }
+}
+
+/// Why a private key, which belongs to a certificate, is of no use.
+pub(crate) fn key_reason(error: &Error) -> String {
+    match error {
+        Error::InconsistentKeys(_) => "it does not belong to the certificate".to_owned(),
+        // So rustls reports what the cryptography does not know.
+        Error::General(_) => "keys are RSA of 2048 to 8192 bits, ECDSA with P-256 or P-384, or Ed25519".to_owned(),
+        error => reason(error),
     }
 }
 

@@ -11,6 +11,7 @@ use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
+use rustls::pki_types::ServerName;
 
 use super::positive_duration;
 use super::print::{Request, Text, printout, with_print};
@@ -190,6 +191,7 @@ pub(super) struct ClientArgs {
         long,
         value_name = "NAME",
         env = "ECHO_SERVER_NAME",
+        value_parser = server_name,
         requires = "tls",
         hide_short_help = true,
         help_heading = "TLS"
@@ -301,13 +303,26 @@ impl ClientArgs {
 
 /// A SHA-256 in hex digits, with or without colons between them.
 fn sha256(text: &str) -> Result<[u8; 32], String> {
-    let digits: Vec<u32> =
-        text.chars().filter(|letter| *letter != ':').map_while(|letter| letter.to_digit(16)).collect();
-    let is_whole = digits.len() + text.matches(':').count() == text.len();
-    let pairs: Vec<u8> = digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
-    match pairs.try_into() {
-        Ok(digest) if is_whole && digits.len() == 64 => Ok(digest),
-        _ => Err("not a SHA-256, which has 64 hex digits".to_owned()),
+    let parts: Vec<&[u8]> = if text.contains(':') {
+        text.split(':').map(str::as_bytes).collect()
+    } else {
+        text.as_bytes().chunks(2).collect()
+    };
+    let digit = |letter: u8| char::from(letter).to_digit(16);
+    let byte = |part: &[u8]| match *part {
+        [high, low] => Some((digit(high)? << 4 | digit(low)?) as u8),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = parts.into_iter().map(byte).collect();
+    let digest = bytes.and_then(|bytes| bytes.try_into().ok());
+    digest.ok_or_else(|| "not a SHA-256, which has 64 hex digits".to_owned())
+}
+
+/// A name or an address that a certificate can have.
+fn server_name(text: &str) -> Result<String, String> {
+    match ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("not a host name or an address".to_owned()),
     }
 }
 
@@ -447,6 +462,9 @@ mod tests {
             assert_eq!(trust(&pin).unwrap(), Some(Trust::Pin(digest)), "{pin}");
         }
         let hex = digits.concat();
+        for wrong in [&format!("::{hex}"), &format!("{}:{}", &hex[..1], &hex[1..]), &format!("{hex}:"), "ä"] {
+            assert!(trust(wrong).is_err(), "{wrong:?}");
+        }
         for wrong in ["", "aa", &hex[1..], &format!("{hex}00"), &format!(" {hex}"), &hex.replace('1', "g")] {
             assert!(trust(wrong).is_err(), "{wrong:?}");
         }
@@ -466,6 +484,10 @@ mod tests {
             assert!(tls(words).is_err(), "{words:?}");
         }
         assert!(tls(&["--tls", "--insecure", "--cacert", "a"]).is_err());
+        for name in ["", "a b", "...", "[::1]", "\u{f6}rg.de"] {
+            assert!(tls(&["--tls", "--server-name", name]).is_err(), "{name}");
+        }
+        assert!(tls(&["--tls", "--server-name", "::1"]).is_ok());
     }
 
     #[test]

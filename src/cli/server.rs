@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls, is_room_name};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -33,7 +33,8 @@ pub struct ServerOptions {
 /// status 2 for wrong usage.
 pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<ServerOptions>, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments)?;
+    let matches = command.try_get_matches_from_mut(arguments);
+    let matches = matches.map_err(|error| without_password(error, &mut command))?;
     if let Some(printout) = printout(&matches, &command) {
         return Ok(Request::Print(printout));
     }
@@ -42,6 +43,14 @@ pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<R
     let config = ServerArgs::from_arg_matches(&matches)?.into_config();
     let config = config.map_err(|(kind, message)| command.error(kind, message))?;
     Ok(Request::Run(ServerOptions { config, names_sockets }))
+}
+
+/// Wrong usage repeats the argument that is wrong, but a URL of Redis may have a password.
+fn without_password(error: clap::Error, command: &mut Command) -> clap::Error {
+    if error.use_stderr() && error.to_string().contains("redis://") {
+        return command.error(error.kind(), "a redis:// URL is not the value of --redis");
+    }
+    error
 }
 
 /// The command line.
@@ -245,7 +254,14 @@ pub(super) struct ServerArgs {
     /// Private key of the certificate
     ///
     /// A file in PEM: PKCS#8, PKCS#1 or SEC1, not encrypted.
-    #[arg(long, value_name = "FILE", env = "ECHO_TLS_KEY", requires = "tls_cert", help_heading = "TLS")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_TLS_KEY",
+        requires = "tls_cert",
+        conflicts_with = "tls_self_signed",
+        help_heading = "TLS"
+    )]
     tls_key: Option<PathBuf>,
 
     /// Require client certificates of this issuer
@@ -372,13 +388,12 @@ fn network(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// The name of a room: it becomes part of keys in Redis, where braces have a meaning.
+/// The name of a room.
 fn room(text: &str) -> Result<String, String> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if text.is_empty() || !text.bytes().all(is_allowed) {
-        return Err("a room's name has letters, digits, - and _".to_owned());
+    match is_room_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a room's name has letters, digits, - and _".to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 /// A network of proxies, or `unix`.
@@ -431,6 +446,11 @@ mod tests {
         assert_eq!(long, Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned())));
         let (_, error) = config(&["--chat", "--redis", "redis://:hunter2@:x"]).expect_err("bad usage");
         assert!(!error.contains("hunter2"), "{error}");
+        for words in [&["--chat", "redis://:hunter2@host"][..], &["--chat", "--port", "redis://:hunter2@host"]] {
+            let words = ["echo-server"].iter().chain(words).map(OsString::from);
+            let error = server_request(words).expect_err("bad usage").to_string();
+            assert!(error.contains("--redis") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     fn config(words: &[&str]) -> Result<Config, (ErrorKind, String)> {

@@ -16,7 +16,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
 use socket2::Socket;
 
 use super::Stream;
-use crate::tls::{VERSIONS, pem, provider, reason};
+use crate::tls::{VERSIONS, key_reason, pem, provider, reason};
 use crate::transport::listener::UNIX_PREFIX;
 use trust::Unverified;
 
@@ -75,7 +75,7 @@ impl Tls {
             Some((certificate, key)) => {
                 let (chain, key_der) = load_identity(certificate, key)?;
                 let config = builder.with_client_auth_cert(chain, key_der);
-                config.map_err(|error| pem::useless("the key", key, &reason(&error)))?
+                config.map_err(|error| pem::useless("the key", key, &key_reason(&error)))?
             }
             None => builder.with_no_client_auth(),
         };
@@ -95,7 +95,7 @@ impl Tls {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(address.into());
         }
-        let error = |_| io::Error::new(ErrorKind::InvalidInput, format!("{name} is not a server name"));
+        let error = |_| io::Error::new(ErrorKind::InvalidInput, format!("'{name}' is not a server name"));
         ServerName::try_from(name.to_owned()).map_err(error)
     }
 }

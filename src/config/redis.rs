@@ -1,6 +1,7 @@
 //! Where the Redis is by which servers share a room, and how it lets a server in.
 
 use std::fmt;
+use std::os::unix::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -40,6 +41,7 @@ impl FromStr for RedisUrl {
             if !path.starts_with('/') {
                 return Err(FORM.to_owned());
             }
+            SocketAddr::from_pathname(&path).map_err(|_| "the path is too long for a Unix socket".to_owned())?;
             let address = RedisAddress::Unix(path.into());
             return Ok(Self { address, user: None, password: None, database: 0 });
         }
@@ -97,7 +99,8 @@ fn split_port(place: &str) -> Result<(String, u16), String> {
     if host.is_empty() {
         return Err(FORM.to_owned());
     }
-    let port = port.map_or(Ok(PORT), str::parse).map_err(|_| "the port is not a number up to 65535".to_owned())?;
+    let port = port.map_or(Ok(PORT), str::parse).ok().filter(|port| *port != 0);
+    let port = port.ok_or("the port is not a number from 1 to 65535")?;
     Ok((host.to_owned(), port))
 }
 
@@ -140,6 +143,7 @@ mod tests {
             "redis://user:hunter2@",
             "redis://user:hunter2@localhost:port",
             "redis://user:hunter2@localhost:65536",
+            "redis://user:hunter2@localhost:0",
             "redis://user:hunter2@localhost/zero",
             "redis://hunter2@localhost",
             "redis://user:hunter2%ff@localhost",
@@ -147,6 +151,7 @@ mod tests {
             "redis://user:hunter2@[::1]7",
             "rediss://user:hunter2@localhost",
             "unix://relative",
+            &format!("unix:///{}", "x".repeat(200)),
         ] {
             let error = url.parse::<RedisUrl>().expect_err(url);
             assert!(!error.contains("hunter2"), "{url}: {error}");

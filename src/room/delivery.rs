@@ -129,8 +129,14 @@ impl<S: Stream> Sender<'_, S> {
         let feed = &mut self.peers.feed;
         let start = feed.end();
         notice.write_chunks(&mut self.batch.line, |chunk| _ = feed.push(chunk.as_bytes()));
+        let end = feed.end();
+        self.remember(notice);
+        start..end
+    }
+
+    /// Keeps a line for newcomers.
+    pub(super) fn remember(&mut self, notice: &Notice<'_>) {
         self.batch.history.note(notice);
-        start..feed.end()
     }
 
     /// Tells a newcomer what was said last.

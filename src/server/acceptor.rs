@@ -139,7 +139,7 @@ impl Acceptor {
         self.tls.as_mut()
     }
 
-    /// Until when connections wait in the system's queue because too many TLS handshakes have just begun, if they do.
+    /// Until when connections wait in the system's queue, or with their PROXY header, because too many TLS handshakes have just begun, if they do.
     fn full_until(&self) -> Option<Instant> {
         self.tls.as_ref().and_then(TlsHandshakes::full_until)
     }
@@ -156,9 +156,10 @@ impl Acceptor {
 
     /// Whether [`accept`](Self::accept) may bring something now.
     pub(super) fn is_pending(&self, now: Instant, has_room: bool) -> bool {
-        let can_accept = has_room && self.retry_at.is_none() && self.full_until().is_none_or(|until| until <= now);
-        (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
-            || self.handshakes.as_ref().is_some_and(Handshakes::has_work)
+        let can_accept = has_room && self.retry_at.is_none();
+        let has_next = (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
+            || self.handshakes.as_ref().is_some_and(Handshakes::has_work);
+        (has_next && self.full_until().is_none_or(|until| until <= now))
             || self.tls.as_ref().is_some_and(TlsHandshakes::has_work)
     }
 
@@ -167,7 +168,8 @@ impl Acceptor {
         let unreported = self.refusals.iter().filter(|refusals| refusals.unreported.is_some());
         let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
         let tls = self.tls.as_ref().and_then(TlsHandshakes::deadline);
-        let is_pending = self.listeners.iter().any(|listener| listener.is_pending);
+        let is_pending = self.listeners.iter().any(|listener| listener.is_pending)
+            || self.handshakes.as_ref().is_some_and(Handshakes::has_work);
         let tls = tls.into_iter().chain(self.full_until().filter(|until| is_pending && *until > now));
         unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).chain(tls).min()
     }
@@ -211,10 +213,13 @@ impl Acceptor {
         if let Some(step) = self.tls.as_mut().and_then(TlsHandshakes::next) {
             return self.go_on(step);
         }
+        if self.full_until().is_some_and(|until| now < until) {
+            return Accepted::Nothing;
+        }
         if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
             return self.conclude(outcome, now, registry);
         }
-        if !has_room || self.full_until().is_some_and(|until| now < until) {
+        if !has_room {
             return Accepted::Nothing;
         }
         let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
@@ -341,6 +346,11 @@ impl Acceptor {
 
     /// Drops the connections that are not let in yet.
     pub(super) fn end_handshakes(&mut self) {
-        (self.handshakes, self.tls) = (None, None);
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.clear();
+        }
+        if let Some(tls) = &mut self.tls {
+            tls.clear();
+        }
     }
 }

@@ -149,8 +149,14 @@ impl Handshakes {
         all.into_iter().for_each(|number| self.schedule(number));
     }
 
-    /// Takes in a connection just accepted. If there are too many now, the oldest is given up with the
-    /// [`next`](Self::next) look at it.
+    /// Drops all of them.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.ready.clear();
+    }
+
+    /// Takes in a connection just accepted. If there are as many as may be, the oldest makes room. Returns what became of
+    /// that, or of this one.
     pub(super) fn begin(
         &mut self,
         mut stream: Socket,
@@ -174,13 +180,13 @@ impl Handshakes {
         }
         self.next_number += 1;
         let deadline = now + self.timeout;
+        let is_full = self.waiting.len() >= self.limit;
+        let oldest = if is_full { self.waiting.pop_first() } else { None };
         self.waiting.insert(number, Waiting { stream, address, deadline, is_ready: false, is_final: false });
-        if self.waiting.len() > self.limit
-            && let Some((&oldest, _)) = self.waiting.first_key_value()
-        {
-            self.finish(oldest);
+        match oldest {
+            Some((_, oldest)) => self.take_last_look(oldest),
+            None => Outcome::Nothing,
         }
-        Outcome::Nothing
     }
 
     /// Looks at the next connection that may have its header, if there is one.
@@ -193,11 +199,18 @@ impl Handshakes {
                 self.waiting.insert(number, waiting);
                 Some(Outcome::Nothing)
             }
-            look => {
-                let ready = Ready { readable: true, read_closed: waiting.is_final, ..Ready::default() };
-                Some(self.conclude(waiting.stream, waiting.address, look, Some(ready)))
-            }
+            look => Some(self.conclude_waiting(waiting, look)),
         }
+    }
+
+    fn take_last_look(&mut self, waiting: Waiting) -> Outcome {
+        let look = self.look(&waiting.stream);
+        self.conclude_waiting(waiting, look)
+    }
+
+    fn conclude_waiting(&mut self, waiting: Waiting, look: Look) -> Outcome {
+        let ready = Ready { readable: true, read_closed: waiting.is_final, ..Ready::default() };
+        self.conclude(waiting.stream, waiting.address, look, Some(ready))
     }
 
     /// Looks at what has arrived without taking it. A header in several pieces is looked at as often as they come: each of

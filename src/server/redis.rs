@@ -151,7 +151,7 @@ impl SharedLog {
                 LogEvent::Entered { is_gap: true, .. } => Some(RedisState::Gap),
                 LogEvent::Entered { .. } | LogEvent::Back => Some(RedisState::Connected),
                 LogEvent::Away => Some(RedisState::Away),
-                LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
+                LogEvent::Earlier(_) | LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
             };
             if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
                 self.told = Some(state);
@@ -163,7 +163,7 @@ impl SharedLog {
 
     fn act(&mut self, action: Action, now: Instant) {
         match action {
-            Action::Close(role) => self.connections[role as usize] = None,
+            Action::Close(role) => self.drop_connection(role),
             Action::Connect(role) => {
                 let connection = self.place.connect(role == Role::Calls).and_then(|mut connection| {
                     connection.register(&self.registry, self.tokens[role as usize])?;
@@ -171,9 +171,22 @@ impl SharedLog {
                 });
                 match connection {
                     Ok(connection) => self.connections[role as usize] = Some(connection),
-                    Err(error) => self.lose(role, &error, now),
+                    Err(error) => {
+                        if role == Role::Calls {
+                            self.place.failed();
+                        }
+                        self.lose(role, &error, now);
+                    }
                 }
             }
+        }
+    }
+
+    fn drop_connection(&mut self, role: Role) {
+        let dropped = self.connections[role as usize].take();
+        // Only the first of the two counts, so that no address is passed over.
+        if role == Role::Calls && dropped.is_some_and(|connection| !connection.is_open()) {
+            self.place.failed();
         }
     }
 
@@ -183,10 +196,7 @@ impl SharedLog {
         match connection.connect_on() {
             Ok(State::Connected) => self.engine.connected(role, now),
             Ok(State::Connecting | State::Open) => {}
-            Err(error) => {
-                self.place.failed();
-                self.lose(role, &error, now);
-            }
+            Err(error) => self.lose(role, &error, now),
         }
     }
 
@@ -203,12 +213,12 @@ impl SharedLog {
     }
 
     fn lose(&mut self, role: Role, error: &io::Error, now: Instant) {
-        self.connections[role as usize] = None;
+        self.drop_connection(role);
         self.engine.closed(role, reason(error), now);
         // The engine closes the other one too.
         while let Some(action) = self.engine.poll_action() {
             if let Action::Close(role) = action {
-                self.connections[role as usize] = None;
+                self.drop_connection(role);
             }
         }
     }
@@ -216,3 +226,29 @@ impl SharedLog {
 
 /// Takes how it stands with Redis now, where that is, and why.
 pub(super) type OnChange<'a> = dyn FnMut(RedisState, &str, &str) + 'a;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use mio::Poll;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_does_not_answer_is_left_for_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("redis://{}", listener.local_addr().expect("bound"));
+        let config = Config::with(|config| config.redis = url.parse().ok());
+        let poll = Poll::new().expect("a poll");
+        let log = SharedLog::open(&config, poll.registry(), [Token(1), Token(2)]);
+        let mut log = log.expect("random numbers").expect("it is asked for");
+        // An attempt is two connections, which the engine gives up together.
+        for attempt in 1..3 {
+            ROLES.into_iter().for_each(|role| log.act(Action::Connect(role), Instant::now()));
+            assert!(log.connections.iter().all(Option::is_some));
+            ROLES.into_iter().for_each(|role| log.act(Action::Close(role), Instant::now()));
+            assert_eq!(log.place.next(), attempt);
+        }
+    }
+}

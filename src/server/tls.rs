@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Registry, Token};
 
 use super::handshakes::Client;
-use crate::address::PeerAddress;
+use crate::address::{PeerAddress, QuotaKey};
 use crate::config::{self, Config, FOREVER};
 use crate::connection::Ready;
 use crate::error::reason;
@@ -16,13 +16,18 @@ use crate::tls::server::{Files, Identity};
 use crate::tls::{fingerprint, subject};
 use crate::transport::tls::Tls;
 use crate::transport::{Socket, Stream};
+use fair_queue::FairQueue;
+
+mod fair_queue;
+#[cfg(test)]
+mod tests;
 
 /// How many steps of handshakes are taken in one turn. A step takes a signature at most, some hundreds of microseconds, so
 /// a flood of handshakes delays the clients by a few milliseconds.
 const STEPS_PER_TURN: usize = 8;
 
-/// How long the oldest handshake is left alone though there are too many: a burst of clients waits its turn, and a flood
-/// of silent ones passes on its places.
+/// How long no handshake makes room for another though there are as many as may be, unless it has taken so long itself: a
+/// burst of clients waits its turn, and a flood of silent ones passes on its places.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How many bytes of what follows a failed handshake are discarded at once.
@@ -37,8 +42,12 @@ pub(super) struct TlsHandshakes {
     limit: usize,
     /// By number, so the oldest is the first. The token of a connection is its number above `first_token`.
     waiting: BTreeMap<usize, Waiting>,
-    /// Those that may go on.
-    ready: VecDeque<usize>,
+    /// By address, those that may go on.
+    queue: FairQueue,
+    /// Those whose end came before they had begun: they cost no signature, and are dropped first.
+    hopeless: VecDeque<usize>,
+    /// Since when there are about as many as may be and none of them was done.
+    full_since: Option<Instant>,
     /// How many steps may still be taken in this turn.
     steps: usize,
     next_number: usize,
@@ -53,7 +62,6 @@ struct Waiting {
     tls: Box<Tls<Socket>>,
     address: PeerAddress,
     since: Instant,
-    is_ready: bool,
     /// An event told of the end of what the client sends: no other will follow for what is behind the last read.
     read_closed: bool,
     /// Its time is up: what is not done with the next step fails.
@@ -99,7 +107,9 @@ impl TlsHandshakes {
             timeout: config.handshake_timeout.min(FOREVER),
             limit: (config.max_connections / 2).max(1),
             waiting: BTreeMap::new(),
-            ready: VecDeque::new(),
+            queue: FairQueue::default(),
+            hopeless: VecDeque::new(),
+            full_since: None,
             steps: 0,
             next_number: 0,
             first_token,
@@ -125,7 +135,7 @@ impl TlsHandshakes {
 
     /// Whether a turn can make progress without an event.
     pub(super) fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+        !self.queue.is_idle() || !self.hopeless.is_empty()
     }
 
     /// When the oldest handshake has taken too long, or the certificate is to be looked at.
@@ -134,10 +144,11 @@ impl TlsHandshakes {
         oldest.into_iter().chain(self.identity.deadline()).min()
     }
 
-    /// Until when no other connection may be taken in, if that is so: there are as many as may be, and all are young.
+    /// Until when no other connection may be taken in, if that is so.
     pub(super) fn full_until(&self) -> Option<Instant> {
-        let (_, oldest) = self.waiting.first_key_value().filter(|_| self.waiting.len() >= self.limit)?;
-        Some(oldest.since + PATIENCE)
+        let full_since = self.full_since.filter(|_| self.waiting.len() >= self.limit)?;
+        let next = self.queue.oldest_of_most().and_then(|number| self.waiting.get(&number))?;
+        Some(next.since.min(full_since) + PATIENCE)
     }
 
     /// Loads a new certificate if there is one. Returns the outcome if there is something to tell.
@@ -175,12 +186,19 @@ impl TlsHandshakes {
 
     /// Lets all of them take one more step, whether or not an event came.
     pub(super) fn retry_all(&mut self) {
-        self.steps = usize::MAX;
-        let all: Vec<usize> = self.waiting.keys().copied().collect();
-        all.into_iter().for_each(|number| self.schedule(number));
+        for (number, waiting) in &self.waiting {
+            self.queue.schedule(waiting.key(), *number);
+        }
     }
 
-    /// Takes in a connection. If there are too many now, the oldest is given up.
+    /// Drops all of them.
+    pub(super) fn clear(&mut self) {
+        (self.queue, self.full_since) = (FairQueue::default(), None);
+        self.waiting.clear();
+        self.hopeless.clear();
+    }
+
+    /// Takes in a connection. If there are as many as may be, another one makes room.
     pub(super) fn begin(&mut self, client: Client, now: Instant, registry: &Registry) -> Step {
         let Client { mut stream, address, registered, .. } = client;
         // So the numbers do not run out, not even where they have 32 bits.
@@ -200,90 +218,131 @@ impl TlsHandshakes {
         };
         self.next_number += 1;
         let tls = Box::new(tls);
-        let waiting = Waiting {
-            tls,
-            address,
-            since: now,
-            is_ready: false,
-            read_closed: false,
-            is_final: false,
-            has_failed: false,
-        };
+        let evicted = self.queue.oldest_of_most().filter(|_| self.waiting.len() >= self.limit);
+        let step = evicted.map_or(Step::Nothing, |number| {
+            self.note_failure(number, "too many others were under way".to_owned());
+            self.give_up(number)
+        });
+        self.queue.insert(address.into(), number);
+        let waiting = Waiting { tls, address, since: now, read_closed: false, is_final: false, has_failed: false };
         self.waiting.insert(number, waiting);
-        if self.waiting.len() > self.limit
-            && let Some((&oldest, _)) = self.waiting.first_key_value()
-        {
-            self.finish(oldest);
+        if self.waiting.len() >= self.limit {
+            self.full_since.get_or_insert(now);
         }
-        Step::Nothing
+        step
     }
 
     /// Takes the next step of a handshake, if one may go on in this turn.
     pub(super) fn next(&mut self) -> Option<Step> {
+        if let Some(number) = self.hopeless.pop_front() {
+            return Some(self.reject(number));
+        }
         self.steps = self.steps.checked_sub(1)?;
-        let number = self.ready.pop_front()?;
+        let number = self.queue.pop()?;
         let waiting = self.waiting.get_mut(&number)?;
-        waiting.is_ready = false;
-        let (step, is_final) = (waiting.step(), waiting.is_final);
-        match step {
+        let outcome = waiting.step();
+        Some(match outcome {
             Ok(true) => {
                 self.totals.0 += 1;
-                return self.waiting.remove(&number).map(|waiting| Step::Client(waiting.into_client()));
+                self.full_since = None;
+                self.remove(number).map_or(Step::Nothing, |waiting| Step::Client(waiting.into_client()))
             }
-            Ok(false) => return self.give_up(number),
-            Err(error) if is_final => {
-                let has_failed = waiting.has_failed;
-                if !has_failed {
-                    let reason = if is_pause(&error) { "it took too long".to_owned() } else { reason(&error) };
-                    self.totals.1 += 1;
-                    self.failures.push((waiting.address, reason));
-                }
-                return self.give_up(number);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Ok(false) => self.give_up(number),
+            Err(error) => self.advance(number, &error),
+        })
+    }
+
+    /// What follows from a step that failed or has to wait.
+    fn advance(&mut self, number: usize, error: &io::Error) -> Step {
+        let Some(waiting) = self.waiting.get_mut(&number) else { return Step::Nothing };
+        match error.kind() {
+            ErrorKind::WouldBlock if !waiting.is_final => {
                 if std::mem::take(&mut waiting.read_closed) {
                     self.schedule(number);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.schedule(number),
-            Err(error) => {
+            ErrorKind::Interrupted if !waiting.is_final => self.schedule(number),
+            ErrorKind::WouldBlock | ErrorKind::Interrupted => {
+                self.note_failure(number, "it took too long".to_owned());
+                return self.give_up(number);
+            }
+            kind => {
+                let goes_on = kind == ErrorKind::InvalidData && !waiting.is_final;
+                // One that ends before its first byte is a probe.
                 if waiting.tls.has_begun() {
-                    self.totals.1 += 1;
-                    self.failures.push((waiting.address, reason(&error)));
+                    self.note_failure(number, reason(error));
                 }
-                if error.kind() != ErrorKind::InvalidData {
-                    return self.give_up(number);
+                match self.waiting.get_mut(&number) {
+                    Some(waiting) if goes_on => waiting.fail(),
+                    _ => return self.give_up(number),
                 }
-                waiting.fail();
                 self.schedule(number);
             }
         }
-        Some(Step::Nothing)
+        Step::Nothing
     }
 
-    fn give_up(&mut self, number: usize) -> Option<Step> {
-        self.waiting.remove(&number).map(|waiting| Step::Failed(waiting.address))
+    /// Drops a connection whose end came before it had begun.
+    fn reject(&mut self, number: usize) -> Step {
+        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.is_hopeless()) else {
+            return Step::Nothing;
+        };
+        let error = waiting.tls.reject();
+        self.advance(number, &error)
+    }
+
+    /// Notes why a handshake failed, once.
+    fn note_failure(&mut self, number: usize, reason: String) {
+        if let Some(waiting) = self.waiting.get(&number)
+            && !waiting.has_failed
+        {
+            self.totals.1 += 1;
+            self.failures.push((waiting.address, reason));
+        }
     }
 
     /// Lets a connection take its last step.
     fn finish(&mut self, number: usize) {
-        if let Some(waiting) = self.waiting.get_mut(&number) {
-            waiting.is_final = true;
+        if let Some(waiting) = self.waiting.get_mut(&number)
+            && !std::mem::replace(&mut waiting.is_final, true)
+        {
             self.schedule(number);
         }
     }
 
+    fn give_up(&mut self, number: usize) -> Step {
+        self.remove(number).map_or(Step::Nothing, |waiting| Step::Failed(waiting.address))
+    }
+
+    fn remove(&mut self, number: usize) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&number)?;
+        self.queue.remove(waiting.key(), number);
+        if self.waiting.len() < self.limit / 2 {
+            self.full_since = None;
+        }
+        Some(waiting)
+    }
+
+    /// Lets a connection go on, or drops it if nothing can come of it.
     fn schedule(&mut self, number: usize) {
-        if let Some(waiting) = self.waiting.get_mut(&number)
-            && !waiting.is_ready
-        {
-            waiting.is_ready = true;
-            self.ready.push_back(number);
+        match self.waiting.get(&number) {
+            Some(waiting) if waiting.is_hopeless() => self.hopeless.push_back(number),
+            Some(waiting) => self.queue.schedule(waiting.key(), number),
+            None => {}
         }
     }
 }
 
 impl Waiting {
+    fn key(&self) -> QuotaKey {
+        self.address.into()
+    }
+
+    /// Whether its end came before it had begun: whatever it sent, it does not read an answer, or not in time.
+    fn is_hopeless(&self) -> bool {
+        (self.read_closed || self.is_final) && !self.tls.has_begun()
+    }
+
     /// Goes on with the handshake. Returns whether it is done, or, if it had failed, `false` once the client is gone.
     fn step(&mut self) -> io::Result<bool> {
         if !self.has_failed {

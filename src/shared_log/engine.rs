@@ -12,6 +12,7 @@
 
 mod calls;
 mod channel;
+mod earlier;
 mod gap;
 mod reading;
 
@@ -376,7 +377,7 @@ impl Engine {
             (_, None) => {}
         }
         if settings.database != 0 {
-            channel.send(&["SELECT", &settings.database.to_string()], Expected::Login, now);
+            channel.send(&["SELECT", &settings.database.to_string()], Expected::Database, now);
         }
         if role == Role::Calls {
             self.script.load(channel, now);
@@ -393,7 +394,7 @@ impl Engine {
             return;
         }
         match expected {
-            Expected::Login => {}
+            Expected::Login | Expected::Database => {}
             Expected::Script => self.script.hash = reply.text().map(<[u8]>::to_vec),
             Expected::Call => self.call_answered(reply, now),
             Expected::Read(read) => self.read_answered(&read, reply, now),
@@ -406,10 +407,15 @@ impl Engine {
             self.script.load(&mut self.calls, now);
             return;
         }
+        if text.starts_with(b"WRONGTYPE") {
+            // To enter again makes the log anew.
+            self.note_gap(Gap::Entry, now);
+        }
         let text = String::from_utf8_lossy(text);
         let reason = match expected {
             // Redis repeats the words of a command that it does not know.
             Expected::Login => format!("{}: it refuses the login", text.split(' ').next().unwrap_or_default()),
+            Expected::Database => format!("{text}: it refuses database {}", self.settings.database),
             _ => text.chars().take(MAX_TROUBLE).collect(),
         };
         self.fail(reason, now);

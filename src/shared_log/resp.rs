@@ -37,9 +37,9 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// A decimal number; the script returns all numbers as text.
+    /// A decimal number; the script returns all numbers as text, and knows none that are larger.
     pub(super) fn number(&self) -> Option<u64> {
-        str::from_utf8(self.text()?).ok()?.parse().ok()
+        str::from_utf8(self.text()?).ok()?.parse().ok().filter(|number| *number <= 1 << 53)
     }
 
     pub(super) fn list(&self) -> Option<&[Reply<'a>]> {

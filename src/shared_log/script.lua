@@ -11,13 +11,20 @@
 -- ARGV: call, version of the data, server, run, and what is described at each call below
 --
 -- The first write of each call is an HSET that extends the lease. It is refused where a write can be refused (OOM,
--- READONLY, MISCONF), so a call is done as a whole or not at all.
+-- READONLY, MISCONF), so a call is done as a whole or not at all. Only where the data turns out not to be what this script
+-- wrote, all of it is deleted (see `begin_anew`).
 
 local META, LOG, SERVERS, SEQ, POS, MEMBERS, NAMES = unpack(KEYS)
 local call, version, me, run = unpack(ARGV, 1, 4)
 local LEASE, SILENCE, MEMORY_OF_BATCHES = 10000, 3000, 3600000
 local MAX_ENTRIES, MAX_BYTES, ENTRY_COST = 16384, 64 * 1024 * 1024, 64
 local TRIMMED_ENTRIES, TRIMMED_BYTES = 64, 256 * 1024
+-- The largest number that is exact here.
+local MAX_NUMBER = 2 ^ 53
+local MALFORMED = 'the data is malformed'
+-- How much is told of what was said before a server entered.
+local EARLIER_ENTRIES, EARLIER_BYTES = 64, 64 * 1024
+local SERVER = '^' .. string.rep('%x', 32) .. '$'
 
 -- Redis 6 replicates what a script wrote, not the script, only if it is told to: this one reads the clock.
 if redis.replicate_commands then redis.replicate_commands() end
@@ -25,15 +32,26 @@ if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local meta = redis.call('HMGET', META, 'version', 'epoch', 'top', 'users', 'bytes', 'called')
-local epoch, top, users = meta[2], tonumber(meta[3] or 0), tonumber(meta[4] or 0)
-local bytes, called = tonumber(meta[5] or 0), tonumber(meta[6] or 0)
-if epoch and meta[1] ~= version then
-  return {'version', meta[1] or ''}
-end
+local found_version, epoch, top, users, bytes, called
+-- The servers whose leases have not ended.
+local live = {}
 
 local function number(value)
   return string.format('%d', value)
+end
+
+-- A number that this script wrote; 0 where it wrote none.
+local function parse(text)
+  if not text then return 0 end
+  local value = tonumber(text)
+  if not value or value < 0 or value > MAX_NUMBER then error({err = MALFORMED}) end
+  return value
+end
+
+local function load()
+  local meta = redis.call('HMGET', META, 'version', 'epoch', 'top', 'users', 'bytes', 'called')
+  found_version, epoch = meta[1], meta[2]
+  top, users, bytes, called = parse(meta[3]), parse(meta[4]), parse(meta[5]), parse(meta[6])
 end
 
 local function short(text)
@@ -46,11 +64,14 @@ local function save()
 end
 
 -- Removes the oldest entries while there are too many. Some more than that go at a time, because it takes reading them
--- to know their length.
-local function trim()
+-- to know their length. `newest` is the length of the newest entry.
+local function trim(newest)
   local length = redis.call('XLEN', LOG)
-  while length > MAX_ENTRIES or bytes > MAX_BYTES do
-    local count = math.max(1, math.min(TRIMMED_ENTRIES, math.floor(TRIMMED_BYTES * length / bytes)))
+  -- Somebody else may have shortened the stream: the newest entry always stays.
+  if length <= 1 then bytes = newest end
+  while length > 1 and (length > MAX_ENTRIES or bytes > MAX_BYTES) do
+    local fitting = math.floor(TRIMMED_BYTES * length / math.max(bytes, 1))
+    local count = math.max(1, math.min(TRIMMED_ENTRIES, length - 1, fitting))
     local oldest = redis.call('XRANGE', LOG, '-', '+', 'COUNT', number(count))
     for _, entry in ipairs(oldest) do
       bytes = bytes - #entry[2][6] - ENTRY_COST
@@ -64,7 +85,7 @@ local function append(server, batch, changes)
   top = top + 1
   redis.call('XADD', LOG, number(top) .. '-0', 's', server, 'b', batch, 'o', changes)
   bytes = bytes + #changes + ENTRY_COST
-  trim()
+  trim(#changes + ENTRY_COST)
 end
 
 -- Members: a record, and its name in `names` under each of its forms.
@@ -127,10 +148,15 @@ local function extend_lease()
   local servers = redis.call('HGETALL', SERVERS)
   for at = 1, #servers, 2 do
     local server, ends = servers[at], tonumber(servers[at + 1])
-    if ends > now + LEASE or called + SILENCE < now then
+    if not ends or not string.find(server, SERVER) then
+      redis.call('HDEL', SERVERS, server)
+    elseif ends > now + LEASE or called + SILENCE < now then
       redis.call('HSET', SERVERS, server, number(now + LEASE))
+      live[server] = true
     elseif ends < now then
       remove_server(server, '1')
+    else
+      live[server] = true
     end
   end
 end
@@ -139,8 +165,8 @@ end
 local function lowest_floor()
   local floors, lowest = redis.call('HGETALL', POS), nil
   for at = 1, #floors, 2 do
-    local floor = tonumber(floors[at + 1])
-    if floors[at] ~= me and (not lowest or floor < lowest) then lowest = floor end
+    local server, floor = floors[at], parse(floors[at + 1])
+    if server ~= me and live[server] and (not lowest or floor < lowest) then lowest = floor end
   end
   return lowest and number(lowest) or ''
 end
@@ -149,7 +175,8 @@ local function sequence()
   local stored = redis.call('HGET', SEQ, me)
   if not stored then return nil end
   local last_run, batch, position = string.match(stored, '^(%d+) (%d+) (%d+) ')
-  return {run = tonumber(last_run), batch = tonumber(batch), position = position}
+  if not last_run then error({err = MALFORMED}) end
+  return {run = parse(last_run), batch = parse(batch), position = position}
 end
 
 local function remember(batch, position)
@@ -160,7 +187,7 @@ end
 local function forget_old_sequences()
   local stored = redis.call('HGETALL', SEQ)
   for at = 1, #stored, 2 do
-    local written = tonumber(string.match(stored[at + 1], '(%d+)$'))
+    local written = parse(string.match(stored[at + 1], '(%d+)$'))
     if written + MEMORY_OF_BATCHES < now and redis.call('HEXISTS', SERVERS, stored[at]) == 0 then
       redis.call('HDEL', SEQ, stored[at])
     end
@@ -199,12 +226,29 @@ local function has_lost(believed, is_lost)
   return generation(believed) == generation(epoch)
 end
 
+-- The last entries that are not too long together, but at least one.
+local function earlier_entries()
+  local found, size, before = {}, 0, '+'
+  while #found < 2 * EARLIER_ENTRIES do
+    local entry = redis.call('XREVRANGE', LOG, before, '-', 'COUNT', '1')[1]
+    if not entry then break end
+    local changes = entry[2][6] or ''
+    size = size + #changes
+    if #found > 0 and size > EARLIER_BYTES then break end
+    found[#found + 1], found[#found + 2] = entry[2][2], changes
+    before = '(' .. entry[1]
+  end
+  return found
+end
+
 -- enter: believed epoch, whether data was lost in it (1 or 0), a random text for a new epoch, last batch that the log is known to have had, floor, and
 -- for each member number, announced, name and both forms. A run is a number that grows with each call, so that a late
 -- copy of an earlier call does nothing.
--- Returns epoch, top, the last batch that was applied, the floor of the others, and all members.
+-- Returns epoch, top, the last batch that was applied, the floor of the others, all members, and for a server that is new
+-- the last entries from the newest to the oldest, each as server and changes.
 local function enter()
   local believed, is_lost, random, answered, floor = unpack(ARGV, 5, 9)
+  answered = tonumber(answered)
   local last = epoch and sequence()
   if last and tonumber(run) <= last.run then return {'stale'} end
   local is_new = not epoch
@@ -216,15 +260,18 @@ local function enter()
     redis.call('DEL', LOG, SERVERS, SEQ, POS, MEMBERS, NAMES)
     top, users, bytes, last = 0, 0, 0, nil
   end
+  local earlier = believed == '' and earlier_entries() or {}
   extend_lease()
   forget_members(me)
   append(me, 'e' .. run, seat_members(10))
   redis.call('HSET', POS, me, floor ~= '' and floor or number(top + 1))
-  local applied = last and last.batch or 0
-  remember(math.max(applied, tonumber(answered)), number(top))
+  -- It can have sent no more than one batch after the last that it knows of.
+  local applied = last and last.batch <= answered + 1 and last.batch or 0
+  remember(math.max(applied, answered), number(top))
   forget_old_sequences()
   save()
-  return {'entered', epoch, number(top), number(applied), lowest_floor(), redis.call('HGETALL', MEMBERS)}
+  return {'entered', epoch, number(top), number(applied), lowest_floor(), redis.call('HGETALL', MEMBERS),
+    earlier}
 end
 
 -- What becomes of the operations of a batch: `J member`, `A member`, `N member name form form`, `L member change`,
@@ -310,6 +357,31 @@ local function bye()
   return {'bye'}
 end
 
-if call == 'enter' then return enter() end
-if call == 'apply' then return apply() end
-return bye()
+-- Somebody else has written to the data, or another version of this script: the room begins anew, as after a loss.
+local function begin_anew()
+  redis.call('DEL', unpack(KEYS))
+  return {'malformed'}
+end
+
+-- Whether an error says that the data is not what this script wrote: and not that Redis refuses a command.
+local function is_malformed(text)
+  local signs = {MALFORMED, 'WRONGTYPE', 'specified in XADD', 'stream has exhausted', ':%d+: attempt to ', ':%d+: bad argument'}
+  for _, sign in ipairs(signs) do
+    if string.find(text, sign) then return true end
+  end
+  return false
+end
+
+local function run_call()
+  load()
+  if epoch and found_version ~= version then return {'version', found_version or ''} end
+  if call == 'enter' then return enter() end
+  if call == 'apply' then return apply() end
+  return bye()
+end
+
+local is_done, reply = pcall(run_call)
+if is_done then return reply end
+local text = type(reply) == 'table' and reply.err or tostring(reply)
+if is_malformed(text) then return begin_anew() end
+return {err = text}

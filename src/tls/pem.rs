@@ -1,20 +1,45 @@
 //! Reading certificates and keys from PEM files (RFC 7468).
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::reason;
 
+/// What is wrong with a file that is cut off, or no base64.
+const DAMAGED: &str = "its PEM is incomplete or damaged";
+
 /// Reads a file that is called `what` in errors.
 pub(crate) fn read(what: &str, path: &Path) -> io::Result<Vec<u8>> {
-    fs::read(path).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot read {what} {}: {}", path.display(), reason(&error)))
-    })
+    fs::read(path).map_err(|error| unreadable(what, path, error.kind(), &reason(&error)))
+}
+
+/// As [`read`], but only a regular file: reading from a pipe would wait for its writer.
+pub(crate) fn read_file(what: &str, path: &Path) -> io::Result<Vec<u8>> {
+    let read = || {
+        // To open a pipe would wait too.
+        let mut file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut contents = Vec::new();
+        file.read_to_end(&mut contents).map(|_| Some(contents))
+    };
+    match read() {
+        Ok(Some(contents)) => Ok(contents),
+        Ok(None) => Err(unreadable(what, path, io::ErrorKind::InvalidInput, "it is not a regular file")),
+        Err(error) => Err(unreadable(what, path, error.kind(), &reason(&error))),
+    }
+}
+
+fn unreadable(what: &str, path: &Path, kind: io::ErrorKind, reason: &str) -> io::Error {
+    io::Error::new(kind, format!("cannot read {what} {}: {reason}", path.display()))
 }
 
 /// The certificates in `text`, the contents of the file at `path`: at least one.
@@ -23,7 +48,7 @@ pub(crate) fn certificates(what: &str, path: &Path, text: &[u8]) -> io::Result<V
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) | Err(pem::Error::NoItemsFound) => Err(useless(what, path, "there is no PEM certificate in it")),
-        Err(error) => Err(useless(what, path, &error.to_string())),
+        Err(_) => Err(useless(what, path, DAMAGED)),
     }
 }
 
@@ -34,7 +59,7 @@ pub(crate) fn key(what: &str, path: &Path, text: &[u8]) -> io::Result<PrivateKey
             useless(what, path, &format!("it is encrypted (decrypt it with: openssl pkey -in {})", path.display()))
         }
         pem::Error::NoItemsFound => useless(what, path, "there is no PEM private key in it"),
-        error => useless(what, path, &error.to_string()),
+        _ => useless(what, path, DAMAGED),
     })
 }
 

@@ -25,7 +25,9 @@ const AUTHORITY: &str = "the client authority";
 pub struct Identity {
     config: Arc<ServerConfig>,
     files: Option<Files>,
-    /// What the files had in them when they were last looked at, or why they could not be read.
+    /// What the files had in them when they were loaded.
+    used: Contents,
+    /// The same when they were last looked at, or why they could not be read.
     seen: Result<Contents, String>,
     look_at: Option<Instant>,
 }
@@ -42,7 +44,7 @@ pub struct Files {
 }
 
 /// What is in the files.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -56,9 +58,10 @@ impl Identity {
     ///
     /// One sentence that names the file and what is wrong with it.
     pub fn load(files: Files, now: Instant) -> io::Result<Self> {
-        let contents = files.read()?;
-        let config = files.config(&contents)?;
-        Ok(Self { config, files: Some(files), seen: Ok(contents), look_at: Some(now + RENEWAL) })
+        let used = files.read(pem::read)?;
+        let config = files.config(&used)?;
+        let seen = Ok(used.clone());
+        Ok(Self { config, files: Some(files), used, seen, look_at: Some(now + RENEWAL) })
     }
 
     /// Makes a certificate for `localhost`, this machine's name and `addresses`, which nobody vouches for. Returns it
@@ -82,7 +85,8 @@ impl Identity {
             None => None,
         };
         let config = config(vec![certificate.clone()], key, roots).map_err(io::Error::other)?;
-        Ok((Self { config, files: None, seen: Ok(Contents::default()), look_at: None }, certificate))
+        let used = Contents::default();
+        Ok((Self { config, files: None, seen: Ok(used.clone()), used, look_at: None }, certificate))
     }
 
     /// What new connections are to use.
@@ -105,31 +109,27 @@ impl Identity {
             return Ok(false);
         };
         self.look_at = Some(now + RENEWAL);
-        let found = files.read();
-        let seen = found.as_ref().map(|_| ()).map_err(ToString::to_string);
-        match found {
-            Ok(contents) if self.seen.as_ref().is_ok_and(|seen| *seen == contents) => Ok(false),
-            Ok(contents) => {
-                let config = files.config(&contents);
-                self.seen = Ok(contents);
-                self.config = config?;
-                Ok(true)
-            }
-            Err(_) if self.seen.as_ref().err() == seen.as_ref().err() => Ok(false),
-            Err(error) => {
-                self.seen = Err(error.to_string());
-                Err(error)
-            }
+        let found = files.read(pem::read_file);
+        let seen = found.as_ref().cloned().map_err(ToString::to_string);
+        if seen == std::mem::replace(&mut self.seen, seen.clone()) {
+            return Ok(false);
         }
+        let contents = found?;
+        if contents == self.used {
+            return Ok(false);
+        }
+        self.config = files.config(&contents)?;
+        self.used = contents;
+        Ok(true)
     }
 }
 
 impl Files {
-    fn read(&self) -> io::Result<Contents> {
-        let client_authority = self.client_authority.as_deref().map(|path| pem::read(AUTHORITY, path)).transpose()?;
+    fn read(&self, read: fn(&str, &Path) -> io::Result<Vec<u8>>) -> io::Result<Contents> {
+        let client_authority = self.client_authority.as_deref().map(|path| read(AUTHORITY, path)).transpose()?;
         Ok(Contents {
-            certificate: pem::read(CERTIFICATE, &self.certificate)?,
-            key: pem::read(KEY, &self.key)?,
+            certificate: read(CERTIFICATE, &self.certificate)?,
+            key: read(KEY, &self.key)?,
             client_authority,
         })
     }
@@ -146,7 +146,7 @@ impl Files {
                 &format!("it does not belong to the certificate {}", self.certificate.display()),
             ),
             Error::InvalidCertificate(_) => pem::useless(CERTIFICATE, &self.certificate, &super::reason(&error)),
-            error => pem::useless(KEY, &self.key, &error.to_string()),
+            error => pem::useless(KEY, &self.key, &super::key_reason(&error)),
         })
     }
 }

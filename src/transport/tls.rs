@@ -28,7 +28,8 @@ const LEAST_READ: usize = 1 << 10;
 const HANDSHAKE_READ: usize = 4 << 10;
 
 /// The most bytes that may come without one that is decrypted: a whole record, and the few empty ones and key updates
-/// that rustls takes in a row. What is longer is a handshake message that no client has a use for.
+/// that rustls takes in a row. What is longer is a handshake message that no client has a use for:
+/// greetings have less than 2 KiB, and chains of certificates a few.
 const MAX_UNDELIVERED: usize = 24 << 10;
 
 /// The most plaintext in one record.
@@ -130,6 +131,24 @@ impl<S: Stream> Tls<S> {
         }
     }
 
+    /// Ends a handshake that has not begun and that nothing more will come for: one read tells a client without TLS by its
+    /// first byte, and no signature is made for one that is gone. The error says why it failed, as that of
+    /// [`handshake`](Self::handshake) does.
+    pub fn reject(&mut self) -> io::Error {
+        let mut first = [0];
+        match self.stream.recv(&mut first) {
+            Ok(Received { count: 0, .. }) => return ErrorKind::UnexpectedEof.into(),
+            Err(error) => return error,
+            Ok(_) => {}
+        }
+        if first[0] == HANDSHAKE {
+            self.has_begun = true;
+            return truncated();
+        }
+        self.feed(&first, &mut []);
+        self.failure()
+    }
+
     /// Whether a read may bring something though no event comes for it.
     pub fn may_receive(&self) -> bool {
         !self.is_drained || self.plaintext > 0 || self.end.is_some()
@@ -172,6 +191,7 @@ impl<S: Stream> Tls<S> {
         match self.end {
             Some(End::Closed) => return Ok(0),
             Some(End::Failed) => return Err(self.failure()),
+            None if self.ending != Ending::Open => return self.discard(),
             None => {}
         }
         BUFFER.with_borrow_mut(|ciphertext| {
@@ -184,7 +204,7 @@ impl<S: Stream> Tls<S> {
             };
             let received = received?.count;
             if received == 0 {
-                return Err(io::Error::new(ErrorKind::UnexpectedEof, "ended without close_notify"));
+                return Err(truncated());
             }
             let count = self.feed(&ciphertext[..received], buffer);
             match self.end {
@@ -195,6 +215,14 @@ impl<S: Stream> Tls<S> {
                 None => Err(ErrorKind::Interrupted.into()),
             }
         })
+    }
+
+    /// Reads once after our end, when nothing that comes is of use any more. rustls does not see it: for a bad record it
+    /// would send an alert behind `close_notify`, and its debug builds assert that it never does.
+    fn discard(&mut self) -> io::Result<usize> {
+        let received = BUFFER.with_borrow_mut(|buffer| self.stream.recv(buffer))?;
+        self.is_drained = received.is_drained;
+        if received.count == 0 { Ok(0) } else { Err(ErrorKind::Interrupted.into()) }
     }
 
     /// Decrypts `input`. Returns how many bytes of it are in `buffer`; what does not fit waits.
@@ -224,7 +252,7 @@ impl<S: Stream> Tls<S> {
             count += self.take(&mut buffer[count..]);
             if state.peer_has_closed() {
                 (self.end, self.undelivered) = (Some(End::Closed), 0);
-            } else if self.undelivered > MAX_UNDELIVERED && !self.connection.is_handshaking() {
+            } else if self.undelivered > MAX_UNDELIVERED {
                 self.end = Some(End::Failed);
             }
         }
@@ -399,6 +427,10 @@ impl<S: Stream + fmt::Debug> fmt::Debug for Tls<S> {
             .field("ending", &self.ending)
             .finish_non_exhaustive()
     }
+}
+
+fn truncated() -> io::Error {
+    io::Error::new(ErrorKind::UnexpectedEof, "ended without close_notify")
 }
 
 /// Where ciphertext is written to.

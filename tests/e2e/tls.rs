@@ -103,6 +103,7 @@ fn options_that_do_not_go_together_are_wrong_usage() {
         &["--tls-cert", &own.server[0]][..],
         &["--tls-key", &own.server[1]],
         &["--tls-client-ca", &own.authority],
+        &["--tls-self-signed", "--tls-key", &own.server[1]],
         &["--tls-self-signed", "--tls-cert", &own.server[0], "--tls-key", &own.server[1]],
     ] {
         assert_eq!(run(server_command(options), Stdio::null()).code, Some(2), "{options:?}");
@@ -280,6 +281,19 @@ fn a_stopping_server_says_goodbye() {
     assert_eq!(server.expect_stopped().len(), 1);
 }
 
+/// By then the server has sent its end, and waits for the client's.
+#[test]
+fn what_breaks_the_protocol_after_the_end_does_no_harm() {
+    let server = server(&["--chat", "--verbose"]);
+    let mut stream = raw(&server);
+    stream.write_all(b"/quit\n").expect("sent");
+    stream.read_to_end(&mut Vec::new()).expect("the greeting and the end");
+    stream.sock.write_all(&[&[23, 3, 3, 0, 32], &[7; 32][..]].concat()).expect("sent");
+    drop(stream);
+    wait_for(&server, "] Closed: ");
+    server.stop();
+}
+
 #[test]
 fn a_proxy_announces_its_clients_before_the_handshake() {
     let server = server(&["--verbose", "--proxy-from", "127.0.0.1"]);
@@ -288,6 +302,26 @@ fn a_proxy_announces_its_clients_before_the_handshake() {
     stream.write_all(b"hello").expect("sent");
     stream.read_exact(&mut [0; 5]).expect("the echo");
     wait_for(&server, "] Opened: 192.0.2.7:4711");
+}
+
+#[test]
+fn keys_that_are_not_known_are_refused_in_a_sentence() {
+    if !has("openssl") {
+        return;
+    }
+    let path = |name: &str| crate::harness::scratch_file(name).into_os_string().into_string().expect("text");
+    let (key, certificate) = (path("p521.key"), path("p521.pem"));
+    let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521", "-nodes", "-subj", "/CN=localhost"];
+    let line = [&["openssl", "req", "-x509", "-keyout", &key, "-out", &certificate], &new[..]].concat();
+    assert_eq!(run(tool(&line), Stdio::null()).code, Some(0));
+    let command = server_command(&["--port", "0", "--tls-cert", &certificate, "--tls-key", &key]);
+    let output = run(command, Stdio::null());
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output.stderr.ends_with("p521.key: keys are RSA of 2048 to 8192 bits, ECDSA with P-256 or P-384, or Ed25519\n"),
+        "{}",
+        output.stderr
+    );
 }
 
 /// Keys as older tools write them.

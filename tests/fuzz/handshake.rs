@@ -9,8 +9,8 @@ use sockets::transport::tls::Tls;
 
 use crate::socket::{Nature, connection};
 
-/// The most bytes that may be held for it, whatever it sends: twice the longest message that rustls takes.
-const MOST_HELD: usize = 128 << 10;
+/// The most bytes that may be held for it, whatever it sends: more than a record, and no message of several.
+const MOST_HELD: usize = 32 << 10;
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::self_signed([], None).expect("it can be made").0);
 

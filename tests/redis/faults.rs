@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sockets::shared_log::engine::Settings;
 
 use crate::has_redis;
-use crate::node::Nodes;
+use crate::node::{Node, Nodes};
 use crate::proxy::Proxy;
 use crate::redis::Redis;
 
@@ -210,6 +211,18 @@ fn a_redis_without_memory_is_waited_for() {
         }
         line == 50
     });
+}
+
+#[test]
+fn a_database_that_there_is_not_is_named() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let settings = Settings { room: "lobby".to_owned(), user: None, password: None, database: 99 };
+    let mut nodes = Nodes(vec![Node::with(1, redis.address(), settings)]);
+    nodes.run_until("it is away", |nodes| nodes[0].aways == 1);
+    assert_eq!(nodes.0[0].engine.trouble(), "ERR DB index is out of range: it refuses database 99");
 }
 
 #[test]

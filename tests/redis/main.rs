@@ -3,6 +3,7 @@
 
 mod cable;
 mod crowd;
+mod damage;
 mod faults;
 #[path = "../e2e/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]

@@ -23,6 +23,8 @@ pub(crate) struct Node {
     sockets: [Option<TcpStream>; 2],
     /// What its members would have heard: who said it, and what.
     pub(crate) heard: Vec<(ServerId, String)>,
+    /// What was said before it entered: under which name, and what.
+    pub(crate) earlier: Vec<(String, Vec<u8>)>,
     /// Where in `heard` lines may be missing.
     pub(crate) gaps: Vec<usize>,
     /// Why.
@@ -55,6 +57,7 @@ impl Node {
             redis,
             sockets: [None, None],
             heard: Vec::new(),
+            earlier: Vec::new(),
             gaps: Vec::new(),
             reasons: Vec::new(),
             names: BTreeMap::new(),
@@ -170,6 +173,7 @@ impl Node {
                     }
                 }
                 LogEvent::Entry { changes, .. } => changes.into_iter().for_each(|change| self.hear(change)),
+                LogEvent::Earlier(lines) => self.earlier = lines,
                 LogEvent::Floor(floor) => self.floor = Some(floor),
                 LogEvent::Away => {
                     self.aways += 1;

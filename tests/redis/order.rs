@@ -1,9 +1,11 @@
 //! One order on all servers, each line once, each name once.
 
+use std::time::Duration;
+
 use sockets::shared_log::Position;
 
 use crate::has_redis;
-use crate::node::Nodes;
+use crate::node::{Node, Nodes};
 use crate::redis::Redis;
 
 #[test]
@@ -63,6 +65,11 @@ fn a_server_is_told_how_far_the_others_are() {
     nodes.run_until("nobody is left to wait for", |nodes| nodes[0].floor == Some(Position(u64::MAX)));
     assert_eq!(nodes.0[0].gone, [(nodes.0[1].id, false)]);
     assert!(nodes.0[1].engine.has_left());
+    redis.ask("CONFIG RESETSTAT");
+    nodes.run_for(Duration::from_millis(50));
+    let calls = redis.ask("INFO commandstats");
+    let calls = calls.split("evalsha:calls=").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0);
+    assert!(calls < 10, "{calls} calls: it says goodbye again and again");
 }
 
 #[test]
@@ -101,6 +108,34 @@ fn the_log_stays_within_its_limits_and_who_falls_behind_is_told() {
     nodes.run_until("they go on", |nodes| nodes.iter().all(|node| node.texts().last() == Some(&"here again")));
     assert!(nodes.0[0].gaps.is_empty(), "the other server has missed nothing");
     assert_eq!(nodes.0[0].names, nodes.0[1].names);
+}
+
+#[test]
+fn a_server_that_enters_later_is_told_what_was_said_last() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let mut nodes = Nodes::start(2, redis.address());
+    assert_eq!(nodes.0[0].earlier, []);
+    let name = nodes.0[0].name(nodes.0[0].member(1)).expect("a name").to_owned();
+    nodes.0[0].say("as before");
+    nodes.0[0].rename(1, "ann");
+    nodes.0[0].say("as ann");
+    nodes.run_until_heard(2);
+    let lines = |node: &Node| {
+        let text = |(name, text): &(String, Vec<u8>)| format!("{name}: {}", String::from_utf8_lossy(text));
+        node.earlier.iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&Nodes::start(1, redis.address()).0[0]), [format!("{name}: as before"), "ann: as ann".to_owned()]);
+    // Whatever was said, the answer is short.
+    for line in 0..100 {
+        nodes.0[1].say(format!("{line}").repeat(2000));
+        nodes.run_until_heard(3 + line);
+    }
+    let later = Nodes::start(1, redis.address());
+    let lines = lines(&later.0[0]);
+    assert!((10..20).contains(&lines.len()) && lines[lines.len() - 1].ends_with("99"), "{} lines", lines.len());
 }
 
 #[test]

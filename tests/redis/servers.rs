@@ -96,6 +96,30 @@ fn members_of_two_servers_are_in_one_room() {
 }
 
 #[test]
+fn newcomers_of_a_server_that_starts_later_are_told_what_was_said() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let first = start(&redis);
+    let mut ann = join(&first, "ann", &mut []);
+    let mut bob = join(&first, "bob", &mut [&mut ann]);
+    for line in ["one", "two\u{7}", "three"] {
+        ann.say(format!("{line}\n"));
+        bob.hears(&[&format!("<ann> {}", line.escape_default())]);
+    }
+    let second = Server::start(&["--chat", "--grace", "100ms", "--history", "2", "--redis", &redis.url()]);
+    let mut carol = Member::over(connect(second.address()));
+    assert!(carol.line().starts_with("* welcome"), "no welcome");
+    for line in ["* earlier:", "| <ann> two\\u{7}", "| <ann> three"] {
+        assert_eq!(carol.line(), line);
+    }
+    drop((ann, bob));
+    second.stop();
+    first.stop();
+}
+
+#[test]
 fn a_server_that_is_killed_is_announced_and_its_names_are_free() {
     if !has_redis() {
         return;

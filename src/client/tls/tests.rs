@@ -80,8 +80,9 @@ fn a_server_may_read_everything_before_it_answers() {
 #[test]
 fn a_reply_that_ends_without_close_notify_is_a_failure_though_it_is_complete() {
     let peer = connected(|mut server| {
-        let mut message = [0; 5];
-        server.read_exact(&mut message)?;
+        let mut message = Vec::new();
+        // To the end: closing a socket with unread input would be a reset.
+        server.read_to_end(&mut message)?;
         server.write_all(&message)
     });
     let (mut reply, progress) = (Vec::new(), Arc::new(Progress::default()));
@@ -89,6 +90,27 @@ fn a_reply_that_ends_without_close_notify_is_a_failure_though_it_is_complete() {
     assert!(matches!(error, Error::Peer { failure: Failure::Broken(_), .. }), "{error:?}");
     assert!(error.to_string().ends_with("5 of 5 bytes came back: it ended without close_notify"), "{error}");
     assert_eq!(reply, b"hello");
+}
+
+/// By then the client has sent its end.
+#[test]
+fn what_breaks_the_protocol_after_the_echo_is_a_failure_in_a_sentence() {
+    const BAD_RECORD: &[u8] = &[
+        23, 3, 3, 0, 32, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    ];
+    const PLAIN_ALERT: &[u8] = &[21, 3, 3, 0, 2, 2, 40];
+    for bytes in [BAD_RECORD, PLAIN_ALERT] {
+        let peer = connected(move |mut server| {
+            let mut message = Vec::new();
+            server.read_to_end(&mut message)?;
+            server.write_all(&message)?;
+            server.sock.write_all(bytes)
+        });
+        let mut reply = Vec::new();
+        let error = exchange(&b"hello"[..], peer, &mut reply, &Arc::default()).unwrap_err();
+        assert!(matches!(error, Error::Peer { failure: Failure::Broken(_), .. }), "{error:?}");
+        assert_eq!(reply, b"hello");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::outstanding::{Asked, Kind, author};
 use super::{AWAY, Audience, BACK, Own, Shared, Stage, member, release};
 use crate::room::delivery::Sender;
+use crate::room::notice::Notice;
 use crate::room::roster::Delivery;
 use crate::shared_log::{Change, LogEvent, MemberId, Op, Position, ServerId};
 use crate::transport::Stream;
@@ -20,6 +21,11 @@ pub(super) const LOST: &str = "their server is gone";
 impl Shared {
     pub(super) fn apply<S: Stream>(&mut self, event: LogEvent, sender: &mut Sender<'_, S>, now: Instant) {
         match event {
+            LogEvent::Earlier(lines) => {
+                for (name, text) in &lines {
+                    sender.remember(&Notice::Said { name, text });
+                }
+            }
             LogEvent::Entered { top, members, pending, is_gap } => {
                 self.enter((top, &members), pending, is_gap, sender, now);
             }

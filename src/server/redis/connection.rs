@@ -56,6 +56,11 @@ impl Connection {
         self.is_ending |= event.is_read_closed() || event.is_error();
     }
 
+    /// Whether the connection has been made.
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
     pub(super) fn is_readable(&self) -> bool {
         self.state == State::Open && self.is_readable
     }

@@ -49,6 +49,12 @@ impl Place {
         }
     }
 
+    /// How many times an address could not be connected to.
+    #[cfg(test)]
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
     /// The address could not be connected to: the next one is tried.
     pub(super) fn failed(&mut self) {
         self.next = self.next.wrapping_add(1);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::channel::{Channel, Expected};
-use super::{Engine, Gap, Last, Stage};
+use super::{Engine, Gap, Last, Stage, earlier};
 use crate::names::forms;
 use crate::shared_log::entry::{decimal, pack, parse_seat};
 use crate::shared_log::resp::Reply;
@@ -115,6 +115,7 @@ impl Engine {
 
     fn next_call(&mut self, now: Instant) -> Option<Kind> {
         match self.stage {
+            _ if self.has_left => {}
             Stage::Out if self.is_leaving => self.has_left = true,
             // Without a gap, nothing may be read that comes after the members are listed.
             Stage::Out if self.gap.is_some() || self.last.is_none() || self.reads.is_idle() => {
@@ -137,7 +138,8 @@ impl Engine {
     /// When a call is due, though nothing happens.
     pub(super) fn next_call_at(&self) -> Option<Instant> {
         let due = if self.is_leaving { self.answered_at } else { self.beat_at() };
-        (self.stage == Stage::In && self.can_call()).then_some(due)
+        let is_in = self.stage == Stage::In && self.snapshot.is_none() && !self.has_left;
+        (is_in && self.can_call()).then_some(due)
     }
 
     fn beat_at(&self) -> Instant {
@@ -195,6 +197,10 @@ impl Engine {
             (b"unknown", [top]) => self.behind(&call, top.number().unwrap_or(0), now),
             (b"stale", _) => self.stage = Stage::Out,
             (b"bye", _) => self.has_left = true,
+            (b"malformed", _) => {
+                self.note_gap(Gap::Data, now);
+                self.fail(Gap::Data.to_string(), now);
+            }
             (b"version", _) => self.fail("servers of another version use this room".to_owned(), now),
             _ => self.fail("its answer to the script is unknown".to_owned(), now),
         }
@@ -224,11 +230,12 @@ impl Engine {
 
     fn entered(&mut self, call: &Call, values: &[Reply<'_>], now: Instant) {
         let Kind::Enter(told) = call.kind else { return };
-        let [epoch, top, applied, floor, members] = values else {
+        let [epoch, top, applied, floor, members, earlier] = values else {
             self.fail("its answer to the script is unknown".to_owned(), now);
             return;
         };
-        let (Some(epoch), Some(top), Some(applied)) = (epoch.text(), top.number(), applied.number()) else {
+        let top = top.number().filter(|top| *top > 0);
+        let (Some(epoch), Some(top), Some(applied)) = (epoch.text(), top, applied.number()) else {
             self.fail("its answer to the script is unknown".to_owned(), now);
             return;
         };
@@ -250,6 +257,9 @@ impl Engine {
             let batch = format!("e{}", self.run).into_bytes();
             self.last = Some(Last { position: top, server: self.id.to_string().into_bytes(), batch });
             self.floor = top + 1;
+            if let Some(entries) = earlier.list().filter(|entries| !entries.is_empty()) {
+                self.events.push_back(LogEvent::Earlier(earlier::said(entries, &seats)));
+            }
             self.tell_entered(Position(top), seats, pending, gap.is_some());
         }
         self.others_floor = None;

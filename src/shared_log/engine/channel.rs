@@ -10,8 +10,10 @@ use crate::shared_log::resp::{self, Replies};
 /// What a reply will be the answer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// `AUTH` or `SELECT`.
+    /// `AUTH`.
     Login,
+    /// `SELECT`.
+    Database,
     /// `SCRIPT LOAD`.
     Script,
     /// A call of the script.

@@ -9,6 +9,8 @@ pub(super) enum Gap {
     Trimmed,
     /// An entry is not as this version writes it.
     Broken,
+    /// The data in Redis was not as this version writes it, and has been deleted.
+    Data,
     /// Others have noticed that Redis lost data, or all of it is gone.
     OtherEpoch,
     /// The log does not have the last entry that was delivered.
@@ -30,7 +32,8 @@ impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Trimmed => "the server was too far behind",
-            Self::Broken => "an entry is malformed",
+            Self::Broken => "an entry of the log is malformed",
+            Self::Data => "the data of the room was malformed and begins anew",
             Self::OtherEpoch => "another server found that data was lost",
             Self::Entry => "the last entry was lost",
             Self::Batch => "confirmed lines were lost",

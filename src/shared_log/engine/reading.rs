@@ -87,10 +87,10 @@ impl Engine {
             self.fail("its answer to XREAD is unknown".to_owned(), now);
             return;
         };
-        let longest = entries.iter().map(|entry| entry.changes.len()).max().unwrap_or(0);
+        let longest = entries.iter().flatten().map(|entry| entry.changes.len()).max().unwrap_or(0);
         self.read_count = (MAX_READ / longest.max(1)).clamp(1, COUNT);
         if read.is_check {
-            if let Err(gap) = self.check(entries.first()) {
+            if let Err(gap) = self.check(entries.first().and_then(Option::as_ref)) {
                 self.note_gap(gap, now);
                 return;
             }
@@ -103,7 +103,7 @@ impl Engine {
             return;
         }
         for entry in entries {
-            if let Err(gap) = self.deliver(&entry) {
+            if let Err(gap) = entry.ok_or(Gap::Broken).and_then(|entry| self.deliver(&entry)) {
                 self.note_gap(gap, now);
                 return;
             }
@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// Whether this batch has been delivered before, as may happen after a loss of data: then its server did not learn that
-    /// the log had it.
+    /// the log had it. It can only be the last of that server.
     fn is_repeated(&mut self, server: ServerId, batch: &[u8]) -> bool {
         let Some(number) = str::from_utf8(batch).ok().and_then(|text| text.parse::<u64>().ok()) else { return false };
         if server == self.id {
@@ -153,10 +153,7 @@ impl Engine {
         if self.batches.len() >= MAX_SERVERS {
             self.batches.clear();
         }
-        let known = self.batches.entry(server).or_default();
-        let is_repeated = number <= *known;
-        *known = number.max(*known);
-        is_repeated
+        self.batches.insert(server, number) == Some(number)
     }
 
     /// Keeps the list of the own members.
@@ -185,14 +182,14 @@ fn is_text(change: &Change) -> bool {
     matches!(change, Change::Said { .. } | Change::Whispered { .. } | Change::Unread { .. })
 }
 
-/// The entries of the only stream that was read.
-fn entries_of<'a>(reply: &Reply<'a>) -> Option<Vec<Entry<'a>>> {
+/// The entries of the only stream that was read, as far as they are what this version writes.
+fn entries_of<'a>(reply: &Reply<'a>) -> Option<Vec<Option<Entry<'a>>>> {
     match reply {
         Reply::Nothing => Some(Vec::new()),
         _ => {
             let [stream] = reply.list()? else { return None };
             let [_, entries] = stream.list()? else { return None };
-            entries.list()?.iter().map(Entry::of).collect()
+            Some(entries.list()?.iter().map(Entry::of).collect())
         }
     }
 }

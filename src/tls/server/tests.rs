@@ -152,3 +152,22 @@ fn webpki_names(certificate: &CertificateDer<'static>) -> impl Fn(&str) -> bool 
         verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now()).is_ok()
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let folder = Folder::new();
+    let (certificate, key) = pair();
+    folder.write(&certificate, &key);
+    let now = Instant::now();
+    let mut identity = Identity::load(folder.files(), now).unwrap();
+    let path = folder.0.join("cert.pem");
+    fs::remove_file(&path).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let error = identity.renew(now + RENEWAL).unwrap_err().to_string();
+    assert!(error.ends_with("cert.pem: it is not a regular file"), "{error}");
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, &certificate).unwrap();
+    assert!(!identity.renew(now + 2 * RENEWAL).unwrap(), "it is the one that is in use");
+}

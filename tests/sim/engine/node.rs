@@ -116,6 +116,8 @@ impl Node {
             wire.send(&output, (now, delay), random);
             self.engine.sent(wire.role, output.len(), instant);
         }
+        let is_due = self.engine.deadline().is_some_and(|at| at <= instant);
+        assert!(!is_due, "it spins: {:#?}", self.engine);
         self.listen();
     }
 
@@ -131,7 +133,7 @@ impl Node {
                     }
                 }
                 LogEvent::Entry { changes, .. } => changes.into_iter().for_each(|change| self.hear(change)),
-                LogEvent::Floor(_) => {}
+                LogEvent::Earlier(_) | LogEvent::Floor(_) => {}
                 LogEvent::Away => {
                     assert!(self.is_in || !self.has_entered, "away twice");
                     self.is_in = false;

@@ -191,7 +191,8 @@ impl Data {
         });
         let members = OwnedFrame::Array(members.collect());
         let epoch = text(self.epoch.as_deref().unwrap_or_default());
-        vec![text("entered"), epoch, number(self.top), number(applied), self.lowest_floor(server), members]
+        let earlier = OwnedFrame::Array(Vec::new());
+        vec![text("entered"), epoch, number(self.top), number(applied), self.lowest_floor(server), members, earlier]
     }
 
     fn apply(&mut self, (server, run): (&Bytes, u64), words: &[Bytes], now: u64, limits: Limits) -> Vec<OwnedFrame> {
