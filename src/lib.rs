@@ -78,6 +78,7 @@
 //! | `connection` | one peer: its phase, its readiness, reading and writing |
 //! | `outbox`, `feed` | bytes queued for one peer, and for many |
 //! | `shared_log` | the protocol of servers that share a room: what goes to Redis and back; knows no sockets either |
+//! | `names` | which names of members are well-formed, and which count as the same |
 //! | `message` | where messages end in a byte stream |
 //! | `transport` | byte streams and listening sockets |
 //! | `address` | who a client is, and which clients share a quota |
@@ -106,6 +107,7 @@ pub mod hub;
 mod limits;
 #[doc(hidden)]
 pub mod message;
+mod names;
 #[doc(hidden)]
 pub mod outbox;
 #[doc(hidden)]

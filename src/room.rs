@@ -9,7 +9,6 @@
 //! | `command` | what a line that a member sends means |
 //! | `roster` | who is here under which name, without connections |
 //! | `sequencer` | when what members do takes effect |
-//! | `names` | which names are well-formed, and which count as the same |
 //! | `notice` | the lines that all members hear |
 //! | `history` | what was said last, for newcomers |
 //! | `delivery` | how lines reach the members |
@@ -22,7 +21,6 @@ mod delivery;
 mod history;
 mod marks;
 pub(crate) mod member;
-pub(crate) mod names;
 pub(crate) mod notice;
 mod quota;
 pub mod roster;
@@ -42,10 +40,10 @@ use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
+pub use crate::names::MAX_NAME;
 use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
 use crate::transport::Stream;
 use delivery::{BATCH, Batch, Sender, may_go_on};
-pub use names::MAX_NAME;
 pub use notice::Notice;
 use roster::{Delivery as _, Reaction, Roster};
 use sequencer::Sequencer;

@@ -17,7 +17,7 @@ use super::positive_duration;
 use super::print::{Request, Text, printout, with_print};
 use crate::client::{Input, Options, Timeouts, Tls, Trust};
 use crate::config::DEFAULT_PORT;
-use crate::room::names::is_well_formed;
+use crate::names::is_well_formed;
 use crate::transport::listener::UNIX_PREFIX;
 
 /// `--help`, after the options.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::names::{MAX_NAME, is_well_formed};
 use crate::escape::{Style, escape, incomplete_tail};
+use crate::names::{MAX_NAME, is_well_formed};
 
 /// The answer to `/help`.
 pub(super) const HELP: &str = "* /name NEW, /who, /msg NAME TEXT, /me ACTION, /help, /quit; //text says /text\n";

@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use super::command::{Command, HELP, about, too_long, well_formed};
-use super::names::{forms, is_reserved};
 use super::notice::{Excerpt, Notice};
 use crate::escape::{Style, escape};
+use crate::names::{forms, is_reserved};
 
 /// How many names a list shows before it only counts the rest.
 const NAMES_SHOWN: usize = 20;

@@ -234,6 +234,9 @@ impl Shared {
             }
             assert!(self.inbox.is_empty(), "something that the log said was left over");
             assert!(!self.is_open() || self.held.is_empty(), "a member is held for nothing");
+            assert!(!self.positions.has_taken(peers.feed.floor(), self.others), "positions pile up");
+            let floor = self.entry_floor(&peers.feed);
+            assert!(self.remote.values().all(|said| said.total_from(floor) > 0), "marks pile up");
         }
     }
 }

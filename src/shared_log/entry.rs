@@ -4,7 +4,7 @@
 //! in four; numbers are decimal texts. The script copies what members say as it is, and packs the outcome of the rest.
 
 use super::{Change, MemberId, Op, Seat, ServerId};
-use crate::room::names::{forms, is_well_formed};
+use crate::names::{forms, is_well_formed};
 
 /// Appends what the script is to evaluate for `ops`. What is only to be appended to the log goes in one piece.
 pub(super) fn pack(ops: &[Op], words: &mut Vec<Vec<u8>>) {

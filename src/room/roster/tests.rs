@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::room::names::is_well_formed;
+use crate::names::is_well_formed;
 
 /// A room, and what was told and shown in it. Members are numbers.
 #[derive(Default)]
@@ -378,7 +378,7 @@ fn names_that_could_speak_for_the_server_are_its_own() {
     for name in ["server", "Server", "ADMIN", "аdmin", "adrnin", "admіn", "rооt", "r00t", "aIl"] {
         assert_eq!(scene.answer(1, format!("/name {name}")), format!("* {name} is taken"));
     }
-    for name in crate::room::names::RESERVED {
+    for name in crate::names::RESERVED {
         assert!(is_well_formed(name));
         assert!(!scene.takes_name(1, name), "{name}");
     }

@@ -58,9 +58,14 @@ impl Positions {
 
     /// Forgets what everybody has taken: everything before `floor` of the feed, and before `others` of the log.
     pub(super) fn forget(&mut self, floor: u64, others: Position) {
-        while self.parts.front().is_some_and(|part| part.range.end <= floor && part.last < others.0) {
+        while self.has_taken(floor, others) {
             self.parts.pop_front();
         }
+    }
+
+    /// Whether there is something to [forget](Self::forget).
+    pub(super) fn has_taken(&self, floor: u64, others: Position) -> bool {
+        self.parts.front().is_some_and(|part| part.range.end <= floor && part.last < others.0)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::channel::{Channel, Expected};
 use super::{Engine, Gap, Last, Stage, earlier};
-use crate::room::names::forms;
+use crate::names::forms;
 use crate::shared_log::entry::{decimal, pack, parse_seat};
 use crate::shared_log::resp::Reply;
 use crate::shared_log::{LogEvent, MemberId, Position, Seat, ServerId, Urgency};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use sockets::Config;
 use sockets::hub::Hub;
-use sockets::shared_log::ServerId;
+use sockets::shared_log::{Change, LogEvent, MemberId, Position, ServerId};
 
 use super::link::Link;
 use super::log::Log;
@@ -725,4 +725,20 @@ fn members_are_told_that_the_server_stops_and_what_was_not_sent_though_the_log_i
     assert_eq!(dan.hears(), format!("{AWAY}{STOPPING}"));
     assert_eq!(eve.hears(), format!("{AWAY}{STOPPING}"));
     assert!([&ann, &bob, &dan, &eve].iter().all(|member| member.client.reply_end() == Some(ReplyEnd::Clean)), "no end");
+}
+
+/// Its server says so again if it has not heard from the log that it was done.
+#[test]
+fn a_member_that_joins_once_more_after_a_loss_is_told_once() {
+    let mut stage = Stage::open(1, |_| {});
+    let [mut ann] = stage.join_as([(0, "ann")]);
+    let member = MemberId { server: ServerId(9), number: 1 };
+    for position in [100, 101].map(Position) {
+        let changes = vec![Change::Joined { member, name: "eve".to_owned() }, Change::Announced { member }];
+        stage.server(0).0.tell(LogEvent::Entry { position, changes });
+        let now = stage.now;
+        stage.server(0).1.cut(now);
+        stage.settle();
+    }
+    assert_eq!(ann.hears(), "* eve joined\n");
 }
