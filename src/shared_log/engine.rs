@@ -359,6 +359,11 @@ impl Engine {
         self.close(Role::Reads);
         self.call = None;
         self.script.hash = None;
+        // Nothing is read over new connections before the script has answered, so a server that was still reading what it
+        // missed would wait forever: it asks again how far that goes, for which the old answer may not hold any more.
+        if matches!(self.stage, Stage::Behind(top) if self.position().0 < top) {
+            self.stage = Stage::In;
+        }
         let backoff = BACKOFF.0.saturating_mul(1 << self.attempts.min(8)).min(BACKOFF.1);
         self.attempts = self.attempts.saturating_add(1);
         self.retry_at = Some(now + backoff / 2 + backoff.mul_f64(self.random.f64() / 2.0));

@@ -356,9 +356,11 @@ impl Crowd {
 
     /// Whether a talker may wait for the slowest member.
     fn may_be_waited(&self, windows: &Windows) -> bool {
-        let may_wait = |Peer { account, .. }: &Peer| {
-            account.is_there() && account.is_unheard(&self.transcript) && windows.may_be_too_far(account.id)
-        };
+        // Whether there is more to read where an event or a read that filled its buffer says so, the hub finds out only by
+        // reading, and it does not read from a member that is too far ahead.
+        let may_talk = |account: &Account| account.record().may_hold_more || account.is_unheard(&self.transcript);
+        let may_wait =
+            |Peer { account, .. }: &Peer| account.is_there() && may_talk(account) && windows.may_be_too_far(account.id);
         // What members with the same address leave behind may make others wait in the turn in which they come.
         self.plan.rules.shares_hosts || self.peers.values().any(may_wait)
     }

@@ -54,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) interruptions: usize,
     /// Whether a call said that the client is gone or has ended its side.
     pub(crate) has_told_end: bool,
+    /// Whether there may be more to read, for all that the hub knows.
+    pub(crate) may_hold_more: bool,
     /// Whether the hub ended its side.
     pub(crate) is_finished: bool,
     /// Whether the hub dropped the stream.
@@ -96,6 +98,8 @@ struct Wire {
     wants_room: bool,
     /// What the next poll will say.
     edge: Edge,
+    /// An event has told of the end, rightly or not.
+    is_told_of_end: bool,
     record: Record,
 }
 
@@ -113,6 +117,7 @@ pub(crate) fn connection(nature: Nature) -> (Socket, Client) {
         error: None,
         wants_room: false,
         edge: Edge::default(),
+        is_told_of_end: false,
         record: Record::default(),
     }));
     (Socket(Rc::clone(&wire)), Client(wire))
@@ -193,6 +198,13 @@ impl Client {
     /// Takes what the next poll says of this socket.
     pub(crate) fn take_edge(&self) -> Edge {
         std::mem::take(&mut self.0.borrow_mut().edge)
+    }
+
+    /// The hub is told this, whether or not it is so.
+    pub(crate) fn note_told(&self, edge: Edge) {
+        let wire = &mut *self.0.borrow_mut();
+        wire.is_told_of_end |= edge.read_closed;
+        wire.record.may_hold_more |= edge.readable || edge.read_closed;
     }
 
     pub(crate) fn has_edge(&self) -> bool {
@@ -281,6 +293,8 @@ impl Read for Socket {
         wire.record.reads += 1;
         wire.interrupt()?;
         let count = buffer.len().min(wire.arrived.len());
+        // A read that does not fill the buffer leaves nothing, but perhaps the end.
+        wire.record.may_hold_more = count == buffer.len() || (count > 0 && wire.is_told_of_end);
         if count == 0 {
             wire.record.has_told_end |= wire.is_reset || wire.has_fin;
             return match wire.error.take() {

@@ -145,8 +145,11 @@ impl<S: Stream> World<S> {
 
     fn note(&mut self, key: usize, edge: Edge) {
         self.fruitless_turns = 0;
-        if edge.read_closed && self.clients.contains_key(&key) {
-            self.told_of_end.insert(key);
+        if let Some(client) = self.clients.get(&key) {
+            client.note_told(edge);
+            if edge.read_closed {
+                self.told_of_end.insert(key);
+            }
         }
         let Edge { readable, writable, read_closed, error } = edge;
         self.hub.on_ready(key, Ready { readable, writable, read_closed, error });

@@ -96,7 +96,7 @@ impl Engine {
         let Some(kind) = self.next_call(now) else { return };
         let words = match kind {
             Kind::Enter(gap) => self.words_to_enter(gap),
-            Kind::Apply | Kind::Beat => self.words_to_apply(),
+            Kind::Apply | Kind::Beat => self.words_to_apply(kind),
             Kind::Bye => self.script.call("bye", self.run),
         };
         let Some(words) = words else { return };
@@ -125,8 +125,9 @@ impl Engine {
                 return Some(Kind::Enter(None));
             }
             Stage::Out | Stage::Behind(_) => {}
-            // The operations that follow an entry are to come behind what is read up to it.
-            Stage::In if self.snapshot.is_some() => {}
+            // The operations that follow an entry are to come behind what is read up to it. But nothing is read over new
+            // connections before the script has answered, so it is to be asked whether the entry still holds.
+            Stage::In if self.snapshot.is_some() => return (!self.calls.is_checked()).then_some(Kind::Beat),
             Stage::In if self.outgoing.batch().is_some() => return Some(Kind::Apply),
             Stage::In if self.is_leaving => return Some(Kind::Bye),
             Stage::In if self.beat_at() <= now => return Some(Kind::Beat),
@@ -171,10 +172,10 @@ impl Engine {
         Some(words)
     }
 
-    fn words_to_apply(&mut self) -> Option<Vec<Vec<u8>>> {
+    fn words_to_apply(&mut self, kind: Kind) -> Option<Vec<Vec<u8>>> {
         let floor = self.reported_floor();
         let mut words = self.script.call("apply", self.run)?;
-        let batch = self.outgoing.batch();
+        let batch = if kind == Kind::Apply { self.outgoing.batch() } else { None };
         words.extend([self.epoch.clone(), decimal(batch.map_or(0, |batch| batch.number)), decimal(floor)]);
         if let Some(batch) = batch {
             pack(&batch.ops, &mut words);
