@@ -226,6 +226,8 @@ impl Engine {
             self.note_gap(Gap::Top, now);
         } else if self.gap.is_none() {
             self.stage = Stage::Behind(top);
+            // A read that brings nothing is not to be repeated over and over: it says that the log lost its end.
+            self.top = top;
         }
     }
 
