@@ -8,6 +8,9 @@ pub mod tls;
 pub(crate) mod unix;
 
 use std::io::{self, IoSlice, Write};
+use std::os::fd::AsFd;
+
+use rustix::io::ioctl_fionread;
 
 pub use socket::Socket;
 
@@ -100,6 +103,11 @@ impl Sent {
     pub fn plain(count: usize, offered: usize) -> Self {
         Self { count, is_blocked: count < offered }
     }
+}
+
+/// How many bytes can be read from a plain socket without waiting.
+fn unread_plain(socket: &impl AsFd) -> io::Result<usize> {
+    Ok(usize::try_from(ioctl_fionread(socket)?).unwrap_or(usize::MAX))
 }
 
 /// Writes once to a plain socket.

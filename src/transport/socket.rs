@@ -16,12 +16,12 @@ use super::{Received, Sent, Stream};
 pub enum Socket {
     /// Plain TCP.
     Tcp(TcpStream),
-    /// TCP, where so many bytes of a PROXY header are still to be read before those of the client. They have arrived, with
-    /// some of the client's behind them, so one read takes both.
+    /// TCP from a proxy: what is left of the PROXY header comes before the client's bytes. It has arrived, with some of the
+    /// client's bytes behind it, so one read takes both.
     Announced {
         /// The stream.
         stream: TcpStream,
-        /// The length of what is left of the header.
+        /// What is left of the header, in bytes.
         header: u16,
     },
     /// A Unix socket.
@@ -30,87 +30,73 @@ pub enum Socket {
     Tls(Box<Tls<Socket>>),
 }
 
+/// Does the same with each kind of stream.
+macro_rules! each {
+    ($socket:expr, $stream:ident => $work:expr) => {
+        match $socket {
+            Socket::Tcp($stream) | Socket::Announced { stream: $stream, .. } => $work,
+            Socket::Unix($stream) => $work,
+            Socket::Tls($stream) => $work,
+        }
+    };
+}
+
+impl Socket {
+    /// Where the events come from.
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) | Self::Announced { stream, .. } => stream,
+            Self::Unix(stream) => stream,
+            Self::Tls(stream) => stream.stream_mut(),
+        }
+    }
+}
+
 impl Stream for Socket {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         match self {
-            Self::Tcp(stream) => stream.recv(buffer),
             Self::Announced { stream, header } => recv_behind(header, stream, buffer),
-            Self::Unix(stream) => stream.recv(buffer),
-            Self::Tls(stream) => stream.recv(buffer),
+            socket => each!(socket, stream => stream.recv(buffer)),
         }
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.send(slices),
-            Self::Unix(stream) => stream.send(slices),
-            Self::Tls(stream) => stream.send(slices),
-        }
+        each!(self, stream => stream.send(slices))
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.finish(),
-            Self::Unix(stream) => stream.finish(),
-            Self::Tls(stream) => stream.finish(),
-        }
+        each!(self, stream => stream.finish())
     }
 
     fn unread(&self) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.unread(),
             Self::Announced { stream, header } => Ok(stream.unread()?.saturating_sub(usize::from(*header))),
-            Self::Unix(stream) => stream.unread(),
-            Self::Tls(stream) => stream.unread(),
+            socket => each!(socket, stream => stream.unread()),
         }
     }
 
     fn has_unsent(&self) -> io::Result<bool> {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.has_unsent(),
-            Self::Unix(stream) => stream.has_unsent(),
-            Self::Tls(stream) => stream.has_unsent(),
-        }
+        each!(self, stream => stream.has_unsent())
     }
 
     fn reset_on_drop(&mut self) {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.reset_on_drop(),
-            Self::Unix(stream) => stream.reset_on_drop(),
-            Self::Tls(stream) => stream.reset_on_drop(),
-        }
+        each!(self, stream => stream.reset_on_drop())
     }
 
     fn unsent(&self) -> usize {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.unsent(),
-            Self::Unix(stream) => stream.unsent(),
-            Self::Tls(stream) => stream.unsent(),
-        }
+        each!(self, stream => stream.unsent())
     }
 
     fn wants_write(&self) -> bool {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.wants_write(),
-            Self::Unix(stream) => stream.wants_write(),
-            Self::Tls(stream) => stream.wants_write(),
-        }
+        each!(self, stream => stream.wants_write())
     }
 
     fn held(&self) -> usize {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.held(),
-            Self::Unix(stream) => stream.held(),
-            Self::Tls(stream) => stream.held(),
-        }
+        each!(self, stream => stream.held())
     }
 
     fn ends_on_drop(&self) -> bool {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.ends_on_drop(),
-            Self::Unix(stream) => stream.ends_on_drop(),
-            Self::Tls(stream) => stream.ends_on_drop(),
-        }
+        each!(self, stream => stream.ends_on_drop())
     }
 }
 
@@ -145,27 +131,15 @@ impl AsFd for Socket {
 
 impl Source for Socket {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.register(registry, token, interests),
-            Self::Unix(stream) => stream.register(registry, token, interests),
-            Self::Tls(stream) => stream.stream_mut().register(registry, token, interests),
-        }
+        self.source().register(registry, token, interests)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.reregister(registry, token, interests),
-            Self::Unix(stream) => stream.reregister(registry, token, interests),
-            Self::Tls(stream) => stream.stream_mut().reregister(registry, token, interests),
-        }
+        self.source().reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) | Self::Announced { stream, .. } => stream.deregister(registry),
-            Self::Unix(stream) => stream.deregister(registry),
-            Self::Tls(stream) => stream.stream_mut().deregister(registry),
-        }
+        self.source().deregister(registry)
     }
 }
 

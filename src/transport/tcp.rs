@@ -5,10 +5,9 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 
-use super::{Received, Sent, Stream, write_plain};
+use super::{Received, Sent, Stream, unread_plain, write_plain};
 
 impl Stream for TcpStream {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
@@ -25,7 +24,7 @@ impl Stream for TcpStream {
     }
 
     fn unread(&self) -> io::Result<usize> {
-        Ok(usize::try_from(ioctl_fionread(self)?).unwrap_or(usize::MAX))
+        unread_plain(self)
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

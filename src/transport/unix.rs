@@ -5,11 +5,10 @@ use std::net::Shutdown;
 
 use mio::net::UnixStream;
 use rustix::io::Errno;
-use rustix::io::ioctl_fionread;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SocketAddrUnix, recvmsg};
 use socket2::SockRef;
 
-use super::{Received, Sent, Stream, write_plain};
+use super::{Received, Sent, Stream, unread_plain, write_plain};
 use crate::address::PeerAddress;
 
 /// The address of the socket `name`: a path, or an abstract name behind an `@`.
@@ -81,7 +80,7 @@ impl Stream for UnixStream {
     }
 
     fn unread(&self) -> io::Result<usize> {
-        Ok(usize::try_from(ioctl_fionread(self)?).unwrap_or(usize::MAX))
+        unread_plain(self)
     }
 
     fn has_unsent(&self) -> io::Result<bool> {
