@@ -173,7 +173,7 @@ impl Load {
         Ok(load)
     }
 
-    /// Works for so long. Returns how many units were done.
+    /// Works for `duration`. Returns how many units of work were done.
     fn run(&mut self, duration: Duration) -> Result<u64> {
         let end = Instant::now() + duration;
         let mut count = 0;

@@ -226,7 +226,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
         self.members.keys().chain(self.newcomers.keys()).copied()
     }
 
-    /// Who has a name that cannot be told from this one.
+    /// The members whose names look like this one.
     pub(super) fn holders(&self, name: &str) -> impl Iterator<Item = Id> {
         forms(name).into_iter().filter_map(|form| self.taken.get(&form).copied())
     }

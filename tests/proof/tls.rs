@@ -67,7 +67,7 @@ fn client(server: SocketAddr, config: &Arc<ClientConfig>) -> Client {
     StreamOwned::new(tls, connect(server))
 }
 
-/// Exchanges messages for so long. Returns how long each took.
+/// Exchanges messages for the whole `period`. Returns how long each exchange took.
 fn talk(server: SocketAddr, config: &Arc<ClientConfig>, period: Duration) -> Vec<Duration> {
     let mut client = client(server, config);
     let (end, mut times) = (Instant::now() + period, Vec::new());

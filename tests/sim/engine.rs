@@ -34,11 +34,11 @@ pub(crate) struct Plan {
 enum Fault {
     /// The connections of one server are cut.
     Cut(usize),
-    /// One server stands still for so long.
+    /// One server stands still for this time.
     Stop(usize, u64),
-    /// Redis stands still for so long.
+    /// Redis stands still for this time.
     Freeze(u64),
-    /// Redis refuses calls for so long.
+    /// Redis refuses calls for this time.
     Refuse(&'static str, u64),
     /// Redis forgets the script.
     ForgetScript,
