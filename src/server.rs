@@ -26,7 +26,7 @@ use mio::{Interest, Token};
 use crate::config::{Config, FOREVER};
 use crate::connection::Ready;
 use crate::console::{Console, Counters};
-use crate::event::Event;
+use crate::event::{Event, RedisState};
 use crate::hub::Hub;
 use crate::transport::Socket;
 use crate::transport::listener::BACKLOG;
@@ -367,10 +367,7 @@ impl Server {
     /// first, and what the members do is sent to it then.
     fn serve(&mut self) {
         if let Some(log) = &mut self.log {
-            let mut on_change = |state, address: &str, reason: &str| {
-                report(&Event::Redis { state, address, reason }, &mut self.console, &mut self.on_event);
-            };
-            log.read(&mut self.hub, self.now, &mut on_change);
+            log.read(&mut self.hub, self.now, &mut redis_reporter(&mut self.console, &mut self.on_event));
         }
         self.hub.turn(self.now, self.reactor.noted(), |event| {
             if let Event::Closed { peer, .. } = event {
@@ -379,9 +376,7 @@ impl Server {
             report(&event, &mut self.console, &mut self.on_event);
         });
         if let Some(log) = &mut self.log {
-            let mut on_change = |state, address: &str, reason: &str| {
-                report(&Event::Redis { state, address, reason }, &mut self.console, &mut self.on_event);
-            };
+            let mut on_change = redis_reporter(&mut self.console, &mut self.on_event);
             log.flush(&mut self.hub, (self.now, self.reactor.noted()), &mut on_change);
         }
     }
@@ -569,4 +564,12 @@ fn report(event: &Event<'_>, console: &mut Console, on_event: &mut Option<OnEven
     if let Some(on_event) = on_event {
         on_event(event);
     }
+}
+
+/// Reports how the server stands with the Redis of its room.
+fn redis_reporter<'a>(
+    console: &'a mut Console,
+    on_event: &'a mut Option<OnEvent>,
+) -> impl FnMut(RedisState, &str, &str) + 'a {
+    move |state, address, reason| report(&Event::Redis { state, address, reason }, console, on_event)
 }
