@@ -7,12 +7,14 @@
 mod acceptor;
 mod access;
 mod admin;
+mod admission;
 mod handshakes;
 mod manager;
 mod metrics;
 mod reactor;
 mod redis;
 mod requests;
+mod stopping;
 mod tls;
 
 use std::io;
@@ -29,29 +31,17 @@ use crate::console::{Console, Counters};
 use crate::event::{Event, RedisState};
 use crate::hub::Hub;
 use crate::transport::Socket;
-use crate::transport::listener::BACKLOG;
 pub use crate::transport::listener::Inherited;
-use acceptor::{Accepted, Acceptor};
+use acceptor::Acceptor;
 use admin::{Admin, Status};
-use handshakes::Client;
 use manager::Manager;
 use metrics::Snapshot;
 use reactor::Reactor;
 use redis::SharedLog;
 use requests::Requests;
 pub use requests::Stopper;
+use stopping::Stopping;
 use tls::TlsHandshakes;
-
-/// How many connections are accepted in one turn, so that a flood of new ones does not keep the others
-/// waiting.
-const ACCEPTS_PER_TURN: usize = 256;
-
-/// How long a stopping server goes on with clients that have sent nothing yet. Over a network, the first bytes come a round
-/// trip after the connection.
-const FIRST_BYTES: Duration = Duration::from_millis(500);
-
-/// How many clients above the limit are told at the same time that the room is full; further ones wait.
-const REFUSALS: usize = 4;
 
 /// How many descriptors [`Config::admin`] takes.
 #[doc(hidden)]
@@ -59,12 +49,6 @@ pub const ADMIN_DESCRIPTORS: usize = admin::DESCRIPTORS;
 
 /// How many sources of events there are at most beside the clients and listeners.
 const OTHER_SOURCES: usize = 64;
-
-/// Which events are registered for each client. Urgent data is only reported where the system can.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const CLIENT_INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
@@ -115,16 +99,6 @@ pub struct Server {
     /// Until when it goes on serving though it was told to stop.
     draining: Option<Instant>,
     stopping: Option<Stopping>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Stopping {
-    /// When it gives up sending what is pending.
-    deadline: Instant,
-    /// When clients that had sent nothing are given up.
-    drain_at: Option<Instant>,
-    /// Whether it was `SIGINT` that stopped the server: a terminal shows a `^C` then.
-    is_interrupted: bool,
 }
 
 /// How a server came to its end.
@@ -290,13 +264,6 @@ impl Server {
         Ok(End::Stopped)
     }
 
-    /// Ends the connections that are left. A client for which something was pending sees that by a reset.
-    fn give_up(&mut self) {
-        let abandoned = self.hub.abandon(self.now, |event| report(&event, &mut self.console, &mut self.on_event));
-        self.console.flush(self.now, true);
-        drop(abandoned);
-    }
-
     /// Waits for events, not at all while there is work without them, else at most until something is due.
     fn wait(&mut self) -> io::Result<()> {
         // Refused connections are reported now, not only with the next event.
@@ -381,13 +348,6 @@ impl Server {
         }
     }
 
-    /// Says goodbye to the other servers of the room, if it is to stop and everything has been said. Returns whether that
-    /// is done.
-    fn has_left(&mut self) -> bool {
-        let Some(log) = &mut self.log else { return true };
-        self.stopping.is_some() && self.hub.has_said_all() && log.leave()
-    }
-
     /// Answers requests about the server's health.
     fn answer_admin(&mut self) {
         // It asks the server.
@@ -396,29 +356,6 @@ impl Server {
         let status = Status { is_draining, count: &|| self.snapshot() };
         admin.turn(self.now, self.reactor.noted(), &status, self.reactor.registry());
         self.admin = Some(admin);
-    }
-
-    /// Does what signals and [`Stopper`]s say. Returns how the server ends if it ends at once.
-    fn handle_requests(&mut self) -> Option<End> {
-        let asked = self.requests.take();
-        if asked.counters {
-            self.console.counters(&self.counters());
-        }
-        match (self.stopping, self.draining) {
-            (Some(_), _) if asked.is_interrupted => return Some(End::Interrupted),
-            (Some(_), _) => {}
-            (None, None) if asked.drain && !asked.stop && !self.drain.is_zero() => self.start_draining(),
-            (None, _) if asked.drain || asked.stop => self.stop(asked.is_interrupted),
-            (None, _) => {}
-        }
-        None
-    }
-
-    /// Goes on serving for a while, and reports that it is draining.
-    fn start_draining(&mut self) {
-        self.manager.stopping();
-        self.draining = Some(self.now + self.drain);
-        self.console.draining(self.drain);
     }
 
     fn counters(&self) -> Counters {
@@ -442,108 +379,6 @@ impl Server {
         let members = self.is_chat.then(|| self.hub.members());
         let handshakes = self.acceptor.tls().map(TlsHandshakes::totals);
         Snapshot { counters: self.counters(), refused, members, handshakes }
-    }
-
-    fn stop(&mut self, is_interrupted: bool) {
-        if self.draining.take().is_none() {
-            self.manager.stopping();
-        }
-        // Clients that the kernel has connected already are answered too, as far as there is room.
-        self.acceptor.begin_close();
-        self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
-        self.acceptor.close();
-        let deadline = self.now + self.grace;
-        let has_new = self.hub.begin_drain();
-        if self.is_chat {
-            self.acceptor.end_handshakes();
-        }
-        let waits = has_new || self.acceptor.handshakes() > 0;
-        let drain_at = waits.then(|| deadline.min(self.now + FIRST_BYTES));
-        self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
-    }
-
-    /// Gives up the clients that have sent nothing, or no PROXY header, for too long since the stop began.
-    fn end_first_bytes(&mut self) {
-        if let Some(stopping) = &mut self.stopping
-            && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
-        {
-            stopping.drain_at = None;
-            self.acceptor.end_handshakes();
-            self.hub.drain();
-        }
-    }
-
-    /// Takes in the connections that wait. This is the last thing in a turn, because it gives out the keys
-    /// that became free in it, and no event of their old owners may be left then.
-    fn accept(&mut self, has_freed_descriptor: bool) {
-        self.acceptor.retry(self.now, self.reactor.noted(), has_freed_descriptor);
-        // In a flood of connections that each say something, more would come than can be served.
-        if !self.hub.is_congested() {
-            self.accept_up_to(ACCEPTS_PER_TURN);
-        }
-    }
-
-    /// Takes in the clients whose PROXY header has come, so that they have their turn at once.
-    fn admit_announced(&mut self) {
-        if !self.hub.is_congested() {
-            self.take_in(ACCEPTS_PER_TURN, |_| false);
-        }
-    }
-
-    fn accept_up_to(&mut self, limit: usize) {
-        self.take_in(limit, Self::has_room);
-    }
-
-    /// Takes in clients whose PROXY header has come and, while there `is_room`, others.
-    fn take_in(&mut self, limit: usize, is_room: impl Fn(&Self) -> bool) {
-        for _ in 0..limit {
-            match self.acceptor.accept(self.now, is_room(self), self.reactor.registry()) {
-                Accepted::Client(client) => self.admit(client),
-                Accepted::Other => {}
-                Accepted::Nothing => return,
-            }
-        }
-    }
-
-    fn has_no_connections(&self) -> bool {
-        self.hub.is_empty() && self.acceptor.handshakes() == 0
-    }
-
-    /// Whether another connection can be taken in, be it to tell a client that the room is full.
-    fn has_room(&self) -> bool {
-        let refusals = if self.is_chat { REFUSALS } else { 0 };
-        self.hub.len() + self.acceptor.handshakes() < self.max_connections.saturating_add(refusals)
-    }
-
-    /// Whether another client can be served. Those that were refused and have not gone yet take no place.
-    fn has_place(&self) -> bool {
-        self.hub.len() - self.hub.refused() < self.max_connections
-    }
-
-    fn admit(&mut self, client: Client) {
-        let Client { mut stream, address, subject, registered, .. } = client;
-        let (registry, key) = (self.reactor.registry(), self.hub.next_key());
-        let outcome = match registered {
-            None => registry.register(&mut stream, Token(key), CLIENT_INTERESTS),
-            Some(_) => registry.reregister(&mut stream, Token(key), CLIENT_INTERESTS),
-        };
-        if outcome.is_err() {
-            // Without events it would never be served: dropping it tells the client at once.
-            self.acceptor.leave(address);
-            return;
-        }
-        let opened = Event::Opened { peer: address, subject: subject.as_deref() };
-        report(&opened, &mut self.console, &mut self.on_event);
-        if self.has_place() {
-            self.hub.insert(stream, address, self.now);
-        } else {
-            self.refused_full += 1;
-            self.hub.refuse(stream, address, "* server is full\n", self.now);
-        }
-        // The system tells it once more, but with the next events.
-        if let Some(ready) = registered {
-            self.hub.on_ready(key, ready);
-        }
     }
 }
 
