@@ -41,6 +41,16 @@ fn nothing_is_lost(nodes: &mut Nodes, mut disturb: impl FnMut(&mut Nodes, usize)
     }
 }
 
+/// Two servers, of which the first one reaches Redis through a proxy.
+fn start_behind_proxy(redis: &Redis) -> (Proxy, Nodes) {
+    let proxy = Proxy::start(redis.address());
+    let mut nodes = Nodes::start(2, redis.address());
+    nodes.0[0].redis = proxy.address;
+    // Its connections so far did not go through the proxy.
+    redis.ask("CLIENT KILL TYPE normal SKIPME yes");
+    (proxy, nodes)
+}
+
 /// Waits until a loss of data has been announced on all servers, and then says a line that all hear.
 fn the_gap_is_announced(nodes: &mut Nodes) {
     let begin = Instant::now();
@@ -305,11 +315,7 @@ fn a_connection_that_is_cut_before_the_answer_changes_nothing() {
         return;
     }
     let redis = Redis::start(&[]);
-    let proxy = Proxy::start(redis.address());
-    let mut nodes = Nodes::start(2, redis.address());
-    nodes.0[0].redis = proxy.address;
-    // Its connections so far did not go through the proxy.
-    redis.ask("CLIENT KILL TYPE normal SKIPME yes");
+    let (proxy, mut nodes) = start_behind_proxy(&redis);
     nothing_is_lost(&mut nodes, |nodes, line| {
         if line % 10 == 0 && nodes.0[0].engine.is_in() {
             proxy.faults.cut_replies.fetch_max(1, Ordering::Relaxed);
@@ -324,10 +330,7 @@ fn a_late_copy_of_a_call_changes_nothing() {
         return;
     }
     let redis = Redis::start(&[]);
-    let proxy = Proxy::start(redis.address());
-    let mut nodes = Nodes::start(2, redis.address());
-    nodes.0[0].redis = proxy.address;
-    redis.ask("CLIENT KILL TYPE normal SKIPME yes");
+    let (proxy, mut nodes) = start_behind_proxy(&redis);
     nothing_is_lost(&mut nodes, |nodes, line| {
         if line % 10 == 0 && nodes.0[0].engine.is_in() {
             proxy.faults.cut_calls.fetch_max(1, Ordering::Relaxed);

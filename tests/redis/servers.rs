@@ -59,6 +59,11 @@ fn ids(redis: &Redis) -> Vec<String> {
     redis.ask_for_list("HKEYS echo:{lobby}:srv")
 }
 
+/// The id of the server that has entered since there were only these.
+fn newest(redis: &Redis, earlier: &[String]) -> String {
+    ids(redis).into_iter().find(|id| !earlier.contains(id)).expect("another server")
+}
+
 #[test]
 fn members_of_two_servers_are_in_one_room() {
     if !has_redis() {
@@ -132,7 +137,7 @@ fn a_server_that_is_killed_is_announced_and_its_names_are_free() {
     let bob = join(&second, "bob", &mut [&mut ann]);
     let carol = join(&second, "carol", &mut [&mut ann]);
     drop(second);
-    let id = ids(&redis).into_iter().find(|id| !own.contains(id)).expect("two servers");
+    let id = newest(&redis, &own);
     expire(&redis, &id);
     ann.hears(&["* bob, carol left (their server is gone)"]);
     ann.is_answered("/name bob", "* ann is now bob");
@@ -171,7 +176,7 @@ fn a_server_that_was_stopped_for_longer_than_its_lease_comes_back_with_what_it_m
     let mut bob = join(&second, "bob", &mut [&mut ann]);
     second.process.suspend();
     bob.say("said meanwhile\n");
-    let id = ids(&redis).into_iter().find(|id| !own.contains(id)).expect("two servers");
+    let id = newest(&redis, &own);
     expire(&redis, &id);
     ann.hears(&["* bob left (their server is gone)"]);
     ann.say("are you there?\n");
