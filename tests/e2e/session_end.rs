@@ -212,10 +212,12 @@ fn stalled() -> (Pty, Process, TcpStream) {
     let terminal = Pty::open();
     let process = spawn_on(&terminal, &client(port, &[""; 0]));
     let peer = accept_in_time(&listener);
+    // What a session shows first: from now on it handles signals.
+    wait_for_input(&terminal.screen());
     let mut flood = peer.try_clone().expect("a duplicate");
     let line = "a line\n".repeat(1000);
     thread::spawn(move || while flood.write_all(line.as_bytes()).is_ok() {});
-    terminal.wait_until_held();
+    terminal.fill();
     (terminal, process, peer)
 }
 
