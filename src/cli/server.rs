@@ -165,8 +165,9 @@ pub(super) struct ServerArgs {
 
     /// Disconnect clients that do not read [default: never; room: 10s]
     ///
-    /// A client does not read when it has taken nothing of what is pending for it for this time. In a room, a client is disconnected when it has read
-    /// neither 64 KiB nor everything for this time and others wait for it.
+    /// A client does not read when it has taken nothing of what is pending for it for this time. Whether it has shows only
+    /// when the server writes again, so the end may come after twice this time. In a room, a client is disconnected when it
+    /// has read neither 64 KiB nor everything for this time and others wait for it.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_STALL_TIMEOUT", value_parser = positive_duration,
         help_heading = "Timeouts"

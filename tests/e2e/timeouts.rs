@@ -134,7 +134,8 @@ fn a_client_that_takes_nothing_is_closed_its_memory_freed_and_nobody_else_notice
     assert!(most > 16 * MIB, "it never held much: {} MiB", most / MIB);
     let mut slowest = Duration::ZERO;
     while memory(pid, "VmRSS") > at_first + 6 * MIB {
-        assert!(begin.elapsed() < STALL + LATE, "{} MiB are still held", memory(pid, "VmRSS") / MIB);
+        // A byte that a client's system took after the last write shows at the first deadline, and counts until the second.
+        assert!(begin.elapsed() < 2 * STALL + LATE, "{} MiB are still held", memory(pid, "VmRSS") / MIB);
         let asked = Instant::now();
         round_trip(&mut honest, b"Is it gone?");
         slowest = slowest.max(asked.elapsed());
