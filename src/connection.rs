@@ -234,6 +234,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    /// Whether anything is queued for the peer. What its stream has to write by itself does not count.
+    pub fn has_queued(&self) -> bool {
+        !self.outbox.is_empty() || self.stream.unsent() > 0
+    }
+
     /// Whether something waits to be sent and a write may take some of it.
     pub fn can_flush(&self) -> bool {
         self.writable && !self.has_flushed() && !matches!(self.phase, Phase::Closed(_))

@@ -150,9 +150,16 @@ impl Service for Echo {
     fn serve<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) -> Served {
         let Some((peer, feed, memory)) = peers.borrow(id) else { return Served::NOTHING };
         let before = peer.connection.received() + peer.connection.sent();
-        peer.connection.flush(feed, turn.buffer.len());
+        let is_behind = peer.connection.has_queued();
+        if is_behind {
+            peer.connection.flush(feed, turn.buffer.len());
+        }
         if peer.connection.can_receive() && peer.connection.phase() != Phase::Stopping(0) {
             self.echo(peer, feed, memory, turn);
+        }
+        if !is_behind {
+            // What the stream has to write by itself, as at the end of a handshake, has gone out with the echo, if any.
+            peer.connection.flush(feed, turn.buffer.len());
         }
         if let Some(kind) = peer.connection.write_error() {
             // What comes now cannot be sent back any more.

@@ -182,7 +182,7 @@ impl Acceptor {
     /// Takes the next step of a connection that is not let in yet, or accepts one that waits in the system's queue, if there
     /// is room for it.
     pub(super) fn accept(&mut self, now: Instant, has_room: bool, registry: &Registry) -> Accepted {
-        let step = match self.unfinished.next() {
+        let step = match self.unfinished.next(registry) {
             Some(step) => step,
             None if !has_room || self.unfinished.full_until().is_some_and(|until| now < until) => {
                 return Accepted::Nothing;

@@ -215,11 +215,11 @@ impl Unfinished {
         registry: &Registry,
     ) -> io::Result<()> {
         let Client { mut stream, address, registered, .. } = client;
-        let (token, interests) = (self.next_token(), Interest::READABLE | Interest::WRITABLE);
+        let token = self.next_token();
         match registered {
-            None => registry.register(&mut stream, token, interests)?,
+            None => registry.register(&mut stream, token, Interest::READABLE)?,
             // What has arrived already is told once more.
-            Some(_) => registry.reregister(&mut stream, token, interests)?,
+            Some(_) => registry.reregister(&mut stream, token, Interest::READABLE)?,
         }
         let tls = Box::new(Tls::new(stream, config)?);
         self.insert(Stage::Handshake { tls, has_failed: false }, address, now, self.handshake_timeout);
@@ -230,14 +230,14 @@ impl Unfinished {
     }
 
     /// Takes the next step of a connection, if one may go on in this turn.
-    pub(super) fn next(&mut self) -> Option<Step> {
+    pub(super) fn next(&mut self, registry: &Registry) -> Option<Step> {
         if self.waiting.len() > self.limit
             && let Some(number) = self.queue.oldest_of_most()
         {
             return Some(self.evict(number));
         }
         if let Some(number) = self.hopeless.pop_front() {
-            return Some(self.reject(number));
+            return Some(self.reject(number, registry));
         }
         if self.steps == 0 {
             return None;
@@ -253,7 +253,7 @@ impl Unfinished {
                 self.remove(number).map_or(Step::Nothing, Waiting::into_step)
             }
             Ok(false) => self.give_up(number),
-            Err(error) => self.advance(number, &error),
+            Err(error) => self.advance(number, &error, registry),
         })
     }
 
@@ -289,10 +289,12 @@ impl Unfinished {
     }
 
     /// What follows from a step of a handshake that failed or has to wait.
-    fn advance(&mut self, number: usize, error: &io::Error) -> Step {
+    fn advance(&mut self, number: usize, error: &io::Error, registry: &Registry) -> Step {
         let Some(waiting) = self.waiting.get_mut(&number) else { return Step::Nothing };
         match error.kind() {
             ErrorKind::WouldBlock if !waiting.is_final => {
+                // Where it cannot be told of that, it ends by its timeout.
+                _ = waiting.stage.await_writable(registry, Token(self.first_token + number));
                 if std::mem::take(&mut waiting.read_closed) {
                     self.schedule(number);
                 }
@@ -319,13 +321,13 @@ impl Unfinished {
     }
 
     /// Drops a connection whose end came before its handshake had begun.
-    fn reject(&mut self, number: usize) -> Step {
+    fn reject(&mut self, number: usize, registry: &Registry) -> Step {
         let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.is_hopeless()) else {
             return Step::Nothing;
         };
         let Stage::Handshake { tls, .. } = &mut waiting.stage else { return Step::Nothing };
         let error = tls.reject();
-        self.advance(number, &error)
+        self.advance(number, &error, registry)
     }
 
     /// Notes why a handshake failed, once.

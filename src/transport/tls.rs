@@ -106,7 +106,8 @@ impl<S: Stream> Tls<S> {
     }
 
     /// Takes the handshake one step further: writes what waits to be written, reads once, and writes what follows. When
-    /// this succeeds the handshake is done; what the client has sent right after it can be [`recv`](Self::recv)d.
+    /// this succeeds the handshake is done; what the client has sent right after it can be [`recv`](Self::recv)d, and what
+    /// is still to be written goes out with what is [sent](Self::send) first: an empty `send` is enough.
     ///
     /// # Errors
     ///
@@ -123,9 +124,11 @@ impl<S: Stream> Tls<S> {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+        if !self.connection.is_handshaking() {
+            return Ok(());
+        }
         match self.flush() {
             Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Err(error),
-            _ if !self.connection.is_handshaking() => Ok(()),
             _ if self.is_drained => Err(ErrorKind::WouldBlock.into()),
             _ => Err(ErrorKind::Interrupted.into()),
         }
@@ -340,7 +343,10 @@ impl<S: Stream> Stream for Tls<S> {
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
-        self.flush()?;
+        // What waits besides, as session tickets do, can be written together with what is taken now.
+        if self.unsent > 0 || slices.is_empty() {
+            self.flush()?;
+        }
         if slices.is_empty() {
             return Ok(Sent { count: 0, is_blocked: false });
         }

@@ -48,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) discarded: usize,
     /// Bytes written.
     pub(crate) given: usize,
+    /// Calls of `write` that took some.
+    pub(crate) writes: usize,
     /// Calls of `read`.
     pub(crate) reads: usize,
     /// Calls that were interrupted.
@@ -346,6 +348,7 @@ impl Write for Socket {
             room -= count;
         }
         wire.record.given += written;
+        wire.record.writes += 1;
         Ok(written)
     }
 

@@ -168,6 +168,36 @@ fn what_comes_with_the_end_of_the_handshake_is_whole() {
     assert_eq!(&buffer[..5], b"hello");
 }
 
+/// The tickets with which a client can come again are written together with the first echo, if that follows at once.
+#[test]
+fn what_ends_the_handshake_goes_out_with_the_first_echo() {
+    for message in [&b"hello"[..], b""] {
+        let mut plan = Plan::draw(&mut Rng::with_seed(0));
+        (plan.is_tls12, plan.record, plan.bites, plan.reads_late) = (false, None, (1 << 16, 1 << 16), false);
+        plan.nature = Nature { receive_buffer: 1 << 16, send_buffer: 1 << 16, interrupts: 0, ..plan.nature };
+        let (socket, wire) = connection(plan.nature.clone());
+        let mut peer = Peer::new(&plan, wire);
+        let mut tls = Tls::new(socket, SERVER.0.clone()).expect("the settings are good");
+        peer.move_bytes();
+        assert!(tls.handshake().is_err());
+        peer.move_bytes();
+        peer.tls.writer().write_all(message).expect("the client's side is done");
+        peer.move_bytes();
+        tls.handshake().expect("done");
+        let before = peer.wire.record().writes;
+        let hub = Hub::new(&Config::default());
+        let mut world = World::with(hub, Poll::Genuine, Rng::with_seed(0), Instant::now());
+        let (readable, address) = (tls.may_receive(), SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into());
+        let key = world.admit(tls, address, peer.wire.clone());
+        world.hub.on_ready(key, Ready { readable, ..Ready::default() });
+        world.turn(|_| {});
+        assert_eq!(peer.wire.record().writes, before + 1);
+        peer.move_bytes();
+        assert_eq!(peer.reply, message);
+        assert!(peer.tls.tls13_tickets_received() > 0);
+    }
+}
+
 /// The handshake, which the connection does before the hub sees it.
 fn handshake(tls: &mut Tls<Socket>, peer: &mut Peer) {
     for round in 0.. {

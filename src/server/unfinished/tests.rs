@@ -1,7 +1,7 @@
 //! Against clients that do not finish what comes before they are let in.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use mio::Poll;
 
@@ -46,7 +46,7 @@ impl World {
         let step = self.unfinished.begin(stream, address, self.now, self.poll.registry());
         self.go_on(step);
         let is_full = self.unfinished.len() > self.unfinished.limit;
-        (client, is_full.then(|| self.unfinished.next()).flatten())
+        (client, is_full.then(|| self.unfinished.next(self.poll.registry())).flatten())
     }
 
     /// Lets a client shake hands, whoever it is.
@@ -57,8 +57,21 @@ impl World {
         }
     }
 
+    /// Waits for events, and lets all go on that they are about. Returns what became of them.
+    fn turn(&mut self) -> Vec<Step> {
+        let mut events = mio::Events::with_capacity(16);
+        self.poll.poll(&mut events, Some(Duration::from_secs(20))).unwrap();
+        assert!(!events.is_empty(), "nothing happens any more");
+        for event in &events {
+            let ready = Ready { readable: event.is_readable(), writable: event.is_writable(), ..Ready::default() };
+            self.unfinished.on_ready(event.token().0, ready);
+        }
+        self.unfinished.begin_turn(self.now);
+        std::iter::from_fn(|| self.unfinished.next(self.poll.registry())).collect()
+    }
+
     fn steps(&mut self) -> usize {
-        std::iter::from_fn(|| self.unfinished.next()).count()
+        std::iter::from_fn(|| self.unfinished.next(self.poll.registry())).count()
     }
 }
 
@@ -100,7 +113,10 @@ fn headers_and_handshakes_have_their_half_together() {
     proxied[0].write_all(b" TCP4 192.0.2.8 192.0.2.1 1 2\r\n").unwrap();
     let (_other, step) = world.begin("10.0.0.1", b"PROXY");
     world.go_on(step.unwrap());
-    assert_eq!((world.unfinished.len(), ip(world.unfinished.next().as_ref())), (5, "10.0.0.1".parse().ok()));
+    assert_eq!(
+        (world.unfinished.len(), ip(world.unfinished.next(world.poll.registry()).as_ref())),
+        (5, "10.0.0.1".parse().ok())
+    );
     assert_eq!((world.unfinished.len(), world.unfinished.has_work()), (4, false));
 }
 
@@ -113,7 +129,7 @@ fn each_kind_has_its_own_time() {
     for address in ["10.0.0.1", "127.0.0.1"] {
         world.now = world.unfinished.deadline().unwrap();
         world.unfinished.begin_turn(world.now);
-        assert_eq!(ip(world.unfinished.next().as_ref()), address.parse().ok());
+        assert_eq!(ip(world.unfinished.next(world.poll.registry()).as_ref()), address.parse().ok());
     }
     assert_eq!((world.unfinished.len(), world.unfinished.deadline()), (0, None));
 }
@@ -180,4 +196,24 @@ fn what_is_over_is_dropped_at_once() {
     world.unfinished.begin_turn(world.now + world.unfinished.handshake_timeout);
     world.steps();
     assert_eq!(world.unfinished.len(), 0);
+}
+
+/// The client says nothing more until it has the whole certificate.
+#[test]
+fn a_handshake_goes_on_when_its_socket_takes_more() {
+    let mut world = World::new(8);
+    let names = (0..3000).map(|number| Ipv6Addr::from(number).into());
+    let (identity, certificate) = Identity::self_signed(names, None).unwrap();
+    world.settings = identity.config();
+    socket2::SockRef::from(&world.listener).set_send_buffer_size(4096).unwrap();
+    let (mut client, _) = world.begin("127.0.0.1", b"");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(crate::tls::provider());
+    let config = builder.with_protocol_versions(&[&rustls::version::TLS12]).unwrap().with_root_certificates(roots);
+    let config = Arc::new(config.with_no_client_auth());
+    let mut tls = rustls::ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let thread = std::thread::spawn(move || tls.complete_io(&mut client).map(|_| client));
+    while !world.turn().iter().any(|step| matches!(step, Step::Done(_))) {}
+    thread.join().unwrap().unwrap();
 }

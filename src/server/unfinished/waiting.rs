@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
+use mio::{Interest, Registry, Token};
+
 use super::{Client, Step};
 use crate::address::{PeerAddress, QuotaKey};
 use crate::connection::Ready;
@@ -96,6 +98,17 @@ impl Stage {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Err(error),
             _ => Ok(false),
         })
+    }
+
+    /// Has an event tell when the socket takes more, if that is waited for. In most handshakes it never is, and to ask for it
+    /// from the beginning would bring events that mean nothing.
+    pub(super) fn await_writable(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Handshake { tls, .. } if tls.wants_write() => {
+                registry.reregister(tls.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Ends our side of a handshake after the alert.
