@@ -45,7 +45,7 @@ fn unreadable(what: &str, path: &Path, kind: io::ErrorKind, reason: &str) -> io:
 
 /// The certificates in `text`, the contents of the file at `path`: at least one.
 pub(crate) fn certificates(what: &str, path: &Path, text: &[u8]) -> io::Result<Vec<CertificateDer<'static>>> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(without_mark(text)).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => {
             // What is behind the first one is not looked at by rustls, but sent.
@@ -62,7 +62,7 @@ pub(crate) fn certificates(what: &str, path: &Path, text: &[u8]) -> io::Result<V
 
 /// The private key in `text`, the contents of the file at `path`: PKCS#8, PKCS#1 or SEC1.
 pub(crate) fn key(what: &str, path: &Path, text: &[u8]) -> io::Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+    PrivateKeyDer::from_pem_slice(without_mark(text)).map_err(|error| match error {
         pem::Error::NoItemsFound if is_encrypted(text) => {
             useless(what, path, &format!("it is encrypted (decrypt it with: openssl pkey -in {})", path.display()))
         }
@@ -83,6 +83,11 @@ pub(crate) fn authorities(what: &str, path: &Path, text: &[u8]) -> io::Result<Ro
 /// The error for a file whose contents are of no use.
 pub(crate) fn useless(what: &str, path: &Path, reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("cannot use {what} {}: {reason}", path.display()))
+}
+
+/// The text without the byte order mark that some editors put before it, which would hide its first line.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 fn is_encrypted(text: &[u8]) -> bool {

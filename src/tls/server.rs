@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::crypto::ring::Ticketer;
@@ -15,6 +17,9 @@ use super::{VERSIONS, pem, provider};
 
 /// How often the files are looked at.
 pub(crate) const RENEWAL: Duration = Duration::from_secs(60);
+
+/// How long after that what was in them is taken: reading them takes less most often.
+const READING: Duration = Duration::from_secs(1);
 
 const CERTIFICATE: &str = "the certificate";
 const KEY: &str = "the key";
@@ -30,6 +35,8 @@ pub struct Identity {
     /// The same when they were last looked at, or why they could not be read.
     seen: Result<Contents, String>,
     look_at: Option<Instant>,
+    /// What a thread reads now: a file system that does not answer must not keep the clients waiting.
+    reading: Option<Receiver<io::Result<Contents>>>,
 }
 
 /// Where a certificate, its key, and the authority of the clients' certificates are.
@@ -61,7 +68,7 @@ impl Identity {
         let used = files.read(pem::read)?;
         let config = files.config(&used)?;
         let seen = Ok(used.clone());
-        Ok(Self { config, files: Some(files), used, seen, look_at: Some(now + RENEWAL) })
+        Ok(Self { config, files: Some(files), used, seen, look_at: Some(now + RENEWAL), reading: None })
     }
 
     /// Makes a certificate for `localhost`, this machine's name and `addresses`, which nobody vouches for. Returns it
@@ -86,7 +93,8 @@ impl Identity {
         };
         let config = config(vec![certificate.clone()], key, roots).map_err(io::Error::other)?;
         let used = Contents::default();
-        Ok((Self { config, files: None, seen: Ok(used.clone()), used, look_at: None }, certificate))
+        let seen = Ok(used.clone());
+        Ok((Self { config, files: None, used, seen, look_at: None, reading: None }, certificate))
     }
 
     /// What new connections are to use.
@@ -99,7 +107,7 @@ impl Identity {
         self.look_at
     }
 
-    /// Looks whether the files have changed, if it is time, and loads them if so. Returns whether it did.
+    /// Has a thread read the files, if it is time, and loads what it has read if they have changed. Returns whether they had.
     ///
     /// # Errors
     ///
@@ -108,8 +116,19 @@ impl Identity {
         let Some(files) = self.files.as_ref().filter(|_| self.look_at.is_some_and(|at| at <= now)) else {
             return Ok(false);
         };
+        let Some(reading) = &self.reading else {
+            self.reading = files.begin_reading();
+            self.look_at = Some(now + READING);
+            return Ok(false);
+        };
         self.look_at = Some(now + RENEWAL);
-        let found = files.read(pem::read_file);
+        let found = match reading.try_recv() {
+            // There is no other thread until this one is done.
+            Err(TryRecvError::Empty) => return Ok(false),
+            outcome => outcome,
+        };
+        self.reading = None;
+        let Ok(found) = found else { return Ok(false) };
         let seen = found.as_ref().cloned().map_err(ToString::to_string);
         if seen == std::mem::replace(&mut self.seen, seen.clone()) {
             return Ok(false);
@@ -132,6 +151,14 @@ impl Files {
             key: read(KEY, &self.key)?,
             client_authority,
         })
+    }
+
+    /// Has a thread read them, if there can be one.
+    fn begin_reading(&self) -> Option<Receiver<io::Result<Contents>>> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let files = self.clone();
+        let read = move || drop(sender.send(files.read(pem::read_file)));
+        thread::Builder::new().name("certificate reader".to_owned()).spawn(read).is_ok().then_some(receiver)
     }
 
     fn config(&self, contents: &Contents) -> io::Result<Arc<ServerConfig>> {

@@ -1,7 +1,6 @@
 //! A client that sends anything at all where a TLS handshake is expected.
 
 use std::io::ErrorKind;
-use std::sync::{Arc, LazyLock};
 
 use sockets::tls::server::Identity;
 use sockets::transport::Stream;
@@ -12,7 +11,9 @@ use crate::socket::{Nature, connection};
 /// The most bytes that may be held for it, whatever it sends: more than a record, and no message of several.
 const MOST_HELD: usize = 32 << 10;
 
-static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::self_signed([], None).expect("it can be made").0);
+thread_local! {
+    static IDENTITY: Identity = Identity::self_signed([], None).expect("it can be made").0;
+}
 
 /// Sends `bytes` in pieces of one length, which the first byte says. Each piece may be followed by as many steps as it has
 /// bytes, and a few; in the end the handshake has failed.
@@ -27,7 +28,7 @@ pub(crate) fn play(bytes: &[u8]) {
         seed: 0,
     };
     let (socket, client) = connection(nature);
-    let mut tls = Tls::new(socket, Arc::clone(&IDENTITY.config())).expect("the settings are good");
+    let mut tls = Tls::new(socket, IDENTITY.with(Identity::config)).expect("the settings are good");
     for piece in bytes.chunks(usize::from(length) + 1) {
         assert_eq!(client.send(piece), piece.len());
         if !goes_on(&mut tls, piece.len()) {

@@ -93,6 +93,21 @@ fn what_is_wrong_with_the_files_is_said_in_a_sentence() {
     assert!(error.ends_with("there is no PEM certificate in it"), "{error}");
 }
 
+/// Lets a minute pass, and takes what was read.
+fn renew(identity: &mut Identity, now: &mut Instant) -> Result<bool, String> {
+    *now += RENEWAL;
+    assert_eq!(identity.deadline(), Some(*now));
+    assert!(!identity.renew(*now).unwrap(), "the files are not read yet");
+    while identity.reading.is_some() {
+        *now = identity.deadline().unwrap();
+        match identity.renew(*now) {
+            Ok(false) => thread::yield_now(),
+            outcome => return outcome.map_err(|error| error.to_string()),
+        }
+    }
+    Ok(false)
+}
+
 #[test]
 fn new_files_are_loaded_and_bad_ones_are_reported_once() {
     let folder = Folder::new();
@@ -102,17 +117,12 @@ fn new_files_are_loaded_and_bad_ones_are_reported_once() {
     let mut identity = Identity::load(folder.files(), now).unwrap();
     let old = identity.config();
     folder.write(&second, &second_key);
-    assert!(!identity.renew(now).unwrap(), "it is not time yet");
-    now += RENEWAL;
-    assert_eq!(identity.deadline(), Some(now));
-    assert!(identity.renew(now).unwrap());
+    assert!(!identity.renew(now).unwrap() && identity.reading.is_none(), "it is not time yet");
+    assert!(renew(&mut identity, &mut now).unwrap());
     let new = identity.config();
     assert!(!Arc::ptr_eq(&old, &new));
 
-    let mut renew = || {
-        now += RENEWAL;
-        identity.renew(now).map_err(|error| error.to_string())
-    };
+    let mut renew = || renew(&mut identity, &mut now);
     assert_eq!(renew(), Ok(false), "nothing has changed");
     folder.write(&first, &second_key);
     assert!(renew().unwrap_err().contains("does not belong to"));
@@ -123,6 +133,33 @@ fn new_files_are_loaded_and_bad_ones_are_reported_once() {
     folder.write(&first, &first_key);
     assert_eq!(renew(), Ok(true));
     assert!(!Arc::ptr_eq(&new, &identity.config()));
+}
+
+#[test]
+fn a_file_system_that_does_not_answer_is_not_waited_for() {
+    let folder = Folder::new();
+    let (certificate, key) = pair();
+    folder.write(&certificate, &key);
+    let mut now = Instant::now();
+    let mut identity = Identity::load(folder.files(), now).unwrap();
+    let (sender, receiver) = mpsc::sync_channel(1);
+    identity.reading = Some(receiver);
+    for _ in 0..3 {
+        now = identity.deadline().unwrap();
+        assert!(!identity.renew(now).unwrap());
+        assert_eq!(identity.deadline(), Some(now + RENEWAL));
+    }
+    // It is there again.
+    sender.send(identity.files.as_ref().unwrap().read(pem::read_file)).unwrap();
+    assert!(!identity.renew(now + RENEWAL).unwrap() && identity.reading.is_none());
+}
+
+#[test]
+fn a_byte_order_mark_does_no_harm() {
+    let folder = Folder::new();
+    let (certificate, key) = pair();
+    folder.write(&format!("\u{feff}{certificate}"), &format!("\u{feff}{key}"));
+    assert!(Identity::load(folder.files(), Instant::now()).is_ok());
 }
 
 #[test]
@@ -161,15 +198,15 @@ fn a_pipe_is_not_waited_for() {
     let folder = Folder::new();
     let (certificate, key) = pair();
     folder.write(&certificate, &key);
-    let now = Instant::now();
+    let mut now = Instant::now();
     let mut identity = Identity::load(folder.files(), now).unwrap();
     let path = folder.0.join("cert.pem");
     fs::remove_file(&path).unwrap();
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    let error = identity.renew(now + RENEWAL).unwrap_err().to_string();
+    let error = renew(&mut identity, &mut now).unwrap_err();
     assert!(error.ends_with("cert.pem: it is not a regular file"), "{error}");
     fs::remove_file(&path).unwrap();
     fs::write(&path, &certificate).unwrap();
-    assert!(!identity.renew(now + 2 * RENEWAL).unwrap(), "it is the one that is in use");
+    assert!(!renew(&mut identity, &mut now).unwrap(), "it is the one that is in use");
 }
