@@ -109,12 +109,14 @@ impl SharedLog {
         (now, noted): (Instant, Instant),
         on_change: &mut OnChange<'_>,
     ) {
-        for op in hub.take_ops() {
-            self.engine.push(op);
-        }
-        self.engine.set_urgency(hub.log_urgency());
-        if self.engine.reports_floor(now) {
-            self.engine.set_floor(hub.log_floor());
+        if let Some(mut room) = hub.log_side() {
+            for op in room.take_ops() {
+                self.engine.push(op);
+            }
+            self.engine.set_urgency(room.urgency());
+            if self.engine.reports_floor(now) {
+                self.engine.set_floor(room.report_floor());
+            }
         }
         self.engine.turn(now, noted);
         while let Some(action) = self.engine.poll_action() {
@@ -157,7 +159,9 @@ impl SharedLog {
                 self.told = Some(state);
                 on_change(state, &self.url, if state == RedisState::Connected { "" } else { self.engine.trouble() });
             }
-            hub.on_log(event);
+            if let Some(mut room) = hub.log_side() {
+                room.on_event(event);
+            }
         }
     }
 

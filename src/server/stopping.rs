@@ -83,7 +83,7 @@ impl Server {
     /// is done.
     pub(super) fn has_left(&mut self) -> bool {
         let Some(log) = &mut self.log else { return true };
-        self.stopping.is_some() && self.hub.has_said_all() && log.leave()
+        self.stopping.is_some() && self.hub.log_side().is_none_or(|room| room.is_over()) && log.leave()
     }
 
     pub(super) fn has_no_connections(&self) -> bool {
