@@ -10,7 +10,6 @@
 pub(crate) mod activity;
 mod any_service;
 mod buffer;
-mod log_side;
 pub(crate) mod memory;
 pub(crate) mod peer;
 pub(crate) mod peers;
@@ -26,11 +25,11 @@ use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::connection::{Close, Phase, Ready, Received};
 use crate::event::Event;
+use crate::room::LogSide;
 use crate::shared_log::ServerId;
 use crate::transport::Stream;
 use any_service::AnyService;
 use buffer::{READ_BUFFER, ReadBuffer};
-pub use log_side::LogSide;
 use peer::{Id, Peer, Place, State};
 use peers::{Peers, Turn};
 use service::{BULK, Next, Served, Service};
@@ -147,7 +146,10 @@ impl<S: Stream> Hub<S> {
 
     /// The side of the room that talks to the log which it shares with other servers, if it [does](Self::shared).
     pub fn log_side(&mut self) -> Option<LogSide<'_>> {
-        LogSide::of(&mut self.service, &self.peers.feed)
+        match &mut self.service {
+            AnyService::SharedRoom(room) => Some(LogSide::of(room, &self.peers.feed)),
+            AnyService::Echo(_) | AnyService::Room(_) => None,
+        }
     }
 
     /// Serves the peers that have something to do, each at most once, and tells what happened.

@@ -10,7 +10,8 @@ use sockets::Config;
 use sockets::Event;
 use sockets::PeerAddress;
 use sockets::connection::Ready;
-use sockets::hub::{Hub, LogSide};
+use sockets::hub::Hub;
+use sockets::room::LogSide;
 use sockets::shared_log::LogEvent;
 use sockets::transport::Stream;
 
