@@ -16,6 +16,7 @@ mod order;
 mod proxy;
 mod redis;
 mod servers;
+mod tls;
 
 /// Whether redis-server is here.
 fn has_redis() -> bool {

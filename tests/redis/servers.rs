@@ -20,7 +20,7 @@ pub(crate) fn start(redis: &Redis) -> Server {
 }
 
 /// A member under this name, which has been heard of by all of these.
-fn join(server: &Server, name: &str, others: &mut [&mut Member]) -> Member {
+pub(crate) fn join(server: &Server, name: &str, others: &mut [&mut Member]) -> Member {
     let (member, _) = Member::enter(connect(server.address()), name);
     others.iter_mut().for_each(|other| other.hears(&[&format!("* {name} joined")]));
     member
