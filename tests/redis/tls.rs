@@ -13,7 +13,7 @@ use crate::harness::{Certificates, DEADLINE, Member, Server, connect, free_port,
 use crate::has_redis;
 use crate::proxy::Proxy;
 use crate::redis::Redis;
-use crate::servers::{AWAY, BACK, join};
+use crate::servers::{AWAY, BACK, join, next_line};
 
 /// A Redis that speaks TLS at this port, with the certificate of a server.
 fn start_redis(certificates: &Certificates, port: u16, options: &[&str]) -> Redis {
@@ -30,12 +30,6 @@ fn start(url: &str, authority: &str) -> Server {
 
 fn wait_for_log(server: &Server, text: &str) {
     server.console.wait_until(|lines| lines.iter().any(|line| line.contains(text)).then_some(()));
-}
-
-/// What it hears next, but for how it stands with Redis.
-fn next_line(member: &mut Member) -> String {
-    let mut lines = std::iter::repeat_with(|| member.line());
-    lines.find(|line| line != AWAY && line != BACK).expect("a line")
 }
 
 #[test]
