@@ -14,7 +14,7 @@ use clap::parser::ValueSource;
 use clap::{ArgGroup, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
-use super::print::{Request, Text, printout, with_print};
+use super::print::{self, Request, Text, with_print};
 use super::{duration, positive_duration};
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, RedisUrl, Tls, is_room_name};
 use crate::limits::default_max_memory;
@@ -36,11 +36,11 @@ pub struct ServerOptions {
 /// status 2 for wrong usage.
 pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<ServerOptions>, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments);
-    let matches = matches.map_err(|error| without_password(error, &mut command))?;
-    if let Some(printout) = printout(&matches, &command) {
-        return Ok(Request::Print(printout));
-    }
+    let parsed = print::parse(&mut command, arguments);
+    let matches = match parsed.map_err(|error| without_password(error, &mut command))? {
+        Request::Run(matches) => matches,
+        Request::Print(printout) => return Ok(Request::Print(printout)),
+    };
     let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
     let names_sockets = is_given("bind") || is_given("port");
     let config = ServerArgs::from_arg_matches(&matches)?.into_config();
