@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 use super::print::{Request, Text, printout, with_print};
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls, is_room_name};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, RedisUrl, Tls, is_room_name};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -50,8 +50,9 @@ pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<R
 
 /// Wrong usage repeats the argument that is wrong, but a URL of Redis may have a password.
 fn without_password(error: clap::Error, command: &mut Command) -> clap::Error {
-    if error.use_stderr() && error.to_string().contains("redis://") {
-        return command.error(error.kind(), "a redis:// URL is not the value of --redis");
+    let text = error.to_string();
+    if error.use_stderr() && ["redis://", "rediss://"].iter().any(|scheme| text.contains(scheme)) {
+        return command.error(error.kind(), "a URL of Redis is not the value of --redis");
     }
     error
 }
@@ -176,7 +177,8 @@ pub(super) struct ServerArgs {
 
     /// How long to wait for the PROXY header
     ///
-    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
+    /// Connections whose header has not come, or whose TLS handshake is under way, take at most half of --max-connections: of
+    /// more, the oldest of the address with most is ended.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
         value_parser = positive_duration, help_heading = "Timeouts"
@@ -230,10 +232,16 @@ pub(super) struct ServerArgs {
 
     /// Redis by which servers share the room [default: none]
     ///
-    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, or unix:///PATH, with percent-encoded parts.
-    /// ECHO_REDIS keeps the password out of process lists.
+    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, rediss:// for TLS, or unix:///PATH, with
+    /// percent-encoded parts. ECHO_REDIS keeps the password out of process lists.
     #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
     redis: Option<String>,
+
+    /// Authority of that Redis' certificate [default: the system's]
+    ///
+    /// A file in PEM, for a rediss:// URL. The certificate has to be for the host in the URL.
+    #[arg(long, value_name = "FILE", env = "ECHO_REDIS_CACERT", help_heading = "Room")]
+    redis_cacert: Option<PathBuf>,
 
     /// Which room in that Redis it is [default: lobby]
     ///
@@ -283,7 +291,8 @@ pub(super) struct ServerArgs {
 
     /// How long a TLS handshake may take
     ///
-    /// Unfinished handshakes take at most half of --max-connections: of more, the oldest of the address with most is ended.
+    /// Unfinished handshakes, and connections whose PROXY header has not come, take at most half of --max-connections: of
+    /// more, the oldest of the address with most is ended.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_HANDSHAKE_TIMEOUT", default_value = "10s",
         value_parser = positive_duration, help_heading = "TLS"
@@ -329,11 +338,15 @@ impl ServerArgs {
             }
         }
         // Not by a value parser: clap would show the value, and with it a password.
-        let redis = args.redis.as_deref().map(str::parse).transpose();
+        let redis = args.redis.as_deref().map(str::parse::<RedisUrl>).transpose();
         let redis =
             redis.map_err(|error| (ErrorKind::ValueValidation, format!("invalid value for --redis: {error}")))?;
         if redis.is_some() && args.max_line > MAX_SHARED_LINE {
             return Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned()));
+        }
+        if args.redis_cacert.is_some() && !redis.as_ref().is_some_and(RedisUrl::is_tls) {
+            let message = "--redis-cacert needs --redis with a rediss:// URL".to_owned();
+            return Err((ErrorKind::MissingRequiredArgument, message));
         }
         Ok(Config {
             bind: args.bind,
@@ -370,6 +383,7 @@ impl ServerArgs {
             max_ahead: args.max_ahead,
             history: args.history,
             redis,
+            redis_cacert: args.redis_cacert,
             room: args.room.unwrap_or_else(|| Config::default().room),
             grace: args.grace,
             drain: args.drain,

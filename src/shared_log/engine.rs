@@ -213,9 +213,10 @@ impl Engine {
         self.is_leaving = true;
     }
 
-    /// Whether the log has taken the goodbye.
+    /// Whether the log has taken the goodbye, or is out of reach and there is nothing that members have said to wait for:
+    /// that this server has gone, the others notice themselves.
     pub fn has_left(&self) -> bool {
-        self.has_left
+        self.has_left || self.is_leaving && self.is_away && !self.outgoing.has_text()
     }
 
     /// Does what is due, and sends what can be sent. All events that came until `noted` have been passed on: only
