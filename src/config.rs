@@ -70,16 +70,17 @@ pub struct Config {
     /// log shows and what [`allow`](Self::allow), [`deny`](Self::deny) and [`max_per_ip`](Self::max_per_ip) are about;
     /// none of them is about connections that announce none (LOCAL and UNKNOWN). Default: none.
     pub proxy_from: Vec<ProxyFrom>,
-    /// Reset a connection of a proxy whose header has not come in this time. Such connections take at most half of
-    /// [`max_connections`](Self::max_connections): of more, the oldest is reset. Default: 10 s.
+    /// Reset a connection of a proxy whose header has not come in this time. Such connections, and those whose TLS
+    /// handshake is under way, take at most half of [`max_connections`](Self::max_connections) together: of more, the
+    /// oldest of the address with most is ended. Default: 10 s.
     pub proxy_timeout: Duration,
     /// Speak TLS with all clients. Default: no.
     pub tls: Option<Tls>,
     /// TLS: clients have to present a certificate of the authority in this file, in PEM; needs [`tls`](Self::tls).
     /// Default: no.
     pub tls_client_ca: Option<PathBuf>,
-    /// TLS: end a connection whose handshake is not done in this time. Such connections take at most half of
-    /// [`max_connections`](Self::max_connections): of more, the oldest of the address with most is ended. Default: 10 s.
+    /// TLS: end a connection whose handshake is not done in this time. How many there may be, see
+    /// [`proxy_timeout`](Self::proxy_timeout). Default: 10 s.
     pub handshake_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,

@@ -8,7 +8,6 @@ mod acceptor;
 mod access;
 mod admin;
 mod admission;
-mod handshakes;
 mod manager;
 mod metrics;
 mod reactor;
@@ -16,6 +15,7 @@ mod redis;
 mod requests;
 mod stopping;
 mod tls;
+mod unfinished;
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +41,7 @@ use redis::SharedLog;
 use requests::Requests;
 pub use requests::Stopper;
 use stopping::Stopping;
-use tls::TlsHandshakes;
+use tls::Tls;
 
 /// How many descriptors [`Config::admin`] takes.
 #[doc(hidden)]
@@ -53,8 +53,7 @@ const OTHER_SOURCES: usize = 64;
 /// The first token that no peer can have: the token of a peer is its key in the hub.
 const FIRST_LISTENER: usize = usize::MAX / 2;
 const FIRST_ADMIN: usize = FIRST_LISTENER + (1 << 16);
-const FIRST_HANDSHAKE: usize = FIRST_ADMIN + (1 << 16);
-const FIRST_TLS_HANDSHAKE: usize = usize::MAX / 4 * 3;
+const FIRST_UNFINISHED: usize = FIRST_ADMIN + (1 << 16);
 const REDIS: [Token; 2] = [Token(usize::MAX - 5), Token(usize::MAX - 4)];
 const CONSOLE: Token = Token(usize::MAX - 3);
 const SIGNALS: Token = Token(usize::MAX - 2);
@@ -138,8 +137,7 @@ impl Server {
             registry.register(&mut SourceFd(&stdout.as_raw_fd()), CONSOLE, Interest::WRITABLE).is_ok()
         });
         console.set_watched(is_watched);
-        let acceptor =
-            Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_HANDSHAKE, FIRST_TLS_HANDSHAKE])?;
+        let acceptor = Acceptor::open(config, inherited, registry, [FIRST_LISTENER, FIRST_UNFINISHED])?;
         let admin = config.admin.map(|address| Admin::open(address, registry, FIRST_ADMIN)).transpose()?;
         let log = SharedLog::open(config, registry, REDIS)?;
         Ok(Self {
@@ -207,7 +205,7 @@ impl Server {
     /// The SHA-256, in hex digits, of the certificate that was made for this server, with
     /// [`Tls::SelfSigned`](crate::config::Tls::SelfSigned).
     pub fn fingerprint(&self) -> Option<&str> {
-        self.acceptor.tls().and_then(TlsHandshakes::fingerprint)
+        self.acceptor.tls().and_then(Tls::fingerprint)
     }
 
     /// A way to stop this server from another thread.
@@ -290,11 +288,10 @@ impl Server {
 
     /// Tells of TLS handshakes that failed, and looks whether there is a new certificate.
     fn report_tls(&mut self) {
-        let Some(tls) = self.acceptor.tls_mut() else { return };
-        for (peer, reason) in tls.take_failures() {
+        for (peer, reason) in self.acceptor.unfinished_mut().take_failures() {
             report(&Event::HandshakeFailed { peer, reason: &reason }, &mut self.console, &mut self.on_event);
         }
-        if let Some(outcome) = tls.renew(self.now) {
+        if let Some(outcome) = self.acceptor.tls_mut().and_then(|tls| tls.renew(self.now)) {
             let error = outcome.err().map(|error| error.to_string());
             report(&Event::Renewed { error: error.as_deref() }, &mut self.console, &mut self.on_event);
         }
@@ -316,8 +313,9 @@ impl Server {
                 SIGNALS | WAKER => is_asked = true,
                 CONSOLE => self.console.on_ready(),
                 token if REDIS.contains(&token) => self.log.iter_mut().for_each(|log| log.on_ready(event)),
-                Token(token) if token >= FIRST_TLS_HANDSHAKE => self.acceptor.on_tls_ready(token, ready(event)),
-                Token(token) if token >= FIRST_HANDSHAKE => self.acceptor.on_handshake_ready(token, ready(event)),
+                Token(token) if token >= FIRST_UNFINISHED => {
+                    self.acceptor.unfinished_mut().on_ready(token, ready(event));
+                }
                 Token(token) if token >= FIRST_ADMIN => {
                     if let Some(admin) = &mut self.admin {
                         admin.on_ready(token);
@@ -367,7 +365,7 @@ impl Server {
             messages: traffic.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
-            bytes_held: self.hub.held() + self.acceptor.tls().map_or(0, TlsHandshakes::held),
+            bytes_held: self.hub.held() + self.acceptor.unfinished().held(),
             lines_dropped: self.console.dropped(),
             uptime: self.started.elapsed(),
             redis: self.log.as_ref().map(|log| log.counters()),
@@ -377,7 +375,7 @@ impl Server {
     fn snapshot(&self) -> Snapshot {
         let refused = self.acceptor.refused_by_reason().chain([("full", self.refused_full)]).collect();
         let members = self.is_chat.then(|| self.hub.members());
-        let handshakes = self.acceptor.tls().map(TlsHandshakes::totals);
+        let handshakes = self.acceptor.tls().map(|_| self.acceptor.unfinished().totals());
         Snapshot { counters: self.counters(), refused, members, handshakes }
     }
 }

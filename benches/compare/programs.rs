@@ -99,7 +99,7 @@ fn python(modules: &[&str]) -> Result<Vec<PathBuf>> {
 }
 
 /// The command line of echo.go, which is built first.
-fn go() -> Result<Vec<PathBuf>> {
+pub(crate) fn go() -> Result<Vec<PathBuf>> {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("echo-go");
     let build = Command::new("go").args(["build", "-o"]).arg(&program).arg(source("echo.go")).output();
     let build = build.map_err(|_| "not installed")?;

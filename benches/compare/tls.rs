@@ -49,7 +49,7 @@ struct Load {
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let folder = certificates()?;
-    let programs = programs(&folder)?;
+    let programs = programs(bench, &folder)?;
     let servers = programs::start(bench, &programs)?;
     let works = [
         Work::Handshakes { is_resumed: false },
@@ -68,18 +68,23 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     Ok(cells)
 }
 
-fn programs(folder: &Path) -> Result<Vec<Program>> {
+fn programs(bench: &Bench, folder: &Path) -> Result<Vec<Program>> {
     let path = folder.to_str().ok_or("a path that is no text")?;
     let (certificate, key) = (format!("{path}/cert.pem"), format!("{path}/key.pem"));
     let socat =
         format!("OPENSSL-LISTEN:{{port}},bind=127.0.0.1,cert={certificate},key={key},verify=0,backlog=4096,fork");
-    Ok(vec![
+    let mut programs = vec![
         Program::own(FLOOR, &["tls-floor", path]).central(),
         Program::daemon(DAEMON, &["--quiet", "--tls-cert", &certificate, "--tls-key", &key]).central(),
         Program::own(AGAIN, &["tls-floor", path]).central(),
         Program::own(TOKIO_RUSTLS, &["tls-tokio", path]),
         Program::new("socat", ["socat", &socat, "PIPE"]).forking(),
-    ])
+    ];
+    match programs::go() {
+        Ok(words) => programs.push(Program::new("go", [words, vec![certificate.into(), key.into()]].concat())),
+        Err(why) => bench.note_missing("go", why.to_string()),
+    }
+    Ok(programs)
 }
 
 /// A certificate and its key, in files.

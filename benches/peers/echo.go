@@ -1,10 +1,13 @@
-// An echo server as one writes it in Go: a goroutine for each connection.
+// An echo server as one writes it in Go: a goroutine for each connection. With the files of a certificate and its key it
+// speaks TLS.
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log"
 	"net"
+	"os"
 )
 
 func main() {
@@ -13,6 +16,13 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println("listening on port", listener.Addr().(*net.TCPAddr).Port)
+	if len(os.Args) == 3 {
+		certificate, err := tls.LoadX509KeyPair(os.Args[1], os.Args[2])
+		if err != nil {
+			log.Fatal(err)
+		}
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate}})
+	}
 	for {
 		connection, err := listener.Accept()
 		if err != nil {

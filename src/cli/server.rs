@@ -177,7 +177,8 @@ pub(super) struct ServerArgs {
 
     /// How long to wait for the PROXY header
     ///
-    /// Connections whose header has not come take at most half of --max-connections: of more, the oldest is reset.
+    /// Connections whose header has not come, or whose TLS handshake is under way, take at most half of --max-connections: of
+    /// more, the oldest of the address with most is ended.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_PROXY_TIMEOUT", default_value = "10s",
         value_parser = positive_duration, help_heading = "Timeouts"
@@ -290,7 +291,8 @@ pub(super) struct ServerArgs {
 
     /// How long a TLS handshake may take
     ///
-    /// Unfinished handshakes take at most half of --max-connections: of more, the oldest of the address with most is ended.
+    /// Unfinished handshakes, and connections whose PROXY header has not come, take at most half of --max-connections: of
+    /// more, the oldest of the address with most is ended.
     #[arg(
         long, value_name = "DURATION", env = "ECHO_HANDSHAKE_TIMEOUT", default_value = "10s",
         value_parser = positive_duration, help_heading = "TLS"

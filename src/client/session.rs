@@ -336,9 +336,13 @@ impl Session {
 
     /// Goes on with a new connection as soon as there is one.
     fn come_back(&mut self, is_done: bool) {
-        if self.server.come_back(is_done) {
-            self.incoming.restart();
-            self.greeting_is_due = Some(Instant::now() + GREETING);
+        match self.server.come_back(is_done) {
+            Ok(true) => {
+                self.incoming.restart();
+                self.greeting_is_due = Some(Instant::now() + GREETING);
+            }
+            Ok(false) => {}
+            Err(complaint) => self.incoming.tell(self.display.above(), &format!("* {complaint} (trying again)")),
         }
     }
 

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Registry, Token};
 
 use super::access::Access;
-use super::handshakes::{Client, Handshakes, Outcome};
-use super::tls::{Step, TlsHandshakes};
+use super::tls::Tls;
+use super::unfinished::{Client, Step, Unfinished};
 use crate::address::PeerAddress;
 use crate::config::Config;
-use crate::connection::Ready;
 use crate::event::{Event, Refusal};
 use crate::transport::Socket;
 use crate::transport::listener::{self, Inherited, adopt, listen};
@@ -32,10 +31,9 @@ pub(super) struct Acceptor {
     /// The listener whose turn it is: while there are few places, no listener may take all of them.
     turn: usize,
     access: Access,
-    /// Connections of proxies whose header has not come yet; `None` where there are no proxies.
-    handshakes: Option<Handshakes>,
-    /// Connections whose TLS handshake is under way; `None` without TLS.
-    tls: Option<TlsHandshakes>,
+    unfinished: Unfinished,
+    /// What connections are served with where TLS is spoken.
+    tls: Option<Tls>,
     /// When to try again, after accept failed.
     retry_at: Option<Instant>,
     refusals: [Refusals; 2],
@@ -70,14 +68,13 @@ struct Listener {
 }
 
 impl Acceptor {
-    /// Listens on `inherited` sockets, or else as `config` says. Of the three tokens, listeners have those from the first one
-    /// on, connections that are not let in yet those from the second one on, and from the third one on during the handshake
-    /// of TLS.
+    /// Listens on `inherited` sockets, or else as `config` says. Of the two tokens, listeners have those from the first one
+    /// on, connections that are not let in yet those from the second one on.
     pub(super) fn open(
         config: &Config,
         inherited: Inherited,
         registry: &Registry,
-        [first_token, first_header, first_tls]: [usize; 3],
+        [first_token, first_unfinished]: [usize; 2],
     ) -> io::Result<Self> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -88,7 +85,7 @@ impl Acceptor {
             registry.register(&mut socket, Token(first_token + at), Interest::READABLE)?;
             listeners.push(Listener { socket, is_pending: false });
         }
-        let tls = TlsHandshakes::new(config, &addresses, first_tls)?;
+        let tls = Tls::new(config, &addresses)?;
         let refusals = |reason| Refusals { reason, total: 0, unreported: None, report_at: None };
         Ok(Self {
             listeners,
@@ -96,7 +93,7 @@ impl Acceptor {
             addresses,
             turn: 0,
             access: Access::new(config),
-            handshakes: Handshakes::new(config, first_header),
+            unfinished: Unfinished::new(config, first_unfinished),
             tls,
             retry_at: None,
             refusals: [Refusal::Address, Refusal::Header].map(refusals),
@@ -115,63 +112,48 @@ impl Acceptor {
         }
     }
 
-    /// Notes an event for `token`, that of a connection that is not let in yet.
-    pub(super) fn on_handshake_ready(&mut self, token: usize, ready: Ready) {
-        if let Some(handshakes) = &mut self.handshakes {
-            handshakes.on_ready(token, ready);
-        }
+    /// The connections that are not let in yet.
+    pub(super) fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
     }
 
-    /// Notes an event for `token`, that of a connection whose TLS handshake is under way.
-    pub(super) fn on_tls_ready(&mut self, token: usize, ready: Ready) {
-        if let Some(tls) = &mut self.tls {
-            tls.on_ready(token, ready);
-        }
+    /// The connections that are not let in yet.
+    pub(super) fn unfinished_mut(&mut self) -> &mut Unfinished {
+        &mut self.unfinished
     }
 
-    /// The TLS handshakes, where TLS is spoken.
-    pub(super) fn tls(&self) -> Option<&TlsHandshakes> {
+    /// What is needed for TLS, where it is spoken.
+    pub(super) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
     }
 
-    /// The TLS handshakes, where TLS is spoken.
-    pub(super) fn tls_mut(&mut self) -> Option<&mut TlsHandshakes> {
+    /// What is needed for TLS, where it is spoken.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut Tls> {
         self.tls.as_mut()
-    }
-
-    /// Until when connections wait in the system's queue, or with their PROXY header, because too many TLS handshakes have just begun, if they do.
-    fn full_until(&self) -> Option<Instant> {
-        self.tls.as_ref().and_then(TlsHandshakes::full_until)
-    }
-
-    /// How many connections are accepted and not let in yet.
-    pub(super) fn handshakes(&self) -> usize {
-        self.handshakes.as_ref().map_or(0, Handshakes::len) + self.tls.as_ref().map_or(0, TlsHandshakes::len)
     }
 
     /// How many sources of events it has.
     pub(super) fn sources(&self) -> usize {
-        self.listeners.len() + self.handshakes()
+        self.listeners.len() + self.unfinished.len()
     }
 
     /// Whether [`accept`](Self::accept) may bring something now.
     pub(super) fn is_pending(&self, now: Instant, has_room: bool) -> bool {
-        let can_accept = has_room && self.retry_at.is_none();
-        let has_next = (can_accept && self.listeners.iter().any(|listener| listener.is_pending))
-            || self.handshakes.as_ref().is_some_and(Handshakes::has_work);
-        (has_next && self.full_until().is_none_or(|until| until <= now))
-            || self.tls.as_ref().is_some_and(TlsHandshakes::has_work)
+        let can_accept = has_room && self.retry_at.is_none() && self.unfinished.full_until().is_none_or(|at| at <= now);
+        (can_accept && self.has_pending_listener()) || self.unfinished.has_work()
+    }
+
+    /// Whether connections may wait in the system's queue.
+    fn has_pending_listener(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.is_pending)
     }
 
     /// When accept is to be tried, or refused connections are to be reported, though no event comes.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let unreported = self.refusals.iter().filter(|refusals| refusals.unreported.is_some());
-        let handshakes = self.handshakes.as_ref().and_then(Handshakes::deadline);
-        let tls = self.tls.as_ref().and_then(TlsHandshakes::deadline);
-        let is_pending = self.listeners.iter().any(|listener| listener.is_pending)
-            || self.handshakes.as_ref().is_some_and(Handshakes::has_work);
-        let tls = tls.into_iter().chain(self.full_until().filter(|until| is_pending && *until > now));
-        unreported.filter_map(|refusals| refusals.report_at).chain(self.retry_at).chain(handshakes).chain(tls).min()
+        let full_until = self.unfinished.full_until().filter(|until| self.has_pending_listener() && *until > now);
+        let others = [self.retry_at, self.unfinished.deadline(), self.tls.as_ref().and_then(Tls::deadline), full_until];
+        unreported.filter_map(|refusals| refusals.report_at).chain(others.into_iter().flatten()).min()
     }
 
     /// Tries again what failed, if it is time or a descriptor has been freed, and gives up what has taken too long.
@@ -179,12 +161,7 @@ impl Acceptor {
         if has_freed_descriptor || self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
         }
-        if let Some(handshakes) = &mut self.handshakes {
-            handshakes.expire(noted);
-        }
-        if let Some(tls) = &mut self.tls {
-            tls.begin_turn(noted);
-        }
+        self.unfinished.begin_turn(noted);
     }
 
     /// Prepares for [`close`](Self::close): the connections that wait can be accepted one last time, whether or not an
@@ -199,61 +176,44 @@ impl Acceptor {
             listener.socket.remove_file();
             listener.is_pending = true;
         }
-        if let Some(handshakes) = &mut self.handshakes {
-            handshakes.retry_all();
-        }
-        if let Some(tls) = &mut self.tls {
-            tls.retry_all();
-        }
+        self.unfinished.retry_all();
     }
 
-    /// Takes the next step: a TLS handshake, a connection that waits for its header, or, if there is room for it, one that
-    /// waits in the system's queue.
+    /// Takes the next step of a connection that is not let in yet, or accepts one that waits in the system's queue, if there
+    /// is room for it.
     pub(super) fn accept(&mut self, now: Instant, has_room: bool, registry: &Registry) -> Accepted {
-        if let Some(step) = self.tls.as_mut().and_then(TlsHandshakes::next) {
-            return self.go_on(step);
-        }
-        if self.full_until().is_some_and(|until| now < until) {
-            return Accepted::Nothing;
-        }
-        if let Some(outcome) = self.handshakes.as_mut().and_then(Handshakes::next) {
-            return self.conclude(outcome, now, registry);
-        }
-        if !has_room {
-            return Accepted::Nothing;
-        }
-        let Some((stream, address)) = self.next_in_queue(now) else { return Accepted::Nothing };
-        let outcome = match &mut self.handshakes {
-            Some(handshakes) if handshakes.is_proxy(address) => handshakes.begin(stream, address, now, registry),
-            _ => Outcome::Client(Client { stream, address, subject: None, is_exempt: false, registered: None }),
-        };
-        self.conclude(outcome, now, registry)
-    }
-
-    /// Applies the rules to what is known of a client.
-    fn conclude(&mut self, outcome: Outcome, now: Instant, registry: &Registry) -> Accepted {
-        match outcome {
-            Outcome::Client(client) if self.enter(&client) => {
-                let step = match &mut self.tls {
-                    Some(tls) => tls.begin(client, now, registry),
-                    None => Step::Client(client),
-                };
-                return self.go_on(step);
+        let step = match self.unfinished.next() {
+            Some(step) => step,
+            None if !has_room || self.unfinished.full_until().is_some_and(|until| now < until) => {
+                return Accepted::Nothing;
             }
-            // It sees the end of the connection.
-            Outcome::Client(client) => self.refuse(Refusal::Address, client.address),
-            Outcome::Refused(address) => self.refuse(Refusal::Header, address),
-            Outcome::Nothing => {}
+            None => match self.next_in_queue(now) {
+                Some((stream, address)) => self.unfinished.begin(stream, address, now, registry),
+                None => return Accepted::Nothing,
+            },
+        };
+        match step {
+            Step::Identified(client) => return self.decide(client, now, registry),
+            Step::Done(client) => return Accepted::Client(client),
+            Step::Refused(address) => self.refuse(Refusal::Header, address),
+            Step::Failed(address) => self.leave(address),
+            Step::Nothing => {}
         }
         Accepted::Other
     }
 
-    /// Lets a client in whose handshake is done.
-    fn go_on(&mut self, step: Step) -> Accepted {
-        match step {
-            Step::Client(client) => return Accepted::Client(client),
-            Step::Failed(address) => self.leave(address),
-            Step::Nothing => {}
+    /// Applies the rules to a client whose address is known. Where TLS is spoken, its handshake comes next.
+    fn decide(&mut self, client: Client, now: Instant, registry: &Registry) -> Accepted {
+        let address = client.address;
+        if !self.enter(&client) {
+            // It sees the end of the connection.
+            self.refuse(Refusal::Address, address);
+            return Accepted::Other;
+        }
+        let Some(tls) = &self.tls else { return Accepted::Client(client) };
+        // Where that is not possible, dropping it tells the client at once.
+        if self.unfinished.shake_hands(client, tls.config(), now, registry).is_err() {
+            self.leave(address);
         }
         Accepted::Other
     }
@@ -342,15 +302,5 @@ impl Acceptor {
     pub(super) fn close(&mut self) {
         self.listeners.clear();
         self.retry_at = None;
-    }
-
-    /// Drops the connections that are not let in yet.
-    pub(super) fn end_handshakes(&mut self) {
-        if let Some(handshakes) = &mut self.handshakes {
-            handshakes.clear();
-        }
-        if let Some(tls) = &mut self.tls {
-            tls.clear();
-        }
     }
 }

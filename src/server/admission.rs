@@ -3,7 +3,7 @@
 use mio::{Interest, Token};
 
 use super::acceptor::Accepted;
-use super::handshakes::Client;
+use super::unfinished::Client;
 use super::{Server, report};
 use crate::event::Event;
 
@@ -56,7 +56,7 @@ impl Server {
     /// Whether another connection can be taken in, be it to tell a client that the room is full.
     pub(super) fn has_room(&self) -> bool {
         let refusals = if self.is_chat { REFUSALS } else { 0 };
-        self.hub.len() + self.acceptor.handshakes() < self.max_connections.saturating_add(refusals)
+        self.hub.len() + self.acceptor.unfinished().len() < self.max_connections.saturating_add(refusals)
     }
 
     /// Whether another client can be served. Those that were refused and have not gone yet take no place.

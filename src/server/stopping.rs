@@ -49,14 +49,14 @@ impl Server {
         }
         // Clients that the kernel has connected already are answered too, as far as there is room.
         self.acceptor.begin_close();
-        self.accept_up_to(BACKLOG as usize + self.acceptor.handshakes());
+        self.accept_up_to(BACKLOG as usize + self.acceptor.unfinished().len());
         self.acceptor.close();
         let deadline = self.now + self.grace;
         let has_new = self.hub.begin_drain();
         if self.is_chat {
-            self.acceptor.end_handshakes();
+            self.acceptor.unfinished_mut().clear();
         }
-        let waits = has_new || self.acceptor.handshakes() > 0;
+        let waits = has_new || self.acceptor.unfinished().len() > 0;
         let drain_at = waits.then(|| deadline.min(self.now + FIRST_BYTES));
         self.stopping = Some(Stopping { deadline, drain_at, is_interrupted });
     }
@@ -67,7 +67,7 @@ impl Server {
             && stopping.drain_at.is_some_and(|at| at <= self.reactor.noted())
         {
             stopping.drain_at = None;
-            self.acceptor.end_handshakes();
+            self.acceptor.unfinished_mut().clear();
             self.hub.drain();
         }
     }
@@ -87,6 +87,6 @@ impl Server {
     }
 
     pub(super) fn has_no_connections(&self) -> bool {
-        self.hub.is_empty() && self.acceptor.handshakes() == 0
+        self.hub.is_empty() && self.acceptor.unfinished().len() == 0
     }
 }

@@ -29,6 +29,7 @@ mod listening;
 mod log;
 mod log_boundaries;
 mod metrics;
+mod picture;
 mod print;
 mod proxy;
 mod session;

@@ -82,17 +82,17 @@ impl Reconnect {
         }
     }
 
-    /// Takes the connection of an attempt that has ended, if it succeeded.
-    pub(super) fn take(&mut self) -> Option<Stream> {
+    /// Takes the outcome of an attempt that has ended.
+    pub(super) fn take(&mut self) -> Option<Result<Stream, Error>> {
         let state = mem::replace(&mut self.state, State::Connected(Instant::now()));
-        let stream = match state {
-            State::Running { thread, .. } => thread.join().ok().and_then(Result::ok).map(|peer| peer.reader),
+        let outcome = match state {
+            State::Running { thread, .. } => thread.join().ok(),
             State::Connected(_) | State::Due(_) => None,
         };
-        if stream.is_none() {
+        if !matches!(outcome, Some(Ok(_))) {
             self.postpone();
         }
-        stream
+        outcome.map(|outcome| outcome.map(|peer| peer.reader))
     }
 
     fn postpone(&mut self) {

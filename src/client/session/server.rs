@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use super::super::{Options, Stream};
+use super::super::{Error, Options, Stream};
 use super::link::Link;
 use super::names::Names;
 use super::reconnect::Reconnect;
@@ -15,6 +15,8 @@ pub(super) struct Server {
     options: Options,
     link: Link,
     reconnect: Reconnect,
+    /// What was last told about attempts to connect again.
+    complaint: Option<String>,
     /// The name to ask for as soon as the server turns out to be a room.
     name: Option<String>,
     /// Whether it is a room, once that is known.
@@ -29,6 +31,7 @@ impl Server {
             options: options.clone(),
             link: Link::new(stream)?,
             reconnect: Reconnect::new(options),
+            complaint: None,
             name: options.name.clone(),
             is_room: None,
             has_quit: false,
@@ -111,19 +114,31 @@ impl Server {
         }
         self.name = names.chosen().map(str::to_owned).or_else(|| self.options.name.clone());
         self.reconnect.go_away();
+        self.complaint = None;
         Some(self.link.doubtful().map(str::to_owned).collect())
     }
 
     /// Attempts to connect; `is_done` tells that an attempt has ended. Returns whether there is a new connection.
-    pub(super) fn come_back(&mut self, is_done: bool) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// What the person should know: a certificate that is not accepted does not mend by itself, as a server that is down
+    /// does. It is told once.
+    pub(super) fn come_back(&mut self, is_done: bool) -> Result<bool, String> {
         self.reconnect.begin();
-        let stream = if is_done { self.reconnect.take() } else { None };
-        let Some(stream) = stream else { return false };
-        match Link::new(stream) {
-            Ok(link) => (self.link, self.is_room, self.has_quit) = (link, None, false),
-            Err(_) => self.reconnect.go_away(),
+        let outcome = if is_done { self.reconnect.take() } else { None };
+        match outcome.map(|outcome| outcome.map(Link::new)) {
+            Some(Ok(Ok(link))) => (self.link, self.is_room, self.has_quit) = (link, None, false),
+            Some(Ok(Err(_))) => self.reconnect.go_away(),
+            Some(Err(error @ Error::Tls { .. })) => {
+                let complaint = error.to_string();
+                if self.complaint.replace(complaint.clone()).as_ref() != Some(&complaint) {
+                    return Err(complaint);
+                }
+            }
+            Some(Err(_)) | None => {}
         }
-        !self.is_away()
+        Ok(!self.is_away())
     }
 
     /// Whether lines may be sent: not before the name, nor before it is known whether one is to be asked for.
