@@ -160,7 +160,7 @@ impl SharedLog {
                 LogEvent::Entered { is_gap: true, .. } => Some(RedisState::Gap),
                 LogEvent::Entered { .. } | LogEvent::Back => Some(RedisState::Connected),
                 LogEvent::Away => Some(RedisState::Away),
-                LogEvent::Earlier(_) | LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
+                LogEvent::Earlier(_) | LogEvent::Missed(_) | LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
             };
             if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
                 self.told = Some(state);

@@ -286,6 +286,30 @@ fn a_loss_of_data_is_told_and_members_keep_their_names() {
 }
 
 #[test]
+fn what_was_said_since_a_loss_comes_behind_the_gap_on_a_server_that_enters_late() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let (first, second) = (start(&redis), start(&redis));
+    let mut ann = join(&first, "ann", &mut []);
+    let mut bob = join(&first, "bob", &mut [&mut ann]);
+    let mut carol = join(&second, "carol", &mut [&mut ann, &mut bob]);
+    second.process.suspend();
+    redis.ask("FLUSHALL");
+    ann.hears(&[GAP]);
+    ann.say("said since\n");
+    bob.hears(&[GAP, "<ann> said since"]);
+    second.process.signal(Signal::CONT);
+    carol.hears(&[GAP, "<ann> said since"]);
+    carol.say("and now\n");
+    ann.hears(&["<carol> and now"]);
+    drop((ann, bob, carol));
+    first.stop();
+    second.stop();
+}
+
+#[test]
 fn a_server_starts_before_its_redis_and_never_shows_the_password() {
     if !has_redis() {
         return;

@@ -187,7 +187,7 @@ impl Server {
             LogEvent::Entry { changes, .. } => changes.iter().for_each(|change| self.note_change(change)),
             LogEvent::Away => self.told.push((None, AWAY.to_owned())),
             LogEvent::Back => self.told.push((None, BACK.to_owned())),
-            LogEvent::Earlier(_) | LogEvent::Floor(_) => {}
+            LogEvent::Earlier(_) | LogEvent::Missed(_) | LogEvent::Floor(_) => {}
         }
     }
 
