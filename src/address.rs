@@ -4,11 +4,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Serialize, Serializer};
 
 /// The part of an IPv6 address, in bits, that one customer of a provider usually has to itself (RFC 6177 and
 /// RFC 7421): the rest is free to choose, so it tells nobody apart.
 const IPV6_PREFIX: u8 = 64;
+
+/// The part of an IPv6 address, in bits, that is before the IPv4 address in a v4-mapped one.
+const IPV4_MAPPED: u8 = 96;
 
 /// The address of a client, displayed as `127.0.0.1:4711`, `[::1]:4711` or `unix:pid=4711,uid=1000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,7 +45,11 @@ impl PeerAddress {
 
 impl From<SocketAddr> for PeerAddress {
     fn from(address: SocketAddr) -> Self {
-        Self::Ip(address)
+        // A socket for both versions reports IPv4 clients as v4-mapped ones (RFC 4291, 2.5.5.2).
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Self::Ip((ip, address.port()).into()),
+            IpAddr::V6(_) => Self::Ip(address),
+        }
     }
 }
 
@@ -60,6 +68,17 @@ impl fmt::Display for PeerAddress {
 impl Serialize for PeerAddress {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// The network as clients are compared with it: one of v4-mapped addresses is one of IPv4.
+pub(crate) fn unmapped(network: IpNet) -> IpNet {
+    match network {
+        IpNet::V6(v6) if v6.prefix_len() >= IPV4_MAPPED => match v6.network().to_ipv4_mapped() {
+            Some(address) => Ipv4Net::new_assert(address, v6.prefix_len() - IPV4_MAPPED).into(),
+            None => network,
+        },
+        _ => network,
     }
 }
 
@@ -100,6 +119,18 @@ mod tests {
     #[test]
     fn an_address_is_as_small_as_one_of_tcp() {
         assert_eq!(size_of::<PeerAddress>(), size_of::<SocketAddr>());
+    }
+
+    #[test]
+    fn v4_mapped_addresses_are_those_of_ipv4() {
+        assert_eq!(PeerAddress::from("[::ffff:10.0.0.1]:7".parse::<SocketAddr>().unwrap()).to_string(), "10.0.0.1:7");
+        let mapped = |network: &str| unmapped(network.parse().unwrap()).to_string();
+        assert_eq!(mapped("::ffff:10.0.0.0/104"), "10.0.0.0/8");
+        assert_eq!(mapped("::ffff:10.0.0.1/128"), "10.0.0.1/32");
+        assert_eq!(mapped("::ffff:0:0/96"), "0.0.0.0/0");
+        assert_eq!(mapped("::/0"), "::/0");
+        assert_eq!(mapped("::ffff:0:0/95"), "::fffe:0:0/95");
+        assert_eq!(mapped("2001:db8::/32"), "2001:db8::/32");
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub struct Config {
     /// Room: the Redis by which servers share the room; needs [`chat`](Self::chat), and [`max_line`](Self::max_line) is at
     /// most [`MAX_SHARED_LINE`] then. Default: none, and the room is on this server alone.
     pub redis: Option<RedisUrl>,
+    /// Room: the certificate of that Redis, at a `rediss://` URL, has to be of an authority in this file, in PEM. Default:
+    /// of one that the system trusts.
+    pub redis_cacert: Option<PathBuf>,
     /// Room: which of the rooms in that Redis it is: ASCII letters, digits, `-` and `_`. Default: `lobby`.
     pub room: String,
     /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
@@ -156,6 +159,7 @@ impl Default for Config {
             max_ahead: 256 << 10,
             history: 0,
             redis: None,
+            redis_cacert: None,
             room: "lobby".to_owned(),
             grace: Duration::from_secs(1),
             drain: Duration::ZERO,
@@ -174,9 +178,11 @@ impl Config {
 
     /// Whether the settings go together.
     pub(crate) fn check(&self) -> io::Result<()> {
+        let has_redis_tls = self.redis.as_ref().is_some_and(RedisUrl::is_tls);
         let problem = match () {
             () if self.tls_client_ca.is_some() && self.tls.is_none() => "a client authority without TLS",
             () if self.redis.is_some() && !self.chat => "Redis without a room",
+            () if self.redis_cacert.is_some() && !has_redis_tls => "an authority for Redis without TLS",
             () if self.redis.is_some() && self.max_line > MAX_SHARED_LINE => "lines above 1 MiB in a room over Redis",
             () if !is_room_name(&self.room) => "a room's name has letters, digits, - and _",
             () => return Ok(()),
@@ -261,6 +267,10 @@ mod tests {
             ),
             (&|config| config.redis = redis(), "without a room"),
             (&|config| (config.chat, config.redis, config.max_line) = (true, redis(), 2 << 20), "1 MiB"),
+            (
+                &|config| (config.chat, config.redis, config.redis_cacert) = (true, redis(), Some("ca.pem".into())),
+                "authority for Redis without TLS",
+            ),
             (&|config| config.room = "{lobby}".to_owned(), "a room's name"),
         ] {
             let problem = problem(change).unwrap();

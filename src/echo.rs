@@ -40,11 +40,6 @@ impl Echo {
         }
     }
 
-    /// Reports messages even if the log does not show them.
-    pub(crate) fn report_messages(&mut self) {
-        self.reports_messages = true;
-    }
-
     /// Messages that were echoed.
     pub(crate) fn messages(&self) -> u64 {
         self.messages
@@ -183,6 +178,10 @@ impl Service for Echo {
         }
     }
 
+    fn report_messages(&mut self) {
+        self.reports_messages = true;
+    }
+
     fn stop<S: Stream>(&mut self, peers: &mut Peers<S>) {
         peers.for_each(|_, peer, feed| {
             let is_silent = peer.connection.phase() == Phase::Stopping(0);
@@ -191,6 +190,14 @@ impl Service for Echo {
             }
             true
         });
+    }
+
+    fn spares_new(&self) -> bool {
+        true
+    }
+
+    fn abandon<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
+        self.leave(peers, id, turn);
     }
 }
 

@@ -25,8 +25,8 @@ use crate::address::PeerAddress;
 use crate::config::Config;
 use crate::connection::{Close, Phase, Ready, Received};
 use crate::event::Event;
-use crate::room::SharedRoom;
-use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
+use crate::room::LogSide;
+use crate::shared_log::ServerId;
 use crate::transport::Stream;
 use any_service::AnyService;
 use buffer::{READ_BUFFER, ReadBuffer};
@@ -75,8 +75,8 @@ impl<S: Stream> Hub<S> {
         Self::with(config, AnyService::new(config))
     }
 
-    /// A hub with a room that spans servers, of which this one is `server`. Its members hear what comes from
-    /// [`on_log`](Self::on_log), and what they do is in [`take_ops`](Self::take_ops).
+    /// A hub with a room that spans servers, of which this one is `server`. Its [`log_side`](Self::log_side) has to be
+    /// connected to the log.
     pub fn shared(config: &Config, server: ServerId) -> Self {
         Self::with(config, AnyService::shared(config, server))
     }
@@ -93,9 +93,7 @@ impl<S: Stream> Hub<S> {
 
     /// Makes an event of each message even if [`Config::log`] does not show them.
     pub fn report_messages(&mut self) {
-        if let AnyService::Echo(echo) = &mut self.service {
-            echo.report_messages();
-        }
+        self.service.report_messages();
     }
 
     /// How many peers there are.
@@ -146,31 +144,12 @@ impl<S: Stream> Hub<S> {
         self.peers.schedule(id);
     }
 
-    /// Notes what the log says that a room shares with other servers. It takes effect in the next turn.
-    pub fn on_log(&mut self, event: LogEvent) {
-        if let Some(room) = self.service.shared_room() {
-            room.on_log(event);
+    /// The side of the room that talks to the log which it shares with other servers, if it [does](Self::shared).
+    pub fn log_side(&mut self) -> Option<LogSide<'_>> {
+        match &mut self.service {
+            AnyService::SharedRoom(room) => Some(LogSide::of(room, &self.peers.feed)),
+            AnyService::Echo(_) | AnyService::Room(_) => None,
         }
-    }
-
-    /// Takes what is to be asked of the log, in this order. It comes back from it as entries.
-    pub fn take_ops(&mut self) -> Vec<Op> {
-        self.service.shared_room().map(SharedRoom::take_ops).unwrap_or_default()
-    }
-
-    /// The first entry of the log that some member has not taken, which is to be reported to the other servers now.
-    pub fn log_floor(&mut self) -> Position {
-        self.service.shared_room().map(|room| room.report_floor(&self.peers.feed)).unwrap_or_default()
-    }
-
-    /// How soon the log should be asked for news of the other servers, and told those of this one.
-    pub fn log_urgency(&mut self) -> Urgency {
-        self.service.shared_room().map(|room| room.urgency(&self.peers.feed)).unwrap_or_default()
-    }
-
-    /// Whether nothing more is to be asked of the log: the room has ended.
-    pub fn has_said_all(&mut self) -> bool {
-        self.service.shared_room().is_none_or(|room| room.is_over())
     }
 
     /// Serves the peers that have something to do, each at most once, and tells what happened.
@@ -262,10 +241,10 @@ impl<S: Stream> Hub<S> {
         has_dropped
     }
 
-    /// Winds up, as [`drain`](Self::drain) does, except for peers that have sent nothing yet, in an echo: their first
-    /// bytes may be on their way. Returns whether there are any; a [`drain`](Self::drain) has to follow then.
+    /// Winds up, as [`drain`](Self::drain) does, except for peers that have sent nothing yet, where the service answers
+    /// them also while it stops: their first bytes may be on their way. Returns whether there are any; a [`drain`](Self::drain) has to follow then.
     pub fn begin_drain(&mut self) -> bool {
-        let spares_new = matches!(self.service, AnyService::Echo(_));
+        let spares_new = self.service.spares_new();
         let mut has_new = false;
         self.peers.for_each(|_, peer, _| {
             match spares_new && peer.connection.is_new() {
@@ -300,9 +279,7 @@ impl<S: Stream> Hub<S> {
                 Phase::Open | Phase::Stopping(_) => Close::Stopping,
             };
             peer.connection.abort(close, feed);
-            if let AnyService::Echo(echo) = &mut self.service {
-                echo.leave(&mut self.peers, id, &mut turn);
-            }
+            self.service.abandon(&mut self.peers, id, &mut turn);
             if let Some(peer) = self.peers.find(id) {
                 (turn.on_event)(peer.closed(close));
             }

@@ -13,12 +13,13 @@
 //! | `history` | what was said last, for newcomers |
 //! | `delivery` | how lines reach the members |
 //! | `window`, `marks` | how far a talker may be ahead of the slowest member |
-//! | `shared` | a room that spans servers |
+//! | `shared`, `log_side` | a room that spans servers, and how it is connected to their log |
 //! | `waiting`, `quota` | talkers that wait, and how long one address may make them wait |
 
 mod command;
 mod delivery;
 mod history;
+mod log_side;
 mod marks;
 pub(crate) mod member;
 pub(crate) mod notice;
@@ -35,15 +36,15 @@ use std::time::Instant;
 
 use crate::config::{CHAT_STALL_TIMEOUT, Config, FOREVER, RESERVE};
 use crate::connection::{Close, Phase, Received};
-use crate::feed::Feed;
 use crate::hub::peer::{Id, Peer, State};
 use crate::hub::peers::{Peers, Turn};
 use crate::hub::service::{Next, Served, Service};
 use crate::message::Line;
 pub use crate::names::MAX_NAME;
-use crate::shared_log::{LogEvent, Op, Position, ServerId, Urgency};
+use crate::shared_log::ServerId;
 use crate::transport::Stream;
 use delivery::{BATCH, Batch, Sender, may_go_on};
+pub use log_side::LogSide;
 pub use notice::Notice;
 use roster::{Delivery as _, Reaction, Roster};
 use sequencer::Sequencer;
@@ -95,34 +96,6 @@ impl LocalRoom {
 impl SharedRoom {
     pub(crate) fn shared(config: &Config, server: ServerId) -> Self {
         Self::new(config, Shared::new(server, config.max_ahead))
-    }
-
-    /// Takes what the log says, for the next turn.
-    pub(crate) fn on_log(&mut self, event: LogEvent) {
-        // Nothing comes after the end.
-        if self.stop != Stop::Over {
-            self.sequencer.push(event);
-        }
-    }
-
-    /// Hands over what is asked of the log.
-    pub(crate) fn take_ops(&mut self) -> Vec<Op> {
-        self.sequencer.take_ops()
-    }
-
-    /// The first entry that some member has not taken, which is reported to the other servers now.
-    pub(crate) fn report_floor(&mut self, feed: &Feed) -> Position {
-        self.sequencer.report_floor(feed)
-    }
-
-    /// Whether the members have been told that the room has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.stop == Stop::Over
-    }
-
-    /// How soon the other servers should be asked and told what was taken.
-    pub(crate) fn urgency(&self, feed: &Feed) -> Urgency {
-        self.sequencer.urgency(self.waiting.has_talkers(), feed)
     }
 }
 

@@ -361,7 +361,7 @@ impl Server {
         Counters {
             connections: self.hub.len(),
             connections_total: traffic.connections,
-            connections_refused: self.acceptor.refused(),
+            connections_refused: self.refused().map(|(_, count)| count).sum(),
             messages: traffic.messages,
             bytes_in: traffic.received,
             bytes_out: traffic.sent,
@@ -372,8 +372,13 @@ impl Server {
         }
     }
 
+    /// How many connections were refused, with a name for each reason.
+    fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.acceptor.refused().chain([("full", self.refused_full)])
+    }
+
     fn snapshot(&self) -> Snapshot {
-        let refused = self.acceptor.refused_by_reason().chain([("full", self.refused_full)]).collect();
+        let refused = self.refused().collect();
         let members = self.is_chat.then(|| self.hub.members());
         let handshakes = self.acceptor.tls().map(|_| self.acceptor.unfinished().totals());
         Snapshot { counters: self.counters(), refused, members, handshakes }

@@ -94,6 +94,9 @@ pub enum LogEvent {
     /// earlier ones that have not come, they are lost. With `is_gap`, lines that were said since the last entry may be
     /// missing.
     Entered { top: Position, members: Vec<Seat>, pending: usize, is_gap: bool },
+    /// This server has entered again after Redis lost data, and others had done so before: this is what was said since then,
+    /// with the names of those who said it, as far as it is not too much.
+    Missed(Vec<(String, Vec<u8>)>),
     /// The next entry.
     Entry { position: Position, changes: Vec<Change> },
     /// The lowest position that a member of another live server has not taken yet: talkers may be so far ahead of it.

@@ -6,11 +6,13 @@ pub mod pem;
 pub mod server;
 
 use std::fmt::Write;
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, CertificateError, Error, RootCertStore};
 use sha2::{Digest, Sha256};
 use x509_cert::der::Decode;
 
@@ -39,6 +41,30 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
     let mut line = String::new();
     escape(&mut line, subject.as_bytes(), Style::Log);
     line
+}
+
+/// The authorities that the system trusts. The error names the option by which others can be given.
+pub(crate) fn system_authorities(option: &str) -> io::Result<RootCertStore> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let reason = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+        let text = format!("this system has no certificates of authorities{reason} (name some with {option})");
+        return Err(io::Error::new(io::ErrorKind::NotFound, text));
+    }
+    Ok(roots)
+}
+
+/// The name that a server's certificate has to have, where the server is called so.
+pub(crate) fn server_name(name: &str) -> io::Result<ServerName<'static>> {
+    // The zone of an IPv6 address concerns this machine alone.
+    let name = name.split_once('%').map_or(name, |(address, _)| address);
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let error = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is not a server name"));
+    ServerName::try_from(name.to_owned()).map_err(error)
 }
 
 /// What is wrong, in words for people: those of rustls name the types of its source.

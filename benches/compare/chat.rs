@@ -3,8 +3,8 @@
 //! The daemon runs with `--quiet`, since none of the others logs anything. What counts is a delivery: a line at one
 //! receiver.
 
-mod crowd;
-mod tongue;
+pub(crate) mod crowd;
+pub(crate) mod tongue;
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ const SCENARIO: &str = "chat";
 const RECEIVERS: [usize; 3] = [10, 100, 1000];
 
 /// How many lines may be on their way to the slowest receiver.
-const WINDOWS: [u64; 2] = [1, crowd::MAX_WINDOW];
+pub(crate) const WINDOWS: [u64; 2] = [1, 64];
 
 const REDIS: &str = "redis";
 const NCAT: &str = "ncat --chat";
 
 /// What the pattern of the lines is made from.
-const SEED: u64 = 6;
+pub(crate) const SEED: u64 = 6;
 
 pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
     let mut cells = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Vec<Cell>> {
         let mut rooms = Vec::new();
         for (server, tongue) in &servers {
             bench.progress.show(&format!("chat: {receivers} join {}", server.name));
-            match Crowd::gather(server.address, *tongue, receivers, patience(bench, server), SEED) {
+            match Crowd::gather(&[server.address], *tongue, receivers, patience(bench, server), SEED) {
                 Ok(crowd) => rooms.push((server, crowd)),
                 Err(error) if is_needed(server) => return Err(format!("{}: {error}", server.name).into()),
                 Err(error) => cells.extend(WINDOWS.map(|window| {
@@ -135,7 +135,7 @@ fn cell(server: &Server, receivers: usize, window: u64) -> Cell {
     }
 }
 
-fn describe(receivers: usize, window: u64) -> String {
+pub(crate) fn describe(receivers: usize, window: u64) -> String {
     match window {
         1 => format!("{receivers} receivers, one at a time"),
         _ => format!("{receivers} receivers, window {window}"),

@@ -24,6 +24,7 @@ mod progress;
 mod report;
 mod rounds;
 mod servers;
+mod shared;
 mod start;
 mod syscalls;
 mod table;
@@ -101,6 +102,8 @@ enum Scenario {
     Idle,
     /// A room
     Chat,
+    /// A room that servers share over Redis
+    Shared,
     /// The way from exec to the first answer
     Start,
     /// TLS: handshakes, messages, streams, idle connections
@@ -170,6 +173,7 @@ impl Scenario {
             Self::Churn => churn::run(bench),
             Self::Idle => idle::run(bench),
             Self::Chat => chat::run(bench),
+            Self::Shared => shared::run(bench),
             Self::Start => start::run(bench),
             Self::Tls => tls::run(bench),
         }
@@ -179,7 +183,7 @@ impl Scenario {
     fn weight(self) -> usize {
         match self {
             Self::Echo => 10,
-            Self::Chat | Self::Tls => 4,
+            Self::Chat | Self::Shared | Self::Tls => 4,
             Self::Bulk | Self::Fair | Self::Idle => 2,
             Self::Churn | Self::Start => 1,
         }

@@ -81,7 +81,7 @@ pub(crate) fn start(bench: &Bench, programs: &[Program]) -> Result<Vec<Server>> 
 }
 
 /// The file of a peer in another language.
-fn source(name: &str) -> PathBuf {
+pub(crate) fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(name)
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) forks: bool,
     pub(crate) is_central: bool,
+    /// Servers that it works with, whose time counts too.
+    companions: Vec<Server>,
     child: Child,
     lines: Arc<AtomicU64>,
     /// What it said on standard error, once that is closed.
@@ -147,7 +149,8 @@ impl Server {
         let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(0)).into();
         let Program { name, forks, is_central, .. } = *program;
         // From here on an early return ends the child.
-        let mut server = Self { name, address, forks, is_central, child, lines, complaint };
+        let companions = Vec::new();
+        let mut server = Self { name, address, forks, is_central, companions, child, lines, complaint };
         let is_up = match port {
             Some(_) => server.wait_until_listening()?,
             None => match first_line.recv_timeout(PATIENCE).ok().as_deref().and_then(port_of) {
@@ -170,10 +173,27 @@ impl Server {
         self.child.id()
     }
 
-    /// The time it has spent on a processor, with its ended threads and its children.
+    /// The same server together with these.
+    pub(crate) fn with(mut self, companions: impl IntoIterator<Item = Self>) -> Self {
+        self.companions.extend(companions);
+        self
+    }
+
+    /// The servers that it works with.
+    pub(crate) fn companions(&self) -> &[Self] {
+        &self.companions
+    }
+
+    /// The time it has spent on a processor, with its ended threads, its children and its companions.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        let own = accounting::cpu_time(self.pid())?;
-        Ok(if self.forks { own + accounting::cpu_time_of_children(self.pid())? } else { own })
+        let mut time = accounting::cpu_time(self.pid())?;
+        if self.forks {
+            time += accounting::cpu_time_of_children(self.pid())?;
+        }
+        for companion in &self.companions {
+            time += companion.cpu_time()?;
+        }
+        Ok(time)
     }
 
     /// How many lines have come from its standard output.

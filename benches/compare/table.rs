@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use crate::programs::{AGAIN, FLOOR};
 use crate::report::{Cell, Latency, MemoryPerConnection, Results};
 use crate::rounds::Spread;
+use crate::shared;
 
 /// Rows of words in columns, the first to the left, the others to the right.
 pub(crate) struct Grid {
@@ -133,7 +134,7 @@ fn one_by_one(cells: &[Cell]) -> Grid {
     let mut grid = Grid::new([
         "",
         "CPU",
-        "× floor",
+        if cells[0].scenario == shared::SCENARIO { "× alone" } else { "× floor" },
         "per second",
         "p50",
         "p99",

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::programs::{AGAIN, DAEMON, FLOOR, LOGGING, PROXIED, TOKIO};
 use crate::report::{Cell, MemoryPerConnection};
+use crate::shared;
 use crate::table::Grid;
 use crate::tls::TOKIO_RUSTLS;
 
@@ -47,6 +48,7 @@ pub(crate) fn judge(cells: &[Cell]) -> Vec<Verdict> {
             "churn" => situation.churn(&mut verdicts),
             "idle" => situation.idleness(&mut verdicts),
             "chat" => situation.chat(&mut verdicts),
+            "shared" => situation.shared(&mut verdicts),
             "start" => situation.start(&mut verdicts),
             "tls" => situation.tls(&mut verdicts),
             _ => {}
@@ -166,6 +168,27 @@ impl<'a> Situation<'a> {
         }
     }
 
+    fn shared(self, verdicts: &mut Vec<Verdict>) {
+        let noise = self.noise_of(shared::AGAIN);
+        let Some(cell) = self.cell(shared::PAIR) else { return };
+        if let (Some(ratio), Some(64), 500..) = (self.cost_of(shared::PAIR), cell.depth, cell.connections) {
+            self.add("CPU × one server's", (1.15, ratio), noise, verdicts);
+        }
+        if let Some((ours, theirs)) = self.cost_of(shared::PAIR).zip(self.cost_of(shared::SOCKET_IO)) {
+            self.add("CPU × socket.io's", (0.05, ours / theirs), noise, verdicts);
+        }
+        let median = |server| Some(self.cell(server)?.latency_us?.p50);
+        if let Some((ours, alone)) = median(shared::PAIR).zip(median(DAEMON)) {
+            self.add("median, µs more than one server's", (500.0, ours - alone), None, verdicts);
+        }
+        if let Some(figures) = cell.figures.as_ref().filter(|_| cell.unit == "line") {
+            self.add("µs a line", (10.0, 1e6 / figures.units_per_second.median), None, verdicts);
+        }
+        if let Some(took) = cell.took_ms {
+            self.add("ms to catch up", (1000.0, took.median), None, verdicts);
+        }
+    }
+
     fn start(self, verdicts: &mut Vec<Verdict>) {
         if let Some(took) = self.cell(DAEMON).and_then(|cell| cell.took_ms) {
             self.add("ms", (5.0, took.median), None, verdicts);
@@ -209,7 +232,12 @@ impl<'a> Situation<'a> {
 
     /// How far the quartiles of the floor beside itself are from 1: half of the rounds differed by less.
     fn noise(self) -> Option<f64> {
-        let ratio = self.cell(AGAIN)?.figures.as_ref()?.ratio;
+        self.noise_of(AGAIN)
+    }
+
+    /// The same where another server runs twice.
+    fn noise_of(self, again: &str) -> Option<f64> {
+        let ratio = self.cell(again)?.figures.as_ref()?.ratio;
         Some((ratio.lower - 1.0).abs().max((ratio.upper - 1.0).abs()))
     }
 

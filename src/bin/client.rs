@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::{consts::SIGINT, flag};
+use signal_hook::consts::{SIGINT, SIGXFSZ};
+use signal_hook::flag;
 use sockets::cli::{self, Request};
 use sockets::client::{self, End, Error, Options};
 
@@ -32,5 +33,7 @@ fn run(options: &Options) -> Result<End, Error> {
     // Should this fail, Ctrl-C ends the program all the same.
     let ends_at_once = Arc::new(AtomicBool::new(true));
     let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ends_at_once));
+    // Whoever handles it is told why standard output takes no more.
+    let _ = flag::register(SIGXFSZ, Arc::default());
     client::run(options, &ends_at_once)
 }

@@ -17,7 +17,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use rustls::pki_types::ServerName;
 
 use super::positive_duration;
-use super::print::{Request, Text, printout, with_print};
+use super::print::{self, Request, Text, with_print};
 use crate::client::{Input, Options, Timeouts, Tls, Trust};
 use crate::config::DEFAULT_PORT;
 use crate::names::is_well_formed;
@@ -71,10 +71,10 @@ pub(super) fn command() -> Command {
 }
 
 fn parse(mut command: Command, arguments: impl IntoIterator<Item = OsString>) -> Result<Request<Options>, clap::Error> {
-    let matches = command.try_get_matches_from_mut(arguments)?;
-    if let Some(printout) = printout(&matches, &command) {
-        return Ok(Request::Print(printout));
-    }
+    let matches = match print::parse(&mut command, arguments)? {
+        Request::Run(matches) => matches,
+        Request::Print(printout) => return Ok(Request::Print(printout)),
+    };
     let mut args = ClientArgs::from_arg_matches(&matches)?;
     let is_given = |option| matches.value_source(option) == Some(ValueSource::CommandLine);
     if is_given("port") {

@@ -1,6 +1,7 @@
 //! `--print`: the manual page and the completions of a program, and other texts that are installed with it. They come
 //! from the program itself, so that they are there however it was installed.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -19,15 +20,20 @@ const CHANGELOG: &str = include_str!("../CHANGELOG.md");
 pub enum Request<O> {
     /// To run the program with these options.
     Run(O),
-    /// To print a text and end.
+    /// To print something and end.
     Print(Printout),
 }
 
-/// A text that `--print` asks for.
+/// What a program prints instead of running.
 #[derive(Debug)]
-pub struct Printout {
-    text: Text,
-    command: Box<Command>,
+pub struct Printout(Content);
+
+#[derive(Debug)]
+enum Content {
+    /// What `--print` asks for.
+    Text(Text, Box<Command>),
+    /// The help, or the version.
+    Help(clap::Error),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -63,34 +69,47 @@ pub(super) fn with_print(command: Command, texts: &'static [Text]) -> Command {
     ])
 }
 
-/// Turns the arguments of [`with_print`] into what they ask for, if there is anything.
-pub(super) fn printout(matches: &ArgMatches, command: &Command) -> Option<Printout> {
-    let text = *matches.get_one("print")?;
-    Some(Printout { text, command: Box::new(command.clone()) })
+/// Parses the arguments of a command [with these options](with_print), unless they ask for something to be printed.
+pub(super) fn parse(
+    command: &mut Command,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Request<ArgMatches>, clap::Error> {
+    let matches = match command.try_get_matches_from_mut(arguments) {
+        Err(help) if !help.use_stderr() => return Ok(Request::Print(Printout(Content::Help(help)))),
+        outcome => outcome?,
+    };
+    Ok(match matches.get_one("print") {
+        Some(text) => Request::Print(Printout(Content::Text(*text, Box::new(command.clone())))),
+        None => Request::Run(matches),
+    })
 }
 
 impl Printout {
-    /// Prints the text on standard output. A reader that leaves early has read enough.
+    /// Prints it on standard output. A reader that leaves early has read enough.
     ///
     /// # Errors
     ///
     /// The system's, if standard output cannot be written to.
     pub fn print(self) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(&self.compose()?).and_then(|()| stdout.flush()) {
+        let outcome = match self.0 {
+            Content::Text(text, command) => io::stdout().write_all(&text.compose(*command)?),
+            Content::Help(help) => help.print(),
+        };
+        match outcome.and_then(|()| io::stdout().flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             outcome => outcome,
         }
     }
+}
 
-    fn compose(self) -> io::Result<Vec<u8>> {
-        let command = *self.command;
+impl Text {
+    fn compose(self, command: Command) -> io::Result<Vec<u8>> {
         let complete = |shell, mut command: Command| {
             let (name, mut script) = (command.get_name().to_owned(), Vec::new());
             generate(shell, &mut command, name, &mut script);
             script
         };
-        Ok(match self.text {
+        Ok(match self {
             Text::Man => return manual(command),
             Text::Bash => complete(Shell::Bash, command),
             Text::Zsh => complete(Shell::Zsh, command),

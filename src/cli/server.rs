@@ -14,9 +14,9 @@ use clap::parser::ValueSource;
 use clap::{ArgGroup, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use ipnet::IpNet;
 
-use super::print::{Request, Text, printout, with_print};
+use super::print::{self, Request, Text, with_print};
 use super::{duration, positive_duration};
-use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, Tls, is_room_name};
+use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, RedisUrl, Tls, is_room_name};
 use crate::limits::default_max_memory;
 
 /// What the command line of `echo-server` says.
@@ -36,11 +36,11 @@ pub struct ServerOptions {
 /// status 2 for wrong usage.
 pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<Request<ServerOptions>, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(arguments);
-    let matches = matches.map_err(|error| without_password(error, &mut command))?;
-    if let Some(printout) = printout(&matches, &command) {
-        return Ok(Request::Print(printout));
-    }
+    let parsed = print::parse(&mut command, arguments);
+    let matches = match parsed.map_err(|error| without_password(error, &mut command))? {
+        Request::Run(matches) => matches,
+        Request::Print(printout) => return Ok(Request::Print(printout)),
+    };
     let is_given = |option| !matches!(matches.value_source(option), None | Some(ValueSource::DefaultValue));
     let names_sockets = is_given("bind") || is_given("port");
     let config = ServerArgs::from_arg_matches(&matches)?.into_config();
@@ -50,8 +50,9 @@ pub fn server_request(arguments: impl IntoIterator<Item = OsString>) -> Result<R
 
 /// Wrong usage repeats the argument that is wrong, but a URL of Redis may have a password.
 fn without_password(error: clap::Error, command: &mut Command) -> clap::Error {
-    if error.use_stderr() && error.to_string().contains("redis://") {
-        return command.error(error.kind(), "a redis:// URL is not the value of --redis");
+    let text = error.to_string();
+    if error.use_stderr() && ["redis://", "rediss://"].iter().any(|scheme| text.contains(scheme)) {
+        return command.error(error.kind(), "a URL of Redis is not the value of --redis");
     }
     error
 }
@@ -231,10 +232,16 @@ pub(super) struct ServerArgs {
 
     /// Redis by which servers share the room [default: none]
     ///
-    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, or unix:///PATH, with percent-encoded parts.
-    /// ECHO_REDIS keeps the password out of process lists.
+    /// redis://USER:PASSWORD@HOST:PORT/DB, of which only HOST is needed, rediss:// for TLS, or unix:///PATH, with
+    /// percent-encoded parts. ECHO_REDIS keeps the password out of process lists.
     #[arg(long, value_name = "URL", env = "ECHO_REDIS", hide_env_values = true, help_heading = "Room")]
     redis: Option<String>,
+
+    /// Authority of that Redis' certificate [default: the system's]
+    ///
+    /// A file in PEM, for a rediss:// URL. The certificate has to be for the host in the URL.
+    #[arg(long, value_name = "FILE", env = "ECHO_REDIS_CACERT", help_heading = "Room")]
+    redis_cacert: Option<PathBuf>,
 
     /// Which room in that Redis it is [default: lobby]
     ///
@@ -331,11 +338,15 @@ impl ServerArgs {
             }
         }
         // Not by a value parser: clap would show the value, and with it a password.
-        let redis = args.redis.as_deref().map(str::parse).transpose();
+        let redis = args.redis.as_deref().map(str::parse::<RedisUrl>).transpose();
         let redis =
             redis.map_err(|error| (ErrorKind::ValueValidation, format!("invalid value for --redis: {error}")))?;
         if redis.is_some() && args.max_line > MAX_SHARED_LINE {
             return Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned()));
+        }
+        if args.redis_cacert.is_some() && !redis.as_ref().is_some_and(RedisUrl::is_tls) {
+            let message = "--redis-cacert needs --redis with a rediss:// URL".to_owned();
+            return Err((ErrorKind::MissingRequiredArgument, message));
         }
         Ok(Config {
             bind: args.bind,
@@ -372,6 +383,7 @@ impl ServerArgs {
             max_ahead: args.max_ahead,
             history: args.history,
             redis,
+            redis_cacert: args.redis_cacert,
             room: args.room.unwrap_or_else(|| Config::default().room),
             grace: args.grace,
             drain: args.drain,

@@ -5,18 +5,18 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore};
+use rustls::{CertificateError, ClientConfig, ClientConnection};
 use socket2::Socket;
 
 use super::Stream;
-use crate::tls::{VERSIONS, key_reason, pem, provider, reason};
+use crate::tls::{VERSIONS, key_reason, pem, provider, reason, server_name, system_authorities};
 use crate::transport::listener::UNIX_PREFIX;
 use trust::Unverified;
 
@@ -63,7 +63,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(&VERSIONS).map_err(io::Error::other)?;
         let builder = match &self.trust {
-            Trust::System => builder.with_root_certificates(system_authorities()?),
+            Trust::System => builder.with_root_certificates(system_authorities("--cacert")?),
             Trust::Authorities(path) => {
                 let what = "the authorities";
                 builder.with_root_certificates(pem::authorities(what, path, &pem::read(what, path)?)?)
@@ -85,18 +85,12 @@ impl Tls {
     }
 
     fn name(&self, host: &str) -> io::Result<ServerName<'static>> {
-        let name = match &self.server_name {
-            Some(name) => name.as_str(),
+        match &self.server_name {
+            Some(name) => server_name(name),
             // A Unix socket is of this machine.
-            None if host.starts_with(UNIX_PREFIX) => "localhost",
-            // The zone of an IPv6 address concerns this machine alone.
-            None => host.split_once('%').map_or(host, |(address, _)| address),
-        };
-        if let Ok(address) = name.parse::<IpAddr>() {
-            return Ok(address.into());
+            None if host.starts_with(UNIX_PREFIX) => server_name("localhost"),
+            None => server_name(host),
         }
-        let error = |_| io::Error::new(ErrorKind::InvalidInput, format!("'{name}' is not a server name"));
-        ServerName::try_from(name.to_owned()).map_err(error)
     }
 }
 
@@ -107,18 +101,6 @@ fn load_identity(
     let what = "the certificate";
     let chain = pem::certificates(what, certificate, &pem::read(what, certificate)?)?;
     Ok((chain, pem::key("the key", key, &pem::read("the key", key)?)?))
-}
-
-fn system_authorities() -> io::Result<RootCertStore> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let reason = found.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
-        let text = format!("this system has no certificates of authorities{reason} (name some with --cacert)");
-        return Err(io::Error::new(ErrorKind::NotFound, text));
-    }
-    Ok(roots)
 }
 
 /// What is loaded, for any number of connections to one server.

@@ -10,13 +10,14 @@ use percent_encoding::percent_decode_str;
 /// The port of Redis, where a URL has none.
 const PORT: u16 = 6379;
 
-const FORM: &str = "not of the form redis://[user:password@]host:port[/db] or unix:///path";
+const FORM: &str = "not of the form redis://[user:password@]host:port[/db], the same with rediss://, or unix:///path";
 
-/// A URL of Redis: `redis://[user:password@]host:port[/db]` or `unix:///path`. User, password and path are
+/// A URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, or `unix:///path`. User, password and path are
 /// percent-decoded. What is shown of it has no password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
     pub(crate) address: RedisAddress,
+    pub(crate) is_tls: bool,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) database: u32,
@@ -27,6 +28,13 @@ pub struct RedisUrl {
 pub(crate) enum RedisAddress {
     Tcp { host: String, port: u16 },
     Unix(PathBuf),
+}
+
+impl RedisUrl {
+    /// Whether Redis is spoken to over TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
 }
 
 impl FromStr for RedisUrl {
@@ -43,12 +51,14 @@ impl FromStr for RedisUrl {
             }
             SocketAddr::from_pathname(&path).map_err(|_| "the path is too long for a Unix socket".to_owned())?;
             let address = RedisAddress::Unix(path.into());
-            return Ok(Self { address, user: None, password: None, database: 0 });
+            return Ok(Self { address, is_tls: false, user: None, password: None, database: 0 });
         }
-        if url.starts_with("rediss://") {
-            return Err("TLS to Redis is not supported".to_owned());
-        }
-        let rest = url.strip_prefix("redis://").ok_or(FORM)?;
+        let (scheme, rest) = url.split_once("://").ok_or(FORM)?;
+        let is_tls = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(FORM.to_owned()),
+        };
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let database = if database.is_empty() { Ok(0) } else { database.parse() };
         let database = database.map_err(|_| "the database is not a number".to_owned())?;
@@ -61,7 +71,7 @@ impl FromStr for RedisUrl {
             }
         };
         let (host, port) = split_port(place)?;
-        Ok(Self { address: RedisAddress::Tcp { host, port }, user, password, database })
+        Ok(Self { address: RedisAddress::Tcp { host, port }, is_tls, user, password, database })
     }
 }
 
@@ -73,9 +83,10 @@ impl fmt::Debug for RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "rediss" } else { "redis" };
         match &self.address {
-            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "redis://[{host}]:{port}"),
-            RedisAddress::Tcp { host, port } => write!(f, "redis://{host}:{port}"),
+            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "{scheme}://[{host}]:{port}"),
+            RedisAddress::Tcp { host, port } => write!(f, "{scheme}://{host}:{port}"),
             RedisAddress::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
@@ -110,7 +121,7 @@ mod tests {
 
     fn tcp(host: &str, port: u16) -> RedisUrl {
         let address = RedisAddress::Tcp { host: host.to_owned(), port };
-        RedisUrl { address, user: None, password: None, database: 0 }
+        RedisUrl { address, is_tls: false, user: None, password: None, database: 0 }
     }
 
     #[test]
@@ -126,6 +137,7 @@ mod tests {
             ("redis://[fe80::1]", tcp("fe80::1", 6379)),
             ("redis://ann:secret@localhost:6379/2", login(Some("ann"), "secret", 2)),
             ("redis://:secret@localhost", login(None, "secret", 0)),
+            ("rediss://:secret@localhost/1", RedisUrl { is_tls: true, ..login(None, "secret", 1) }),
             ("redis://a%3An%40:p%2Fw%20@x@localhost", login(Some("a:n@"), "p/w @x", 0)),
         ] {
             assert_eq!(url.parse(), Ok(expected), "{url}");
@@ -149,7 +161,8 @@ mod tests {
             "redis://user:hunter2%ff@localhost",
             "redis://user:hunter2@[::1",
             "redis://user:hunter2@[::1]7",
-            "rediss://user:hunter2@localhost",
+            "rediss://user:hunter2@localhost:port",
+            "redisss://user:hunter2@localhost",
             "unix://relative",
             &format!("unix:///{}", "x".repeat(200)),
         ] {
@@ -158,5 +171,7 @@ mod tests {
         }
         let url: RedisUrl = "redis://user:hunter2@[::1]:1/3".parse().expect("good");
         assert_eq!(format!("{url} {url:?}"), "redis://[::1]:1 RedisUrl(redis://[::1]:1)");
+        let url: RedisUrl = "rediss://user:hunter2@db".parse().expect("good");
+        assert_eq!(url.to_string(), "rediss://db:6379");
     }
 }

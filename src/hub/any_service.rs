@@ -44,11 +44,6 @@ impl AnyService {
         Self::SharedRoom(Box::new(SharedRoom::shared(config, server)))
     }
 
-    /// The room that spans servers, if that is the service.
-    pub(super) fn shared_room(&mut self) -> Option<&mut SharedRoom> {
-        if let Self::SharedRoom(room) = self { Some(room) } else { None }
-    }
-
     /// What a new peer begins with.
     pub(super) fn state(&self, now: Instant) -> State {
         match self {
@@ -104,7 +99,19 @@ impl Service for AnyService {
         each!(self, service => service.deadline())
     }
 
+    fn report_messages(&mut self) {
+        each!(self, service => service.report_messages());
+    }
+
     fn stop<S: Stream>(&mut self, peers: &mut Peers<S>) {
         each!(self, service => service.stop(peers));
+    }
+
+    fn spares_new(&self) -> bool {
+        each!(self, service => service.spares_new())
+    }
+
+    fn abandon<S: Stream>(&mut self, peers: &mut Peers<S>, id: Id, turn: &mut Turn<'_>) {
+        each!(self, service => service.abandon(peers, id, turn));
     }
 }

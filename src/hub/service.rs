@@ -73,6 +73,17 @@ pub(crate) trait Service {
         None
     }
 
+    /// Makes an event of each message even if the settings do not show them.
+    fn report_messages(&mut self) {}
+
     /// The server is to stop: no peer is read from beyond what has arrived.
     fn stop<S: Stream>(&mut self, peers: &mut Peers<S>);
+
+    /// Whether peers that have sent nothing before the stop are answered all the same.
+    fn spares_new(&self) -> bool {
+        false
+    }
+
+    /// A peer is given up, with all that is left for it, because the server ends.
+    fn abandon<S: Stream>(&mut self, _peers: &mut Peers<S>, _id: Id, _turn: &mut Turn<'_>) {}
 }

@@ -269,13 +269,8 @@ impl Acceptor {
         self.access.leave(peer);
     }
 
-    /// How many were refused.
-    pub(super) fn refused(&self) -> u64 {
-        self.refusals.iter().map(|refusals| refusals.total).sum()
-    }
-
     /// How many were refused, with a name for each reason.
-    pub(super) fn refused_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.refusals.iter().map(|refusals| {
             let reason = match refusals.reason {
                 Refusal::Address => "address",

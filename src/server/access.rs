@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::{PeerAddress, QuotaKey};
+use crate::address::{PeerAddress, QuotaKey, unmapped};
 use crate::config::Config;
 
 /// The rules of who may connect, and how many connections each address has.
@@ -26,8 +26,8 @@ impl Access {
     /// The rules of `config`, with nobody connected.
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            allow: config.allow.clone(),
-            deny: config.deny.clone(),
+            allow: config.allow.iter().copied().map(unmapped).collect(),
+            deny: config.deny.iter().copied().map(unmapped).collect(),
             max_per_ip: config.max_per_ip,
             connections: HashMap::new(),
             exempt: HashMap::new(),
@@ -38,7 +38,7 @@ impl Access {
     /// sockets have no address that a rule could be about.
     pub(super) fn enter(&mut self, peer: PeerAddress) -> bool {
         let Some(address) = peer.ip() else { return true };
-        if !self.is_allowed(address.to_canonical()) {
+        if !self.is_allowed(address) {
             return false;
         }
         if self.max_per_ip == usize::MAX {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod place;
+mod tls;
 
 use std::io;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use crate::config::{Config, RedisUrl};
+use crate::config::{Config, RedisAddress, RedisUrl};
 use crate::console::RedisCounters;
 use crate::error::reason;
 use crate::event::RedisState;
@@ -19,6 +20,7 @@ use crate::shared_log::{LogEvent, ServerId};
 use crate::transport::Socket;
 use connection::{Connection, State};
 use place::Place;
+use tls::Trust;
 
 /// How many reads of a connection one turn makes, so that a server that catches up goes on serving its clients.
 const READS_PER_TURN: usize = 16;
@@ -45,19 +47,24 @@ pub(super) struct SharedLog {
 }
 
 impl SharedLog {
-    /// The log that `config` asks for, if it asks for one. Looks the name of its host up, which may take a while.
+    /// The log that `config` asks for, if it asks for one. Looks the name of its host up, which may take a while. Fails
+    /// where the authorities cannot be loaded, for TLS.
     pub(super) fn open(config: &Config, registry: &Registry, tokens: [Token; 2]) -> io::Result<Option<Box<Self>>> {
         let Some(url) = &config.redis else { return Ok(None) };
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| io::Error::other(format!("no random numbers: {error}")))?;
         let id = ServerId(u128::from_ne_bytes(random));
-        let RedisUrl { address, user, password, database } = url.clone();
+        let RedisUrl { address, is_tls, user, password, database } = url.clone();
+        let trust = match &address {
+            RedisAddress::Tcp { host, .. } if is_tls => Some(Trust::load(host, config.redis_cacert.as_deref())?),
+            _ => None,
+        };
         let settings = Settings { room: config.room.clone(), user, password, database };
         Ok(Some(Box::new(Self {
             id,
             url: url.to_string(),
             engine: Engine::new(settings, id, id.0 as u64, Instant::now()),
-            place: Place::new(address),
+            place: Place::new(address, trust),
             registry: registry.try_clone()?,
             tokens,
             connections: [None, None],
@@ -77,7 +84,7 @@ impl SharedLog {
 
     /// Whether there is something to do without an event.
     pub(super) fn has_work(&self) -> bool {
-        self.engine.has_work() || self.connections.iter().flatten().any(Connection::is_readable)
+        self.engine.has_work() || self.connections.iter().flatten().any(Connection::has_work)
     }
 
     /// When [`flush`](Self::flush) is due though no event comes.
@@ -109,12 +116,14 @@ impl SharedLog {
         (now, noted): (Instant, Instant),
         on_change: &mut OnChange<'_>,
     ) {
-        for op in hub.take_ops() {
-            self.engine.push(op);
-        }
-        self.engine.set_urgency(hub.log_urgency());
-        if self.engine.reports_floor(now) {
-            self.engine.set_floor(hub.log_floor());
+        if let Some(mut room) = hub.log_side() {
+            for op in room.take_ops() {
+                self.engine.push(op);
+            }
+            self.engine.set_urgency(room.urgency());
+            if self.engine.reports_floor(now) {
+                self.engine.set_floor(room.report_floor());
+            }
         }
         self.engine.turn(now, noted);
         while let Some(action) = self.engine.poll_action() {
@@ -151,13 +160,15 @@ impl SharedLog {
                 LogEvent::Entered { is_gap: true, .. } => Some(RedisState::Gap),
                 LogEvent::Entered { .. } | LogEvent::Back => Some(RedisState::Connected),
                 LogEvent::Away => Some(RedisState::Away),
-                LogEvent::Earlier(_) | LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
+                LogEvent::Earlier(_) | LogEvent::Missed(_) | LogEvent::Entry { .. } | LogEvent::Floor(_) => None,
             };
             if let Some(state) = state.filter(|state| self.told != Some(*state) || *state == RedisState::Gap) {
                 self.told = Some(state);
                 on_change(state, &self.url, if state == RedisState::Connected { "" } else { self.engine.trouble() });
             }
-            hub.on_log(event);
+            if let Some(mut room) = hub.log_side() {
+                room.on_event(event);
+            }
         }
     }
 
@@ -195,15 +206,15 @@ impl SharedLog {
         let Some(connection) = &mut self.connections[role as usize] else { return };
         match connection.connect_on() {
             Ok(State::Connected) => self.engine.connected(role, now),
-            Ok(State::Connecting | State::Open) => {}
+            Ok(_) => {}
             Err(error) => self.lose(role, &error, now),
         }
     }
 
     fn write(&mut self, role: Role, now: Instant) {
-        while !self.engine.output(role).is_empty()
-            && let Some(connection) = self.connections[role as usize].as_mut()
+        while let Some(connection) = self.connections[role as usize].as_mut()
             && connection.is_writable()
+            && (!self.engine.output(role).is_empty() || connection.wants_write())
         {
             match connection.send(self.engine.output(role)) {
                 Ok(count) => self.engine.sent(role, count, now),

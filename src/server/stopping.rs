@@ -80,10 +80,10 @@ impl Server {
     }
 
     /// Says goodbye to the other servers of the room, if it is to stop and everything has been said. Returns whether that
-    /// is done.
+    /// is done, or cannot be.
     pub(super) fn has_left(&mut self) -> bool {
         let Some(log) = &mut self.log else { return true };
-        self.stopping.is_some() && self.hub.has_said_all() && log.leave()
+        self.stopping.is_some() && self.hub.log_side().is_none_or(|room| room.is_over()) && log.leave()
     }
 
     pub(super) fn has_no_connections(&self) -> bool {

@@ -39,6 +39,12 @@ impl Outgoing {
         self.bytes
     }
 
+    /// Whether something that a member has said is not answered yet.
+    pub(super) fn has_text(&self) -> bool {
+        let mut ops = self.batch.iter().flat_map(|batch| &batch.ops).chain(&self.waiting);
+        ops.any(|op| matches!(op, Op::Say { .. } | Op::Whisper { .. }))
+    }
+
     /// The number of the last batch that the log is known to have or to have had.
     pub(super) fn last_known(&self) -> u64 {
         self.batch.as_ref().filter(|batch| batch.was_read).map_or(self.answered, |batch| batch.number)

@@ -1,6 +1,6 @@
 -- All that servers do to the shared log. Each call is one atomic step.
 --
--- KEYS: meta     epoch, top (position of the last entry), users (number of the newest `user7`), bytes, version, and when
+-- KEYS: meta     epoch, begin (position of its first entry), top (position of the last entry), users (number of the newest `user7`), bytes, version, and when
 --                a server last called
 --       log      stream: entry n has the id n-0; s: server, b: batch, o: packed changes
 --       srv      server -> when its lease ends, in milliseconds of Redis' clock
@@ -32,7 +32,7 @@ if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local found_version, epoch, top, users, bytes, called
+local found_version, epoch, begin, top, users, bytes, called
 -- The servers whose leases have not ended.
 local live = {}
 
@@ -49,9 +49,10 @@ local function parse(text)
 end
 
 local function load()
-  local meta = redis.call('HMGET', META, 'version', 'epoch', 'top', 'users', 'bytes', 'called')
+  local meta = redis.call('HMGET', META, 'version', 'epoch', 'top', 'users', 'bytes', 'called', 'begin')
   found_version, epoch = meta[1], meta[2]
   top, users, bytes, called = parse(meta[3]), parse(meta[4]), parse(meta[5]), parse(meta[6])
+  begin = parse(meta[7])
 end
 
 local function short(text)
@@ -59,7 +60,7 @@ local function short(text)
 end
 
 local function save()
-  redis.call('HSET', META, 'epoch', epoch, 'top', number(top), 'users', number(users), 'bytes', number(bytes),
+  redis.call('HSET', META, 'epoch', epoch, 'begin', number(begin), 'top', number(top), 'users', number(users), 'bytes', number(bytes),
     'version', version, 'called', number(now))
 end
 
@@ -226,16 +227,16 @@ local function has_lost(believed, is_lost)
   return generation(believed) == generation(epoch)
 end
 
--- The last entries that are not too long together, but at least one.
-local function earlier_entries()
+-- The last entries from a position on that are not too long together, but at least one.
+local function earlier_entries(from)
   local found, size, before = {}, 0, '+'
-  while #found < 2 * EARLIER_ENTRIES do
-    local entry = redis.call('XREVRANGE', LOG, before, '-', 'COUNT', '1')[1]
+  while #found < 3 * EARLIER_ENTRIES do
+    local entry = redis.call('XREVRANGE', LOG, before, number(from) .. '-0', 'COUNT', '1')[1]
     if not entry then break end
     local changes = entry[2][6] or ''
     size = size + #changes
     if #found > 0 and size > EARLIER_BYTES then break end
-    found[#found + 1], found[#found + 2] = entry[2][2], changes
+    found[#found + 1], found[#found + 2], found[#found + 3] = entry[2][2], entry[2][4] or '', changes
     before = '(' .. entry[1]
   end
   return found
@@ -244,15 +245,16 @@ end
 -- enter: believed epoch, whether data was lost in it (1 or 0), a random text for a new epoch, last batch that the log is known to have had, floor, and
 -- for each member number, announced, name and both forms. A run is a number that grows with each call, so that a late
 -- copy of an earlier call does nothing.
--- Returns epoch, top, the last batch that was applied, the floor of the others, all members, and for a server that is new
--- the last entries from the newest to the oldest, each as server and changes.
+-- Returns epoch, top, the last batch that was applied, the floor of the others, all members, and the last entries from the
+-- newest to the oldest, each as server, batch and changes: for a server that is new, and for one that did not know of this
+-- epoch those that belong to it.
 local function enter()
   local believed, is_lost, random, answered, floor = unpack(ARGV, 5, 9)
   answered = tonumber(answered)
   local last = epoch and sequence()
   if last and tonumber(run) <= last.run then return {'stale'} end
-  local is_new = not epoch
-  if has_lost(believed, is_lost) then
+  local is_new, begins = not epoch, has_lost(believed, is_lost)
+  if begins then
     epoch = number(math.max(generation(believed), generation(epoch)) + 1) .. '-' .. random
   end
   redis.call('HSET', META, 'epoch', epoch, 'version', version)
@@ -260,7 +262,13 @@ local function enter()
     redis.call('DEL', LOG, SERVERS, SEQ, POS, MEMBERS, NAMES)
     top, users, bytes, last = 0, 0, 0, nil
   end
-  local earlier = believed == '' and earlier_entries() or {}
+  if begins then begin = top + 1 end
+  local earlier = {}
+  if believed == '' then
+    earlier = earlier_entries(0)
+  elseif believed ~= epoch and begin > 0 then
+    earlier = earlier_entries(begin)
+  end
   extend_lease()
   forget_members(me)
   append(me, 'e' .. run, seat_members(10))

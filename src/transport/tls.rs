@@ -1,4 +1,4 @@
-//! TLS (rustls) over any stream, on the side of the server.
+//! TLS (rustls) over any stream, on either side: that of a server to its clients, and that of a client to Redis.
 //!
 //! Both verdicts of a plain socket are lost below TLS: decrypted bytes can wait here while the socket is drained, and
 //! encrypted ones while nothing is queued above. So this says itself when it is drained and when it is blocked.
@@ -10,9 +10,15 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::ops::DerefMut;
 use std::sync::Arc;
 
-use rustls::{InvalidMessage, ServerConfig, ServerConnection};
+use rustls::client::ClientConnectionData;
+use rustls::pki_types::ServerName;
+use rustls::server::ServerConnectionData;
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionCommon, InvalidMessage, ServerConfig, ServerConnection, SideData,
+};
 
 use super::{Received, Sent, Stream};
 use crate::tls::reason;
@@ -47,10 +53,24 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
-/// The server's side of a TLS connection over a stream.
-pub struct Tls<S: Stream> {
+/// What rustls has for one side of a connection.
+pub trait Side: DerefMut<Target = ConnectionCommon<Self::Data>> {
+    /// What only this side has.
+    type Data: SideData;
+}
+
+impl Side for ServerConnection {
+    type Data = ServerConnectionData;
+}
+
+impl Side for ClientConnection {
+    type Data = ClientConnectionData;
+}
+
+/// One side of a TLS connection over a stream.
+pub struct Tls<S: Stream, C: Side = ServerConnection> {
     stream: S,
-    connection: ServerConnection,
+    connection: C,
     /// Decrypted bytes that wait to be read.
     plaintext: usize,
     /// Bytes that came since the last one that was decrypted, or since the last message of the handshake that was answered:
@@ -92,9 +112,26 @@ impl<S: Stream> Tls<S> {
     ///
     /// If the settings allow no connection.
     pub fn new(stream: S, config: Arc<ServerConfig>) -> io::Result<Self> {
-        Ok(Self {
+        Ok(Self::over(stream, ServerConnection::new(config).map_err(io::Error::other)?))
+    }
+}
+
+impl<S: Stream> Tls<S, ClientConnection> {
+    /// A connection to a server whose certificate has to be for `name`. [`handshake`](Self::handshake) comes first.
+    ///
+    /// # Errors
+    ///
+    /// If the settings allow no connection.
+    pub fn client(stream: S, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+        Ok(Self::over(stream, ClientConnection::new(config, name).map_err(io::Error::other)?))
+    }
+}
+
+impl<S: Stream, C: Side> Tls<S, C> {
+    fn over(stream: S, connection: C) -> Self {
+        Self {
             stream,
-            connection: ServerConnection::new(config).map_err(io::Error::other)?,
+            connection,
             plaintext: 0,
             undelivered: 0,
             unsent: 0,
@@ -102,7 +139,7 @@ impl<S: Stream> Tls<S> {
             has_begun: false,
             end: None,
             ending: Ending::Open,
-        })
+        }
     }
 
     /// Takes the handshake one step further: writes what waits to be written, reads once, and writes what follows. When
@@ -163,7 +200,7 @@ impl<S: Stream> Tls<S> {
     }
 
     /// What rustls knows of the connection.
-    pub fn connection(&self) -> &ServerConnection {
+    pub fn connection(&self) -> &C {
         &self.connection
     }
 
@@ -290,6 +327,11 @@ impl<S: Stream> Tls<S> {
         _ = self.connection.read_tls(&mut Nothing);
     }
 
+    /// What rustls found wrong, if it did.
+    pub fn error(&mut self) -> Option<rustls::Error> {
+        self.connection.process_new_packets().err()
+    }
+
     /// Why the connection failed.
     fn failure(&mut self) -> io::Error {
         match self.connection.process_new_packets() {
@@ -326,7 +368,7 @@ impl<S: Stream> Tls<S> {
     }
 }
 
-impl<S: Stream> Stream for Tls<S> {
+impl<S: Stream, C: Side> Stream for Tls<S, C> {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let taken = self.take(buffer);
         if taken == buffer.len() {
@@ -411,7 +453,7 @@ impl<S: Stream> Stream for Tls<S> {
     }
 }
 
-impl<S: Stream> Drop for Tls<S> {
+impl<S: Stream, C: Side> Drop for Tls<S, C> {
     /// A stream that ends without this looks cut off, as it has to where the protocol was broken.
     fn drop(&mut self) {
         let is_sound = self.end != Some(End::Failed) && !self.connection.is_handshaking();
@@ -422,7 +464,7 @@ impl<S: Stream> Drop for Tls<S> {
     }
 }
 
-impl<S: Stream + fmt::Debug> fmt::Debug for Tls<S> {
+impl<S: Stream + fmt::Debug, C: Side> fmt::Debug for Tls<S, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
             .field("stream", &self.stream)

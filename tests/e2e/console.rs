@@ -1,6 +1,6 @@
 //! The echo goes on, whatever happens to standard output.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Cursor, Read};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,8 +12,8 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Lines, Process, Pty, Server, connect, exchange, first_line, message, messages, parse_time, round_trip,
-    server_command, start_line_port,
+    Lines, Process, Pty, Server, connect, exchange, first_line, has, message, messages, parse_time, round_trip,
+    scratch_file, server_command, start_line_port,
 };
 
 /// Far more messages than there is memory for in the console, 4 MiB.
@@ -177,6 +177,15 @@ fn a_server_started_without_stdout_works() {
 fn a_full_disk_ends_the_logging_not_the_server() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
     expect_to_serve_and_stop(Server::start_blind(&[], full));
+}
+
+#[test]
+fn a_file_that_may_not_grow_ends_the_logging_not_the_server() {
+    if !has("prlimit") {
+        return;
+    }
+    let file = File::create(scratch_file("log")).expect("a file");
+    expect_to_serve_and_stop(Server::start_blind(&["prlimit", "--fsize=1024"], file));
 }
 
 #[test]

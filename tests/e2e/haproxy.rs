@@ -9,11 +9,11 @@ use crate::harness::{
     HaProxy, Server, assert_same, connect_from, exchange, expect_end, random_bytes, reset, rng, round_trip,
 };
 
-/// What the README shows, with these servers and more frequent checks.
-fn backend_of_readme(servers: &[Server; 2]) -> String {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("    backend echo\n").expect("a backend");
-    let (options, _) = rest.split_once("\n\n").expect("its end");
+/// What the manual page shows, with these servers and more frequent checks.
+fn backend_of_manual(servers: &[Server; 2]) -> String {
+    let manual = include_str!("../../src/cli/print/echo-server.roff").replace("\\-", "-");
+    let (_, rest) = manual.split_once("\nbackend echo\n").expect("a backend");
+    let (options, _) = rest.split_once("\n.EE\n").expect("its end");
     let mut backend = options.replace(" check ", " check inter 50ms ") + "\n";
     for (address, server) in ["10.0.0.1:8888", "10.0.0.2:8888"].iter().zip(servers) {
         let (line, _) = backend[backend.find(address).expect("a server")..].split_once('\n').expect("its end");
@@ -27,7 +27,7 @@ fn backend_of_readme(servers: &[Server; 2]) -> String {
 fn a_draining_server_gets_no_new_connections_and_keeps_the_old_ones() {
     let options = ["--admin", "0", "--drain", "20s", "--proxy-from", "127.0.0.1"];
     let servers = [Server::start(&options), Server::start(&options)];
-    let Some(proxy) = HaProxy::start(&backend_of_readme(&servers)) else { return };
+    let Some(proxy) = HaProxy::start(&backend_of_manual(&servers)) else { return };
     for name in ["one", "two"] {
         proxy.wait_for(name, "check_status", "L7OK");
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -275,17 +276,53 @@ fn the_service_manager_is_told_when_it_is_ready_and_when_it_stops() {
     let mut command = server_command(&["--port", "0"]);
     command.env("NOTIFY_SOCKET", &path);
     let server = Server::launch(command);
-    assert_eq!(next(), "READY=1\n");
+    assert_eq!(next(), "READY=1");
     let mut stream = server.connect();
     round_trip(&mut stream, b"hello");
     drop(stream);
     server.process.signal(Signal::TERM);
-    assert_eq!(next(), "STOPPING=1\n");
+    assert_eq!(next(), "STOPPING=1");
     server.expect_stopped();
     std::fs::remove_file(&path).expect("the file");
+}
 
-    // A manager that is gone holds nothing up.
+#[test]
+fn a_service_manager_with_an_abstract_socket_is_told_too() {
+    let name = format!("echo-notify-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("an address");
+    let manager = UnixDatagram::bind_addr(&address).expect("bound");
+    manager.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     let mut command = server_command(&["--port", "0"]);
-    command.env("NOTIFY_SOCKET", &path);
-    Server::launch(command).stop();
+    command.env("NOTIFY_SOCKET", format!("@{name}"));
+    let server = Server::launch(command);
+    let mut buffer = [0; 100];
+    let length = manager.recv(&mut buffer).expect("told in time");
+    assert_eq!(&buffer[..length], b"READY=1");
+    server.stop();
+}
+
+#[test]
+fn a_service_manager_that_does_not_read_or_is_gone_holds_nothing_up() {
+    let path = scratch_file("notify-full.sock");
+    let manager = UnixDatagram::bind(&path).expect("bound");
+    let filler = UnixDatagram::unbound().expect("a socket");
+    filler.set_nonblocking(true).expect("non-blocking");
+    while filler.send_to(b"x", &path).is_ok() {}
+    let start = || {
+        let mut command = server_command(&["--port", "0"]);
+        command.env("NOTIFY_SOCKET", &path);
+        Server::launch(command)
+    };
+    let stop = |server: Server, reason: &str| {
+        round_trip(&mut server.connect(), b"hello");
+        server.process.signal(Signal::TERM);
+        let (status, stderr) = server.process.wait();
+        let at = path.display();
+        let line = |state| format!("echo-server: cannot send {state} to the service manager at {at}: {reason}\n");
+        assert_eq!((status.code(), stderr), (Some(0), line("READY=1") + &line("STOPPING=1")));
+    };
+    stop(start(), "Resource temporarily unavailable");
+    drop(manager);
+    stop(start(), "Connection refused");
+    std::fs::remove_file(&path).expect("the file");
 }

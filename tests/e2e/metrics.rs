@@ -119,6 +119,8 @@ fn members_and_those_that_find_the_room_full_are_counted() {
     assert_eq!(samples.value("echo_room_members"), 2.0);
     assert_eq!(samples.value("echo_room_waiting_talkers"), 0.0);
     assert_eq!(samples.value("echo_connections_refused_total reason=full"), 1.0);
+    collected.server.process.signal(Signal::USR1);
+    collected.server.console.wait_until(|lines| lines.last().filter(|line| line.contains(" 1 refused;")).cloned());
     collected.server.stop_by(Signal::TERM);
 }
 

@@ -123,17 +123,19 @@ fn a_reader_that_leaves_is_no_error_and_a_full_disk_is_one() {
         (SERVER, "echo-server: cannot write the output: No space left on device\n"),
         (CLIENT, "echo-client: cannot write the output: No space left on device\n"),
     ] {
-        let print_to = |stdout: Stdio| {
+        let print_to = |option: &str, stdout: Stdio| {
             let mut command: Command = clean_command("sh");
-            command.args(["-c", r#""$0" --print man; exit $?"#, program]).stdout(stdout);
+            command.args(["-c", r#""$0" $1; exit $?"#, program, option]).stdout(stdout);
             let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a shell");
             let output = output.wait_with_output().expect("it ends");
             (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
         };
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        assert_eq!(print_to(writer.into()), (Some(0), String::new()));
-        let full = File::create("/dev/full").expect("the device");
-        assert_eq!(print_to(full.into()), (Some(1), error.to_owned()));
+        for option in ["--print man", "--help", "-h", "--version"] {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            assert_eq!(print_to(option, writer.into()), (Some(0), String::new()), "{option}");
+            let full = File::create("/dev/full").expect("the device");
+            assert_eq!(print_to(option, full.into()), (Some(1), error.to_owned()), "{option}");
+        }
     }
 }

@@ -135,6 +135,14 @@ impl Person {
         screen.cell(row, column).expect("a cell").fgcolor()
     }
 
+    /// What is shown, row by row, with the sequences that give it its looks.
+    pub(crate) fn formatted(&self) -> String {
+        let (shown, _) = &*self.shown;
+        let shown = shown.lock().expect("a screen");
+        let screen = shown.emulator.screen();
+        screen.rows_formatted(0, screen.size().1.get()).collect::<Vec<_>>().join("\x1b[m\n")
+    }
+
     /// All bytes that the terminal was given so far.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.shown.0.lock().expect("a screen").bytes.clone()

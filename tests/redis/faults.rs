@@ -144,6 +144,31 @@ fn flushall_is_announced_and_the_room_goes_on() {
 }
 
 #[test]
+fn a_server_that_enters_late_after_a_loss_hears_what_was_said_since() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let mut nodes = Nodes::start(2, redis.address());
+    nodes.0[0].rename(1, "ann");
+    nodes.0[0].say("before");
+    nodes.run_until_heard(1);
+    redis.ask("FLUSHALL");
+    let mut late = Nodes(vec![nodes.0.remove(1)]);
+    nodes.run_until("the gap is announced", |nodes| nodes[0].gaps.len() == 1);
+    for line in ["one", "two"] {
+        nodes.0[0].say(line);
+    }
+    nodes.run_until_heard(3);
+    nodes.0.append(&mut late.0);
+    the_gap_is_announced(&mut nodes);
+    let said = |text: &str| ("ann".to_owned(), text.as_bytes().to_vec());
+    assert_eq!(nodes.0[1].missed, [said("one"), said("two")]);
+    assert_eq!(nodes.0[1].texts(), ["before", "afterwards"]);
+    assert_eq!(nodes.0[0].missed, []);
+}
+
+#[test]
 fn a_redis_that_stands_still_for_a_second_is_waited_for() {
     stands_still(Duration::from_secs(1));
 }

@@ -1,5 +1,6 @@
 //! The shared log over real redis-servers, which the tests start themselves. Where redis-server is missing, the tests
-//! say so and do nothing, except where the variable `CI` is set: there they fail.
+//! say so and do nothing, except where the variable `CI` is set: there they fail. `REDIS_SERVER` names another program to
+//! start, such as that of another version, or of Valkey.
 
 mod cable;
 mod crowd;
@@ -16,8 +17,9 @@ mod order;
 mod proxy;
 mod redis;
 mod servers;
+mod tls;
 
 /// Whether redis-server is here.
 fn has_redis() -> bool {
-    harness::has("redis-server")
+    harness::has(&redis::program())
 }

@@ -25,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) heard: Vec<(ServerId, String)>,
     /// What was said before it entered: under which name, and what.
     pub(crate) earlier: Vec<(String, Vec<u8>)>,
+    /// What was said after a loss of data and before it entered again: under which name, and what.
+    pub(crate) missed: Vec<(String, Vec<u8>)>,
     /// Where in `heard` lines may be missing.
     pub(crate) gaps: Vec<usize>,
     /// Why.
@@ -58,6 +60,7 @@ impl Node {
             sockets: [None, None],
             heard: Vec::new(),
             earlier: Vec::new(),
+            missed: Vec::new(),
             gaps: Vec::new(),
             reasons: Vec::new(),
             names: BTreeMap::new(),
@@ -174,6 +177,7 @@ impl Node {
                 }
                 LogEvent::Entry { changes, .. } => changes.into_iter().for_each(|change| self.hear(change)),
                 LogEvent::Earlier(lines) => self.earlier = lines,
+                LogEvent::Missed(lines) => self.missed.extend(lines),
                 LogEvent::Floor(floor) => self.floor = Some(floor),
                 LogEvent::Away => {
                     self.aways += 1;

@@ -14,6 +14,8 @@ pub(crate) struct Faults {
     pub(crate) cut_replies: AtomicUsize,
     /// Cut so many connections when a call of the script is on its way to Redis, and keep a copy of it.
     pub(crate) cut_calls: AtomicUsize,
+    /// Cut each connection after so many bytes of answers; never if it is 0.
+    pub(crate) cut_after: AtomicUsize,
     /// Pass answers byte by byte, and calls in small pieces.
     pub(crate) is_bytewise: AtomicBool,
     /// Wait for so many milliseconds before each piece.
@@ -57,6 +59,7 @@ impl Proxy {
             let (faults, has_call) = (Arc::clone(faults), Arc::clone(&has_call));
             thread::spawn(move || {
                 let mut buffer = vec![0; 64 << 10];
+                let mut total = 0;
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
                     let piece = &buffer[..count];
                     if is_call {
@@ -66,6 +69,13 @@ impl Proxy {
                         true => holds_call(piece) && take(&faults.cut_calls),
                         false => has_call.load(Ordering::Relaxed) && take(&faults.cut_replies),
                     };
+                    total += count;
+                    let limit = if is_call { 0 } else { faults.cut_after.load(Ordering::Relaxed) };
+                    if limit > 0 && total >= limit {
+                        faults.cuts.fetch_add(1, Ordering::Relaxed);
+                        _ = pass(&piece[..count.saturating_sub(total - limit)], 1, &mut to, &faults);
+                        break;
+                    }
                     if is_cut {
                         if is_call {
                             faults.kept.lock().expect("no panic").push(piece.to_vec());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -35,7 +35,7 @@ impl Redis {
 
     /// Starts it again, at the same port and with what it finds on its disk.
     pub(crate) fn launch(&mut self) {
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(&self.folder).args(["--unixsocket", "redis.sock", "--logfile", "redis.log"]);
         command.args(["--repl-diskless-sync-delay", "0"]).args(&self.options).stdout(Stdio::null());
@@ -132,8 +132,10 @@ impl Redis {
 
     /// The file to which commands are appended, and what it has before the last of these texts.
     fn appended(&self, text: &str) -> Option<(PathBuf, Vec<u8>)> {
-        let files = fs::read_dir(self.folder.join("appendonlydir")).expect("a folder").flatten();
-        let file = files.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(".incr.aof"))?;
+        // Redis 6 has no folder for it, and one file.
+        let folders = [self.folder.join("appendonlydir"), self.folder.clone()];
+        let mut files = folders.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path());
+        let file = files.find(|path| [".incr.aof", "/appendonly.aof"].iter().any(|end| ends_with(path, end)))?;
         let mut bytes = fs::read(&file).expect("it can be read");
         bytes.truncate(memchr::memmem::rfind(&bytes, text.as_bytes())?);
         Some((file, bytes))
@@ -154,6 +156,15 @@ impl Drop for Redis {
         self.process = None;
         _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn ends_with(path: &Path, end: &str) -> bool {
+    path.to_string_lossy().ends_with(end)
+}
+
+/// The program that is started.
+pub(crate) fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }
 
 /// The text that follows this line of an answer.

@@ -1,6 +1,7 @@
 //! Real servers over a real Redis: what their members see.
 
 use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -20,10 +21,16 @@ pub(crate) fn start(redis: &Redis) -> Server {
 }
 
 /// A member under this name, which has been heard of by all of these.
-fn join(server: &Server, name: &str, others: &mut [&mut Member]) -> Member {
+pub(crate) fn join(server: &Server, name: &str, others: &mut [&mut Member]) -> Member {
     let (member, _) = Member::enter(connect(server.address()), name);
     others.iter_mut().for_each(|other| other.hears(&[&format!("* {name} joined")]));
     member
+}
+
+/// What a member hears next, but for how it stands with Redis: on a machine under load, that may be told any time.
+pub(crate) fn next_line(member: &mut Member) -> String {
+    let mut lines = std::iter::repeat_with(|| member.line());
+    lines.find(|line| line != AWAY && line != BACK).expect("a line")
 }
 
 /// The names of a list.
@@ -42,9 +49,7 @@ impl Sees for Member {
     #[track_caller]
     fn sees(&mut self, names: &[&str]) {
         self.say("/who\n");
-        // On a machine under load, it may be told first that Redis could not be reached for a moment.
-        let line = std::iter::repeat_with(|| self.line()).find(|line| line != AWAY && line != BACK);
-        let line = line.expect("a line");
+        let line = next_line(self);
         assert_eq!(sorted(line.strip_prefix("* ").expect("an answer")), names);
     }
 }
@@ -221,6 +226,45 @@ fn while_redis_is_away_lines_wait_and_everybody_is_told() {
 }
 
 #[test]
+fn a_server_that_stops_while_redis_is_away_waits_for_nothing_but_what_was_said() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let start = || Server::start(&["--chat", "--grace", "15s", "--redis", &redis.url()]);
+    let (first, second, third) = (start(), start(), start());
+    let mut ann = join(&first, "ann", &mut []);
+    let mut bob = join(&second, "bob", &mut [&mut ann]);
+    let mut carol = join(&third, "carol", &mut [&mut ann, &mut bob]);
+    redis.suspend();
+    // Each turn sends what it reads, and one call is on its way at a time: the second line is still here.
+    for line in ["one", "two"] {
+        bob.say(format!("{line}\n"));
+        thread::sleep(Duration::from_millis(50));
+    }
+    for member in [&mut ann, &mut bob, &mut carol] {
+        member.hears(&[AWAY]);
+    }
+    carol.say("not read any more\n");
+    let begin = Instant::now();
+    second.process.signal(Signal::TERM);
+    third.process.signal(Signal::TERM);
+    for member in [&mut bob, &mut carol] {
+        member.hears(&["* your last lines may not have been sent", "* server is stopping"]);
+    }
+    drop((bob, carol));
+    third.expect_stopped();
+    assert!(begin.elapsed() < Duration::from_secs(5), "stopped after {:?}", begin.elapsed());
+    redis.signal(Signal::CONT);
+    for line in ["<bob> one", "<bob> two", "* bob left (their server is stopping)"] {
+        assert_eq!(next_line(&mut ann), line);
+    }
+    second.expect_stopped();
+    drop(ann);
+    first.stop();
+}
+
+#[test]
 fn a_loss_of_data_is_told_and_members_keep_their_names() {
     if !has_redis() {
         return;
@@ -237,6 +281,30 @@ fn a_loss_of_data_is_told_and_members_keep_their_names() {
     ann.hears(&["<bob> still here"]);
     ann.sees(&["ann", "bob"]);
     bob.sees(&["ann", "bob"]);
+    first.stop();
+    second.stop();
+}
+
+#[test]
+fn what_was_said_since_a_loss_comes_behind_the_gap_on_a_server_that_enters_late() {
+    if !has_redis() {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let (first, second) = (start(&redis), start(&redis));
+    let mut ann = join(&first, "ann", &mut []);
+    let mut bob = join(&first, "bob", &mut [&mut ann]);
+    let mut carol = join(&second, "carol", &mut [&mut ann, &mut bob]);
+    second.process.suspend();
+    redis.ask("FLUSHALL");
+    ann.hears(&[GAP]);
+    ann.say("said since\n");
+    bob.hears(&[GAP, "<ann> said since"]);
+    second.process.signal(Signal::CONT);
+    carol.hears(&[GAP, "<ann> said since"]);
+    carol.say("and now\n");
+    ann.hears(&["<carol> and now"]);
+    drop((ann, bob, carol));
     first.stop();
     second.stop();
 }

@@ -229,6 +229,11 @@ impl World {
             // Whoever has not heard what another one heard was told so.
             let missed = self.nodes.iter().flat_map(|other| &other.heard).find(|line| !lines.contains(line));
             assert!(missed.is_none() || node.gaps > 0, "{missed:?} was missed in silence");
+            // Whoever enters late after a loss hears what was said since.
+            if losses.is_some() {
+                let missed = self.redis.data.heard_by(&node.id()).into_iter().find(|line| !lines.contains(line));
+                assert_eq!(missed, None, "it is in the log");
+            }
             assert_eq!(node.names, self.nodes[0].names);
             assert_eq!(node.names.len(), self.redis.data.members.len());
         }

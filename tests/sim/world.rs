@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use sockets::Config;
+use sockets::Event;
 use sockets::PeerAddress;
 use sockets::connection::Ready;
+use sockets::hub::Hub;
+use sockets::room::LogSide;
 use sockets::shared_log::LogEvent;
 use sockets::transport::Stream;
-use sockets::{Event, hub::Hub};
 
 use crate::socket::{self, Client, Edge, Nature, Socket};
 
@@ -102,10 +104,15 @@ impl<S: Stream> World<S> {
         key
     }
 
+    /// The side of the room that talks to the log.
+    pub(crate) fn log_side(&mut self) -> LogSide<'_> {
+        self.hub.log_side().expect("a room that spans servers")
+    }
+
     /// The log says something to the hub.
     pub(crate) fn tell(&mut self, event: LogEvent) {
         self.fruitless_turns = 0;
-        self.hub.on_log(event);
+        self.log_side().on_event(event);
     }
 
     /// Waits as the server does, but never longer than not at all, and tells the hub what became ready.

@@ -17,10 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ARRIVALS: usize = 8;
 
 /// The most lines that may be on their way.
-pub(crate) const MAX_WINDOW: u64 = 64;
+pub(crate) const MAX_WINDOW: u64 = 10_000;
 
 /// More than [`MAX_WINDOW`].
-const RING: usize = 128;
+const RING: usize = 1 << 14;
 
 /// A room full of receivers, and one sender.
 pub(crate) struct Crowd {
@@ -46,10 +46,10 @@ struct Member {
 }
 
 impl Crowd {
-    /// Fills the room at `address`, and waits until everybody has heard of everybody, if that takes no longer than
-    /// `patience`.
+    /// Fills the room at these addresses, in turn, and waits until everybody has heard of everybody, if that takes no longer
+    /// than `patience`.
     pub(crate) fn gather(
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         tongue: Tongue,
         receivers: usize,
         patience: Duration,
@@ -69,13 +69,19 @@ impl Crowd {
         while crowd.members.len() < receivers {
             let from = crowd.members.len();
             for _ in 0..ARRIVALS.min(receivers - from) {
-                crowd.enter(address)?.write_all(tongue.greeting())?;
+                crowd.enter(addresses)?;
             }
-            crowd.listen_until(deadline, |number, heard| number < from || tongue.is_welcome(heard))?;
+            for (greeting, answer) in tongue.greetings() {
+                crowd.members[from..].iter_mut().try_for_each(|member| member.stream.write_all(greeting))?;
+                crowd.listen_until(deadline, |number, heard| number < from || has(heard, answer))?;
+            }
         }
-        crowd.enter(address)?;
-        crowd.listen_until(deadline, |number, heard| number < receivers || tongue.is_sender_welcome(heard))?;
-        crowd.members[receivers].stream.write_all(tongue.marker())?;
+        crowd.enter(addresses)?;
+        for (greeting, answer) in tongue.greetings_of_sender() {
+            crowd.members[receivers].stream.write_all(greeting)?;
+            crowd.listen_until(deadline, |number, heard| number < receivers || has(heard, answer))?;
+        }
+        crowd.members[receivers].stream.write_all(&tongue.marker_said())?;
         let has_heard = |number, heard: &[u8]| number == receivers || tongue.name_heard(heard).is_some();
         crowd.listen_until(deadline, has_heard)?;
 
@@ -95,17 +101,33 @@ impl Crowd {
     /// waits until everybody has heard all. Returns how many lines that were.
     pub(crate) fn talk(&mut self, period: Duration, window: u64) -> Result<u64> {
         assert!(window <= MAX_WINDOW);
-        let begin = Instant::now();
         let first = self.said;
+        self.go_on(|crowd, elapsed| {
+            let is_over = elapsed >= period;
+            if !is_over {
+                crowd.said = crowd.front.slowest + window;
+            }
+            is_over && crowd.have_all_heard()
+        })?;
+        Ok(self.said - first)
+    }
+
+    /// Lets the sender say so many lines at once, and waits until everybody has heard them, or only the first receiver.
+    /// Returns how long that took.
+    pub(crate) fn say(&mut self, lines: u64, is_first_enough: bool) -> Result<Duration> {
+        self.said += lines;
+        assert!(self.said - self.front.slowest <= MAX_WINDOW);
+        self.go_on(|crowd, _| crowd.have_all_heard() || is_first_enough && crowd.members[0].lines == crowd.said)
+    }
+
+    /// Lets all speak and hear until this holds, which is asked before each wait. Returns how long that took.
+    fn go_on(&mut self, mut is_done: impl FnMut(&mut Self, Duration) -> bool) -> Result<Duration> {
+        let begin = Instant::now();
         let mut now = begin;
         let mut last_event = begin;
         loop {
-            let is_over = now - begin >= period;
-            if is_over && self.front.slowest == self.said && self.has_all_answers() {
-                return Ok(self.said - first);
-            }
-            if !is_over {
-                self.said = self.front.slowest + window;
+            if is_done(self, now - begin) {
+                return Ok(now - begin);
             }
             self.speak()?;
             wait(&mut self.poll, &mut self.events)?;
@@ -120,16 +142,15 @@ impl Crowd {
         }
     }
 
-    fn enter(&mut self, address: SocketAddr) -> Result<&mut TcpStream> {
-        let stream = net::TcpStream::connect(address)?;
+    fn enter(&mut self, addresses: &[SocketAddr]) -> Result<()> {
+        let stream = net::TcpStream::connect(addresses[self.members.len() % addresses.len()])?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         let interests = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(self.members.len()), interests)?;
         self.members.push(Member { stream, heard: 0, lines: 0, early: Vec::new() });
-        let at = self.members.len() - 1;
-        Ok(&mut self.members[at].stream)
+        Ok(())
     }
 
     /// Lets all hear what comes until each has heard enough.
@@ -217,9 +238,10 @@ impl Crowd {
         Ok(())
     }
 
-    fn has_all_answers(&self) -> bool {
+    /// Whether all receivers have heard all, and the sender has all answers.
+    fn have_all_heard(&self) -> bool {
         let expected = self.said * self.scripts.answer.len() as u64;
-        self.members.last().is_some_and(|sender| sender.heard == expected)
+        self.front.slowest == self.said && self.members.last().is_some_and(|sender| sender.heard == expected)
     }
 }
 
@@ -245,6 +267,10 @@ impl Front {
             self.slowest += 1;
         }
     }
+}
+
+fn has(heard: &[u8], answer: &[u8]) -> bool {
+    memchr::memmem::find(heard, answer).is_some()
 }
 
 fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {

@@ -13,6 +13,13 @@ fn a_room_is_shared_only_where_there_is_one() {
     let needs_chat = |name: &str| Err((ErrorKind::MissingRequiredArgument, format!("{name} needs --chat")));
     assert_eq!(config(&["--redis", "redis://localhost"]), needs_chat("--redis"));
     assert_eq!(config(&["--room", "attic"]), needs_chat("--room"));
+    let with_authority = |url: &str| config(&["--chat", "--redis", url, "--redis-cacert", "ca.pem"]);
+    assert_eq!(with_authority("rediss://localhost").expect("good usage").redis_cacert, Some("ca.pem".into()));
+    let (kind, error) = with_authority("redis://localhost").expect_err("bad usage");
+    assert_eq!(
+        (kind, &*error),
+        (ErrorKind::MissingRequiredArgument, "--redis-cacert needs --redis with a rediss:// URL")
+    );
     for name in ["", "a b", "{a}", "\u{e4}"] {
         assert!(parse::<ServerArgs>(&["--chat", "--room", name]).is_err(), "{name}");
     }
@@ -20,7 +27,7 @@ fn a_room_is_shared_only_where_there_is_one() {
     assert_eq!(long, Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned())));
     let (_, error) = config(&["--chat", "--redis", "redis://:hunter2@:x"]).expect_err("bad usage");
     assert!(!error.contains("hunter2"), "{error}");
-    for words in [&["--chat", "redis://:hunter2@host"][..], &["--chat", "--port", "redis://:hunter2@host"]] {
+    for words in [&["--chat", "redis://:hunter2@host"][..], &["--chat", "--port", "rediss://:hunter2@host"]] {
         let words = ["echo-server"].iter().chain(words).map(OsString::from);
         let error = server_request(words).expect_err("bad usage").to_string();
         assert!(error.contains("--redis") && !error.contains("hunter2"), "{error}");

@@ -29,6 +29,11 @@ impl Shared {
             LogEvent::Entered { top, members, pending, is_gap } => {
                 self.enter((top, &members), pending, is_gap, sender, now);
             }
+            LogEvent::Missed(lines) => {
+                for (name, text) in &lines {
+                    sender.append(&Notice::Said { name, text });
+                }
+            }
             LogEvent::Entry { position, changes } => self.take_entry(position, changes, sender, now),
             LogEvent::Floor(position) => self.others = position,
             LogEvent::Away => {

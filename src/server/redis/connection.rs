@@ -9,12 +9,15 @@ use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
+use rustls::ClientConnection;
 use socket2::SockRef;
 
+use super::tls::{Trust, handshake_error};
+use crate::transport::tls::Tls;
 use crate::transport::{Socket, Stream};
 
 pub(super) struct Connection {
-    socket: Socket,
+    link: Link,
     state: State,
     is_readable: bool,
     is_writable: bool,
@@ -22,10 +25,34 @@ pub(super) struct Connection {
     is_ending: bool,
 }
 
+/// What bytes go through.
+enum Link {
+    Plain(Socket),
+    Tls(Box<Tls<Socket, ClientConnection>>),
+}
+
+impl Link {
+    fn socket(&mut self) -> &mut Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.stream_mut(),
+        }
+    }
+
+    fn stream(&mut self) -> &mut dyn Stream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &mut **tls,
+        }
+    }
+}
+
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Connecting,
+    /// The TLS handshake is to be done.
+    Shaking,
     /// It has just been made.
     Connected,
     /// It was made before.
@@ -33,20 +60,25 @@ pub(super) enum State {
 }
 
 impl Connection {
-    pub(super) fn tcp(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self::new(Socket::Tcp(TcpStream::connect(address)?)))
+    /// Over TLS if there is a `trust`.
+    pub(super) fn tcp(address: SocketAddr, trust: Option<&Trust>) -> io::Result<Self> {
+        let socket = Socket::Tcp(TcpStream::connect(address)?);
+        Ok(Self::new(match trust {
+            Some(trust) => Link::Tls(Box::new(trust.over(socket)?)),
+            None => Link::Plain(socket),
+        }))
     }
 
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(Socket::Unix(UnixStream::connect(path)?)))
+        Ok(Self::new(Link::Plain(Socket::Unix(UnixStream::connect(path)?))))
     }
 
-    fn new(socket: Socket) -> Self {
-        Self { socket, state: State::Connecting, is_readable: false, is_writable: false, is_ending: false }
+    fn new(link: Link) -> Self {
+        Self { link, state: State::Connecting, is_readable: false, is_writable: false, is_ending: false }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+        self.link.socket().register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Notes what an event says; what it says too much does no harm.
@@ -69,36 +101,75 @@ impl Connection {
         self.state == State::Open && self.is_writable
     }
 
+    /// Whether there is something to do without an event.
+    pub(super) fn has_work(&self) -> bool {
+        matches!(self.state, State::Shaking | State::Open) && self.is_readable
+    }
+
     /// Looks whether the connection has been made, once an event has said that there is news.
     pub(super) fn connect_on(&mut self) -> io::Result<State> {
-        if self.state == State::Open || !mem::take(&mut self.is_writable) {
-            return Ok(self.state);
-        }
-        match established(&self.socket) {
-            Ok(()) => {
-                (self.state, self.is_writable) = (State::Open, true);
-                Ok(State::Connected)
+        if self.state == State::Connecting && mem::take(&mut self.is_writable) {
+            match established(self.link.socket()) {
+                Ok(()) => (self.state, self.is_writable) = (State::Shaking, true),
+                Err(error) if error.kind() == ErrorKind::NotConnected || is_in_progress(&error) => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == ErrorKind::NotConnected || is_in_progress(&error) => Ok(State::Connecting),
-            Err(error) => Err(error),
+        }
+        if self.state == State::Shaking && self.has_shaken_hands()? {
+            self.state = State::Open;
+            return Ok(State::Connected);
+        }
+        Ok(self.state)
+    }
+
+    /// Goes on with the TLS handshake, where there is one. Returns whether it is done.
+    fn has_shaken_hands(&mut self) -> io::Result<bool> {
+        let Link::Tls(tls) = &mut self.link else { return Ok(true) };
+        let has_news = mem::take(&mut self.is_readable) | mem::take(&mut self.is_writable);
+        if !has_news {
+            return Ok(false);
+        }
+        loop {
+            match tls.handshake() {
+                Ok(()) => {
+                    (self.is_readable, self.is_writable) = (true, true);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // The end of the stream has been told of, and is still to be read.
+                    self.is_readable = self.is_ending;
+                    return Ok(false);
+                }
+                Err(error) => return Err(handshake_error(tls, error)),
+            }
         }
     }
 
     /// Reads once. 0 means that nothing is there for now; the end of the connection is an error.
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.socket.recv(buffer) {
-            Ok(received) if received.count == 0 => Err(io::Error::other("it closed the connection")),
-            Ok(received) => {
+        match self.link.stream().recv(buffer) {
+            Ok(received) if received.count > 0 => {
                 self.is_readable = self.is_ending || !received.is_drained;
                 Ok(received.count)
             }
-            Err(error) => self.pause(error, |connection| &mut connection.is_readable),
+            Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+                self.pause(error, |connection| &mut connection.is_readable)
+            }
+            // Over TLS, Redis says in advance that it closes a connection only where it takes the time to.
+            Ok(_) | Err(_) => Err(io::Error::other("it closed the connection")),
         }
+    }
+
+    /// Whether something that was sent waits to be written.
+    pub(super) fn wants_write(&mut self) -> bool {
+        self.link.stream().wants_write()
     }
 
     /// Writes once. 0 means that nothing is taken for now.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.socket.send(&[IoSlice::new(bytes)]) {
+        let slices = [IoSlice::new(bytes)];
+        match self.link.stream().send(if bytes.is_empty() { &[] } else { &slices }) {
             Ok(sent) => {
                 self.is_writable = !sent.is_blocked;
                 Ok(sent.count)

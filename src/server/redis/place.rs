@@ -6,6 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::{mem, thread};
 
 use super::connection::Connection;
+use super::tls::Trust;
 use crate::config::RedisAddress;
 
 /// The place of a Redis. The addresses of a name may change, as when another Redis takes over, so they are looked up again
@@ -13,6 +14,8 @@ use crate::config::RedisAddress;
 /// addresses that are known are tried.
 pub(super) struct Place {
     address: RedisAddress,
+    /// Which certificates are accepted, over TLS.
+    trust: Option<Trust>,
     known: Vec<SocketAddr>,
     /// Which of the known addresses is tried next.
     next: usize,
@@ -24,8 +27,8 @@ pub(super) struct Place {
 
 impl Place {
     /// Looks the addresses up, and waits for them.
-    pub(super) fn new(address: RedisAddress) -> Self {
-        let mut place = Self { address, known: Vec::new(), next: 0, error: None, lookup: None, is_new: true };
+    pub(super) fn new(address: RedisAddress, trust: Option<Trust>) -> Self {
+        let mut place = Self { address, trust, known: Vec::new(), next: 0, error: None, lookup: None, is_new: true };
         if let RedisAddress::Tcp { host, port } = &place.address {
             place.note(look_up(host, *port));
         }
@@ -44,7 +47,7 @@ impl Place {
             }
         }
         match self.known.get(self.next % self.known.len().max(1)) {
-            Some(address) => Connection::tcp(*address),
+            Some(address) => Connection::tcp(*address, self.trust.as_ref()),
             None => Err(self.error.take().unwrap_or_else(|| ErrorKind::NotFound.into())),
         }
     }

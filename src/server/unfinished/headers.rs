@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::{Client, Step};
-use crate::address::PeerAddress;
+use crate::address::{PeerAddress, unmapped};
 use crate::config::{Config, FOREVER, ProxyFrom};
 use crate::connection::Ready;
 use crate::transport::proxy::{self, Header, MAX_HEADER};
@@ -43,7 +43,7 @@ impl Headers {
     /// Those of the proxies of `config`.
     pub(super) fn new(config: &Config) -> Self {
         let network = |proxies: &ProxyFrom| match *proxies {
-            ProxyFrom::Network(network) => Some(network),
+            ProxyFrom::Network(network) => Some(unmapped(network)),
             ProxyFrom::Unix => None,
         };
         Self {
@@ -57,7 +57,7 @@ impl Headers {
     /// Whether connections from `address` begin with a header.
     pub(super) fn is_proxy(&self, address: PeerAddress) -> bool {
         let contains = |address: IpAddr| self.networks.iter().any(|network| network.contains(&address));
-        address.ip().map_or(self.has_unix, |address| contains(address.to_canonical()))
+        address.ip().map_or(self.has_unix, contains)
     }
 
     /// How long one may take to come.

@@ -260,10 +260,15 @@ impl Engine {
             let batch = format!("e{}", self.run).into_bytes();
             self.last = Some(Last { position: top, server: self.id.to_string().into_bytes(), batch });
             self.floor = top + 1;
-            if let Some(entries) = earlier.list().filter(|entries| !entries.is_empty()) {
-                self.events.push_back(LogEvent::Earlier(earlier::said(entries, &seats)));
-            }
+            let entries = earlier.list().unwrap_or_default();
+            let said = earlier::said(entries, &seats, |server, batch| self.is_repeated(server, batch));
+            let (before, behind) = match gap {
+                None => (Some(LogEvent::Earlier(said)), None),
+                Some(_) => (None, Some(LogEvent::Missed(said))),
+            };
+            self.events.extend(before);
             self.tell_entered(Position(top), seats, pending, gap.is_some());
+            self.events.extend(behind);
         }
         self.others_floor = None;
         self.tell_floor(floor);

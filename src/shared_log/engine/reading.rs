@@ -145,7 +145,7 @@ impl Engine {
 
     /// Whether this batch has been delivered before, as may happen after a loss of data: then its server did not learn that
     /// the log had it. It can only be the last of that server.
-    fn is_repeated(&mut self, server: ServerId, batch: &[u8]) -> bool {
+    pub(super) fn is_repeated(&mut self, server: ServerId, batch: &[u8]) -> bool {
         let Some(number) = str::from_utf8(batch).ok().and_then(|text| text.parse::<u64>().ok()) else { return false };
         if server == self.id {
             self.outgoing.note_read(number);

@@ -45,9 +45,17 @@ impl Node {
         }
     }
 
+    pub(super) fn id(&self) -> String {
+        self.id.to_string()
+    }
+
     pub(super) fn say(&mut self, text: String) {
+        self.say_as(1, text);
+    }
+
+    fn say_as(&mut self, member: u64, text: String) {
         self.said += 1;
-        self.engine.push(Op::Say { member: 1, text: text.into_bytes() });
+        self.engine.push(Op::Say { member, text: text.into_bytes() });
     }
 
     /// A member does something.
@@ -68,7 +76,7 @@ impl Node {
                 let name = ["ann", "Ann", "bob", "b0b", "carol", "dave"][random.usize(..6)].to_owned();
                 self.engine.push(Op::Rename { member, name });
             }
-            (_, Some(_)) => self.say(format!("{} says {}", self.id.0, self.said)),
+            (_, Some(member)) => self.say_as(member, format!("{} says {}", self.id.0, self.said)),
         }
     }
 
@@ -133,6 +141,9 @@ impl Node {
                     }
                 }
                 LogEvent::Entry { changes, .. } => changes.into_iter().for_each(|change| self.hear(change)),
+                LogEvent::Missed(lines) => {
+                    self.heard.extend(lines.into_iter().map(|(_, text)| String::from_utf8(text).expect("text")));
+                }
                 LogEvent::Earlier(_) | LogEvent::Floor(_) => {}
                 LogEvent::Away => {
                     assert!(self.is_in || !self.has_entered, "away twice");

@@ -12,6 +12,8 @@ type Bytes = Vec<u8>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Data {
     epoch: Option<Bytes>,
+    /// The position of its first entry.
+    begin: u64,
     pub(super) top: u64,
     users: u64,
     /// When a server last called.
@@ -44,6 +46,18 @@ pub(super) struct Limits {
 
 /// How long nobody may have called for it to be Redis' fault, in milliseconds.
 const SILENCE: u64 = 3000;
+
+/// How many entries are told to a server that enters an epoch late.
+const EARLIER: usize = 64;
+
+/// The lines in packed changes, as nodes say them.
+fn lines_in(changes: &[u8]) -> Vec<String> {
+    const SAYS: &[u8] = b" says ";
+    let digits = |from: usize| changes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let starts = memchr::memmem::find_iter(changes, SAYS).map(|at| at - 1);
+    let line = |at: usize| &changes[at..at + 1 + SAYS.len() + digits(at + 1 + SAYS.len())];
+    starts.map(|at| String::from_utf8_lossy(line(at)).into_owned()).collect()
+}
 
 fn text(text: impl AsRef<[u8]>) -> OwnedFrame {
     OwnedFrame::BulkString(text.as_ref().to_vec())
@@ -161,7 +175,10 @@ impl Data {
         if has_lost {
             let generation = known.max(believed_generation) + 1;
             self.epoch = Some([generation.to_string().as_bytes(), b"-", random].concat());
+            self.begin = self.top + 1;
         }
+        let is_late = !believed.is_empty() && Some(believed) != self.epoch.as_ref();
+        let earlier = if is_late { self.earlier() } else { Vec::new() };
         self.extend_lease(server, now, limits);
         self.forget_members(server);
         let mut seated = Vec::new();
@@ -191,8 +208,26 @@ impl Data {
         });
         let members = OwnedFrame::Array(members.collect());
         let epoch = text(self.epoch.as_deref().unwrap_or_default());
-        let earlier = OwnedFrame::Array(Vec::new());
+        let earlier = OwnedFrame::Array(earlier);
         vec![text("entered"), epoch, number(self.top), number(applied), self.lowest_floor(server), members, earlier]
+    }
+
+    /// The last entries of the epoch, from the newest to the oldest.
+    fn earlier(&self) -> Vec<OwnedFrame> {
+        let entries = self.entries.range(self.begin..).rev().take(EARLIER);
+        entries.flat_map(|(_, entry)| entry.iter().map(text)).collect()
+    }
+
+    /// The lines that a server has to have heard: those of this epoch, if it has entered that once and not too late.
+    pub(super) fn heard_by(&self, server: &str) -> Vec<String> {
+        let has_entered = |entry: &[Bytes; 3]| entry[0] == server.as_bytes() && entry[1].starts_with(b"e");
+        let mut entered = self.entries.range(self.begin..).filter(|(_, entry)| has_entered(entry));
+        match (entered.next(), entered.next()) {
+            (Some((position, _)), None) if *position <= self.begin + EARLIER as u64 => {
+                self.entries.range(self.begin..).flat_map(|(_, [.., changes])| lines_in(changes)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn apply(&mut self, (server, run): (&Bytes, u64), words: &[Bytes], now: u64, limits: Limits) -> Vec<OwnedFrame> {

@@ -111,15 +111,14 @@ impl Stage {
     fn round(&mut self) {
         for (world, link) in self.servers.iter_mut().flatten() {
             world.pass(self.now - world.now);
-            let urgency = world.hub.log_urgency();
-            let hub = &mut world.hub;
-            let floor = &mut || hub.log_floor();
+            let mut room = world.log_side();
+            let (urgency, floor) = (room.urgency(), &mut || room.report_floor());
             for event in link.step(&mut self.log, &mut self.serial, self.now, &mut self.random, (urgency, floor)) {
                 world.tell(event);
             }
             while world.poll() {
                 world.turn(|_| {});
-                link.push(world.hub.take_ops());
+                link.push(world.log_side().take_ops());
             }
         }
     }
@@ -606,7 +605,7 @@ fn who_ends_its_side_sees_the_end_when_it_was_heard() {
     link.cut(now);
     assert!(world.poll());
     world.turn(|_| {});
-    link.push(world.hub.take_ops());
+    link.push(world.log_side().take_ops());
     for _ in 0..9 {
         stage.pass(SECOND);
         bob.say("/help\n");
@@ -690,7 +689,7 @@ fn a_client_that_breaks_after_its_last_line_is_not_kept_while_the_log_is_away() 
     link.cut(now);
     assert!(world.poll());
     world.turn(|_| {});
-    link.push(world.hub.take_ops());
+    link.push(world.log_side().take_ops());
     stage.pass(2 * SECOND);
     assert!(!ann.client.record().is_dropped, "it believes that it was heard");
     ann.client.reset();
@@ -713,7 +712,7 @@ fn members_are_told_that_the_server_stops_and_what_was_not_sent_though_the_log_i
     link.cut(now);
     assert!(world.poll());
     world.turn(|_| {});
-    link.push(world.hub.take_ops());
+    link.push(world.log_side().take_ops());
     stage.pass(2 * SECOND);
     let mut eve = stage.join(0, ROOMY);
     bob.say("not read\n");

@@ -140,9 +140,8 @@ impl Server {
             (self.frozen_until, self.thawed_at) = (None, now);
         }
         self.world.pass(now - self.world.now);
-        let urgency = self.world.hub.log_urgency();
-        let hub = &mut self.world.hub;
-        let events = self.link.step(log, serial, now, random, (urgency, &mut || hub.log_floor()));
+        let mut room = self.world.log_side();
+        let events = self.link.step(log, serial, now, random, (room.urgency(), &mut || room.report_floor()));
         for event in events {
             self.note(&event);
             self.world.tell(event);
@@ -167,7 +166,7 @@ impl Server {
             }
             _ => {}
         });
-        self.link.push(self.world.hub.take_ops());
+        self.link.push(self.world.log_side().take_ops());
     }
 
     /// Notes what members are to hear of what the log says.
@@ -188,7 +187,7 @@ impl Server {
             LogEvent::Entry { changes, .. } => changes.iter().for_each(|change| self.note_change(change)),
             LogEvent::Away => self.told.push((None, AWAY.to_owned())),
             LogEvent::Back => self.told.push((None, BACK.to_owned())),
-            LogEvent::Earlier(_) | LogEvent::Floor(_) => {}
+            LogEvent::Earlier(_) | LogEvent::Missed(_) | LogEvent::Floor(_) => {}
         }
     }
 
