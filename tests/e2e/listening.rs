@@ -7,8 +7,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::harness::{
-    DEADLINE, Process, Server, connect, descriptor_flags, exchange, expect_end, first_line, free_port, has_ipv6,
-    needs_tcp, round_trip, run, server_command, server_command_under, soft_and_hard_descriptors, start_line_port,
+    DEADLINE, Process, Server, client_name, connect, descriptor_flags, exchange, expect_end, first_line, free_port,
+    has_ipv6, needs_tcp, round_trip, run, server_command, server_command_under, soft_and_hard_descriptors,
+    start_line_port,
 };
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -234,7 +235,8 @@ fn idle_connections_are_probed_after_a_minute() {
     let server = Server::start(&[]);
     let mut client = server.connect();
     round_trip(&mut client, b"hello");
-    let due = keepalive_due(server.address(), client.local_addr().expect("its address")).expect("a timer");
+    let address = client_name(&client).parse().expect("its address");
+    let due = keepalive_due(server.address(), address).expect("a timer");
     assert!(due > Duration::from_secs(30) && due <= Duration::from_secs(60), "{due:?}");
     server.stop();
 }

@@ -61,12 +61,22 @@ pub(crate) fn needs_tcp() -> bool {
     is_unix()
 }
 
+/// Whether this run goes over TLS, where a test is left out for this reason; says so then.
+pub(crate) fn skipped_over_tls(reason: &str) -> bool {
+    let skipped = chosen() == "tls";
+    if skipped {
+        println!("skipped over TLS: {reason}");
+    }
+    skipped
+}
+
 /// The options of a server on the chosen transport.
 pub(super) fn server_options(options: &[&str]) -> Vec<String> {
     let options: Vec<String> = options.iter().map(ToString::to_string).collect();
     match &*chosen() {
-        // Not where it is about the networks of proxies.
-        "unix" if !options.iter().any(|option| option == "--proxy-from") => with_unix(options),
+        // Proxies connect over TCP, and their headers come before anything else.
+        _ if options.iter().any(|option| option == "--proxy-from") => options,
+        "unix" => with_unix(options),
         "tls" => with_tls(options),
         _ => options,
     }
