@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use crate::harness::{
     DEADLINE, Process, Server, client_name, connect, descriptor_flags, exchange, expect_end, first_line, free_port,
-    has_ipv6, needs_tcp, round_trip, run, server_command, server_command_under, soft_and_hard_descriptors,
-    start_line_port,
+    has_ipv6, needs_tcp, round_trip, run, server_command, server_command_under, skipped_over_tls,
+    soft_and_hard_descriptors, start_line_port,
 };
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -189,6 +189,9 @@ fn help_and_version_go_to_stdout() {
 /// second, then three, then seven.
 #[test]
 fn a_burst_of_connections_waits_in_the_backlog() {
+    if skipped_over_tls("a thousand relays take too long") {
+        return;
+    }
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn")
         .map_or(128, |number| number.trim().parse().expect("a number"));
     let server = Server::start(&["--quiet"]);
