@@ -31,6 +31,7 @@ mod log_boundaries;
 mod metrics;
 mod print;
 mod proxy;
+mod proxy_admission;
 mod session;
 mod session_end;
 mod session_linux;
