@@ -33,7 +33,10 @@ pub(super) fn begin(stream: TcpStream, buffer: Option<usize>) -> TcpStream {
     socket.connect(&listener.local_addr().expect("an address").into()).expect("connected");
     let near = TcpStream::from(socket);
     let (inner, _) = listener.accept().expect("accepted");
-    SockRef::from(&inner).set_send_buffer_size(4096).expect("a size");
+    if buffer.is_some() {
+        // Where it is not asked for, nothing is to wait for acknowledgements.
+        SockRef::from(&inner).set_send_buffer_size(4096).expect("a size");
+    }
     for stream in [&inner, &stream] {
         stream.set_nodelay(true).expect("no delay");
     }
