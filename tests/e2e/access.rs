@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
     DEADLINE, LIMITED, Server, clean_command, connect, cpu_time, expect_end, has_ipv6, needs_tcp, parse_time, reset,
-    round_trip, run, server_command, server_command_under,
+    round_trip, run, server_command, server_command_under, skipped_over_tls,
 };
 
 /// A client with a source address of its own; on Linux all of 127.0.0.0/8 is this machine.
@@ -166,6 +166,9 @@ fn however_few_descriptors_there_are_one_client_is_served() {
 
 #[test]
 fn one_address_has_so_many_connections_and_gets_new_ones_when_others_leave() {
+    if skipped_over_tls("its clients have addresses of their own, and no relay") {
+        return;
+    }
     let server = Server::start(&["--quiet", "--max-per-ip", "2"]);
     let from = |source| connect_from(source, server.address());
     for _ in 0..3 {
@@ -197,6 +200,9 @@ fn one_address_has_so_many_connections_and_gets_new_ones_when_others_leave() {
 
 #[test]
 fn the_more_specific_rule_wins_and_a_denial_on_a_tie() {
+    if skipped_over_tls("its clients have addresses of their own, and no relay") {
+        return;
+    }
     for (options, allowed, denied) in [
         (&["--deny", "127.0.0.2"][..], &["127.0.0.1", "127.0.0.3"][..], &["127.0.0.2"][..]),
         (&["--allow", "127.0.0.0/8", "--deny", "127.0.0.2"], &["127.0.0.1"], &["127.0.0.2"]),
@@ -221,6 +227,9 @@ fn the_more_specific_rule_wins_and_a_denial_on_a_tie() {
 
 #[test]
 fn ipv4_rules_match_mapped_addresses() {
+    if skipped_over_tls("its clients have addresses of their own, and no relay") {
+        return;
+    }
     if !has_ipv6() {
         return;
     }
@@ -242,6 +251,9 @@ fn ipv4_rules_match_mapped_addresses() {
 
 #[test]
 fn rules_come_from_the_environment_and_a_wrong_one_is_refused() {
+    if skipped_over_tls("its clients have addresses of their own, and no relay") {
+        return;
+    }
     let mut command = server_command(&["--port", "0", "--quiet"]);
     command.env("ECHO_DENY", "127.0.0.2,127.0.0.3/32");
     let server = Server::launch(command);

@@ -6,7 +6,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::harness::{Lines, Member, Output, Process, Server, feed, has, rng, shown};
+use crate::harness::{Lines, Member, Output, Process, Server, feed, has, rng, shown, skipped_over_tls};
 use crate::interop::tool;
 
 /// Two members that have got used to each other.
@@ -173,7 +173,7 @@ fn many_talk_at_once() {
 
 #[test]
 fn what_nc_says_at_its_end_is_heard() {
-    if !has("nc") {
+    if skipped_over_tls("these programs do not speak it") || !has("nc") {
         return;
     }
     let server = Server::start(&["--chat"]);
@@ -208,7 +208,7 @@ fn what_nc_says_at_its_end_is_heard() {
 /// nc and telnet, as people use them: in a terminal of their own, until they quit.
 #[test]
 fn nc_and_telnet_talk_to_each_other() {
-    if !has("nc") || !has("telnet") {
+    if skipped_over_tls("these programs do not speak it") || !has("nc") || !has("telnet") {
         return;
     }
     let server = Server::start(&["--chat"]);

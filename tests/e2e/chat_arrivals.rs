@@ -91,6 +91,8 @@ fn a_connection_that_ends_before_it_is_announced_leaves_no_trace() {
     for _ in 0..3 {
         for probe in probes {
             probe(newcomer(&server, "user2"));
+            // It keeps its number until the server has noticed that it is gone, which may be after the next one came.
+            while server.connections_and_bytes_held().0 > 1 {}
         }
     }
     // Those that do not even wait for their welcome.
@@ -103,7 +105,9 @@ fn a_connection_that_ends_before_it_is_announced_leaves_no_trace() {
     ann.hears(&["* bob joined"]);
     bob.leaves_at_once();
     ann.hears(&["* bob left"]);
-    assert_eq!(shown(&server.stop_by(Signal::TERM)), ["* ann joined", "* bob joined", "* bob left"]);
+    let lines = server.stop_by(Signal::TERM);
+    let of_the_room: Vec<&str> = shown(&lines).into_iter().filter(|line| line.starts_with("* ")).collect();
+    assert_eq!(of_the_room, ["* ann joined", "* bob joined", "* bob left"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Member, Server, cpu_time, memory};
+use crate::harness::{DEADLINE, Member, Server, cpu_time, memory, skipped_over_tls};
 
 const MIB: usize = 1 << 20;
 /// What a program may need for itself besides what it holds for clients.
@@ -47,6 +47,9 @@ fn a_long_line_of_escapes_leaves_nothing_behind() {
 
 #[test]
 fn a_private_command_costs_no_more_in_a_large_room() {
+    if skipped_over_tls("a thousand relays take too long") {
+        return;
+    }
     const MEMBERS: usize = 1000;
     const COMMANDS: u32 = 5000;
     // Debug builds check all members now and then.

@@ -12,7 +12,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::harness::{
     Lines, Process, Pty, Server, assert_same, clean_command, client, feed, has_ipv6, memory, random_bytes, rng, run,
-    scratch_file, wait_for_input,
+    scratch_file, skipped_over_tls, wait_for_input,
 };
 
 /// The client succeeds and prints exactly this.
@@ -120,6 +120,9 @@ fn a_check_prints_nothing_and_succeeds() {
 
 #[test]
 fn every_address_of_a_name_is_tried() {
+    if skipped_over_tls("its command lines are without TLS") {
+        return;
+    }
     // Where localhost has two addresses, this server has but one of them.
     for address in if has_ipv6() { &["127.0.0.1", "::1"][..] } else { &["127.0.0.1"] } {
         let server = Server::start(&["--bind", address]);
@@ -139,6 +142,9 @@ fn every_address_of_a_name_is_tried() {
 
 #[test]
 fn the_environment_sets_what_the_command_line_does_not() {
+    if skipped_over_tls("its command lines are without TLS") {
+        return;
+    }
     let server = Server::start(&["--bind", "127.0.0.2"]);
     let port = server.port.to_string();
     let mut command = bare_client(&["hello"]);
@@ -155,6 +161,9 @@ fn the_environment_sets_what_the_command_line_does_not() {
 
 #[test]
 fn a_port_may_follow_the_host_and_comes_before_the_environment() {
+    if skipped_over_tls("its command lines are without TLS") {
+        return;
+    }
     for (bind, host) in [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost"), ("::1", "[::1]")] {
         if bind == "::1" && !has_ipv6() {
             continue;
@@ -230,6 +239,9 @@ fn a_closed_stdout_is_a_quiet_end() {
 
 #[test]
 fn a_long_transfer_shows_its_progress_on_one_row_of_any_terminal() {
+    if skipped_over_tls("its command lines are without TLS") {
+        return;
+    }
     let server = Server::start(&["--quiet"]);
     let path = scratch_file("a-gibibyte-of-zeros");
     File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("a sparse file");

@@ -5,7 +5,11 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{
     DEADLINE, Lines, Output, Process, Server, assert_same, clean_command, feed, has, random_bytes, rng,
+    skipped_over_tls,
 };
+
+/// Why these tests do not go over TLS.
+const PLAIN: &str = "these programs do not speak it";
 
 pub(crate) fn tool(line: &[&str]) -> Command {
     let mut command = clean_command(line[0]);
@@ -15,6 +19,9 @@ pub(crate) fn tool(line: &[&str]) -> Command {
 
 /// The tool sends its standard input and prints what comes back; all sizes, text and bytes.
 fn expect_streams_to_come_back(tool_of: impl Fn(&str) -> Command) {
+    if skipped_over_tls(PLAIN) {
+        return;
+    }
     let server = Server::start(&[]);
     let port = server.port.to_string();
     let mut rng = rng();
@@ -70,7 +77,7 @@ with socket.create_connection(('127.0.0.1', int(sys.argv[1])), timeout=20) as co
 /// telnet ends with its standard input: it is kept open until the echo is there.
 #[test]
 fn telnet() {
-    if !has("telnet") {
+    if skipped_over_tls(PLAIN) || !has("telnet") {
         return;
     }
     let server = Server::start(&[]);
@@ -93,7 +100,7 @@ fn telnet() {
 /// A prober that opens a connection and closes it, as load balancers do.
 #[test]
 fn a_scan_of_the_port_logs_nothing() {
-    if !has("nc") {
+    if skipped_over_tls(PLAIN) || !has("nc") {
         return;
     }
     let server = Server::start(&[]);

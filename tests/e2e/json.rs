@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Lines, Process, Server, client_name, connect, exchange, expect_end, hesitant, is_unix, needs_tcp, random_bytes,
-    reset, rng, round_trip, server_command,
+    reset, rng, round_trip, server_command, skipped_over_tls,
 };
 
 /// A server with a log for programs.
@@ -129,7 +129,7 @@ fn a_long_message_is_cut_between_two_characters() {
 
 #[test]
 fn connections_and_refusals_are_events() {
-    if needs_tcp() {
+    if needs_tcp() || skipped_over_tls("a refused client is told nothing before the handshake") {
         return;
     }
     let server = JsonServer::start(&["--verbose", "--max-per-ip", "1"]);
@@ -232,7 +232,7 @@ fn first_json_line(input: &mut impl Read) -> String {
 
 #[test]
 fn the_counters_are_exact() {
-    if needs_tcp() {
+    if needs_tcp() || skipped_over_tls("a refused client is told nothing before the handshake") {
         return;
     }
     let server = JsonServer::start(&["--max-per-ip", "3"]);

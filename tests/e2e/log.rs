@@ -11,8 +11,8 @@ use chrono::{TimeDelta, Utc};
 use rustix::process::Signal;
 
 use crate::harness::{
-    Output, Server, assert_same, client, exchange, expect_end, feed, message, needs_tcp, parse_time, random_bytes,
-    reset, rng, round_trip, run, scratch_file, server_command, unescape,
+    Output, Server, assert_same, client, client_name, exchange, expect_end, feed, message, needs_tcp, parse_time,
+    random_bytes, reset, rng, round_trip, run, scratch_file, server_command, unescape,
 };
 
 /// The messages in the log of a new server with these options after one client has sent `sent`.
@@ -247,7 +247,7 @@ fn a_verbose_server_logs_connections_too() {
     }
     let server = Server::start(&["--verbose"]);
     let mut stream = server.connect();
-    let peer = stream.local_addr().expect("its address").to_string();
+    let peer = client_name(&stream);
     round_trip(&mut stream, &[b'x'; 777]);
     stream.write_all(b"bye").expect("sent");
     stream.shutdown(Shutdown::Write).expect("half-closed");
@@ -255,7 +255,7 @@ fn a_verbose_server_logs_connections_too() {
     std::io::Read::read_exact(&mut stream, &mut echo).expect("the echo");
     expect_end(&mut stream);
     let mut gone = server.connect();
-    let gone_peer = gone.local_addr().expect("its address").to_string();
+    let gone_peer = client_name(&gone);
     round_trip(&mut gone, b"hello");
     reset(gone);
     let lines = server.console.wait_until(|lines| {

@@ -32,6 +32,7 @@ mod metrics;
 mod picture;
 mod print;
 mod proxy;
+mod proxy_admission;
 mod readme;
 mod session;
 mod session_end;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::harness::{Server, assert_same, has, round_trip, scratch_file, server_command_under};
+use crate::harness::{Server, assert_same, has, round_trip, scratch_file, server_command_under, skipped_over_tls};
 
 const CLIENTS: usize = 50;
 const ROUNDS: usize = 400;
@@ -44,6 +44,9 @@ impl Counted {
 /// A read and a write for each message, and a share of one wait; starting and stopping are counted too.
 #[test]
 fn a_small_message_costs_two_system_calls_and_a_share_of_one() {
+    if skipped_over_tls("handshakes cost system calls of their own") {
+        return;
+    }
     let Some(counted) = Counted::start(&["--port", "0", "--quiet"]) else { return };
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| counted.server.connect()).collect();
     for round in 0..ROUNDS {

@@ -18,7 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::harness::{
     DEADLINE, Output, Server, clean_command, feed, random_bytes, rng, run, scratch_file, server_command,
-    server_command_under,
+    server_command_under, skipped_over_tls,
 };
 use crate::session_person::Person;
 
@@ -73,6 +73,9 @@ fn it_listens_on_a_file_until_it_stops() {
 
 #[test]
 fn it_listens_on_sockets_of_both_kinds() {
+    if skipped_over_tls("its clients are plain") {
+        return;
+    }
     let (one, two) = (socket_path("one.sock"), socket_path("two.sock"));
     let list = format!("127.0.0.1,{},{}", address(&one), address(&two));
     let server = Server::start(&["--bind", &list, "--bind", &address(&one)]);

@@ -41,7 +41,7 @@ use fastrand::Rng;
 
 /// How many seeds are played unless `SIM_SEEDS` says otherwise: so many echoes, so many rooms, so many that span servers,
 /// so many logs that servers share, and so many connections with TLS.
-const SEEDS: (u64, u64, u64, u64, u64) = (300, 200, 100, 50, 100);
+const SEEDS: (u64, u64, u64, u64, u64) = (300, 100, 100, 50, 100);
 
 #[test]
 fn every_client_is_served_as_promised() {

@@ -270,6 +270,8 @@ fn told_by(pieces: &[&[u8]]) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn every_way_to_cut_a_script_gives_the_same_room() {
+    // Without optimization, all pairs of cuts take too long.
+    const STEP: usize = if cfg!(debug_assertions) { 7 } else { 1 };
     let script = "h\u{e9}\r\n\n/name \u{93f}\n/name a\u{300}nn\r\n//x\n/msg USER2 a b\n/wh\x1b\n/who\ntoo long to be said at all\r\n\
                   just not too long, is it\r\n* user2 left\n/msg user9 x\n\u{ff}"
         .as_bytes();
@@ -291,7 +293,7 @@ fn every_way_to_cut_a_script_gives_the_same_room() {
         others.replace("* welcome, user2; here: user1\n* user3 joined", "* welcome, user3; here: user1, user2");
     assert_eq!(expected.0[2], others);
     for first in 0..=script.len() {
-        for second in first..=script.len() {
+        for second in (first..=script.len()).step_by(STEP) {
             let pieces = [&script[..first], &script[first..second], &script[second..]];
             assert_eq!(told_by(&pieces), expected, "cut at {first} and {second}");
         }

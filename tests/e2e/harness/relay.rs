@@ -33,14 +33,23 @@ pub(super) fn begin(stream: TcpStream, buffer: Option<usize>) -> TcpStream {
     socket.connect(&listener.local_addr().expect("an address").into()).expect("connected");
     let near = TcpStream::from(socket);
     let (inner, _) = listener.accept().expect("accepted");
-    SockRef::from(&inner).set_send_buffer_size(4096).expect("a size");
+    if buffer.is_some() {
+        // Where it is not asked for, nothing is to wait for acknowledgements.
+        SockRef::from(&inner).set_send_buffer_size(4096).expect("a size");
+    }
+    for stream in [&inner, &stream] {
+        stream.set_nodelay(true).expect("no delay");
+    }
     let addresses = (near.local_addr().expect("an address"), stream.local_addr().expect("an address"));
     ADDRESSES.lock().expect("no panic").get_or_insert_default().insert(addresses.0, addresses.1);
     thread::spawn(move || {
         let socket = stream.try_clone()?;
         let outcome = match handshake(stream) {
-            // A client that is not let in sees the end of the connection, which is no reset.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+            // A client that is not let in sees the end of the connection. What the system makes a reset, because the server
+            // has not read the beginning of the handshake, would be none without TLS.
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                return Ok(());
+            }
             far => far.and_then(|far| relay(&inner, far)),
         };
         if outcome.is_err() {

@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use super::{
     DEADLINE, Lines, Process, clean_command, connect, is_listening, messages, start_line_port, stop_line_port,
@@ -164,7 +165,10 @@ pub(crate) fn free_port() -> u16 {
     loop {
         let number = std::process::id().wrapping_mul(61).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
         let port = 10_000 + (number % 20_000) as u16;
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+        // It must not listen: a program that another test starts meanwhile may have it for a moment.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("set");
+        if socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()).is_ok() {
             return port;
         }
     }

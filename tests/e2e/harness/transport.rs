@@ -8,16 +8,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixStream};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::getuid;
 
-use super::{Certificates, has_ipv6, relay};
+use super::{Certificates, free_port, has_ipv6, relay};
 
 /// Ports on which servers speak TLS because the tests go over it.
 static TLS_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
@@ -45,7 +44,7 @@ fn with_tls(mut options: Vec<String>) -> Vec<String> {
         return options;
     }
     if options[at + 1] == "0" {
-        options[at + 1] = unused_port().to_string();
+        options[at + 1] = free_port().to_string();
     }
     let Ok(port) = options[at + 1].parse() else { return options };
     TLS_PORTS.lock().expect("no panic").insert(port);
@@ -61,12 +60,22 @@ pub(crate) fn needs_tcp() -> bool {
     is_unix()
 }
 
+/// Whether this run goes over TLS, where a test is left out for this reason; says so then.
+pub(crate) fn skipped_over_tls(reason: &str) -> bool {
+    let skipped = chosen() == "tls";
+    if skipped {
+        println!("skipped over TLS: {reason}");
+    }
+    skipped
+}
+
 /// The options of a server on the chosen transport.
 pub(super) fn server_options(options: &[&str]) -> Vec<String> {
     let options: Vec<String> = options.iter().map(ToString::to_string).collect();
     match &*chosen() {
-        // Not where it is about the networks of proxies.
-        "unix" if !options.iter().any(|option| option == "--proxy-from") => with_unix(options),
+        // Proxies connect over TCP, and their headers come before anything else.
+        _ if options.iter().any(|option| option == "--proxy-from") => options,
+        "unix" => with_unix(options),
         "tls" => with_tls(options),
         _ => options,
     }
@@ -76,7 +85,7 @@ pub(super) fn server_options(options: &[&str]) -> Vec<String> {
 fn with_unix(mut options: Vec<String>) -> Vec<String> {
     let Some(at) = options.iter().position(|option| option == "--port") else { return options };
     if options[at + 1] == "0" {
-        options[at + 1] = unused_port().to_string();
+        options[at + 1] = free_port().to_string();
     }
     let mut bind = vec![format!("unix:{}", name(&options[at + 1]))];
     if !options.iter().any(|option| option == "--bind") {
@@ -135,14 +144,6 @@ pub(crate) fn expect_loss(stream: &mut TcpStream, whole: usize) {
         Ok(length) => assert!(is_unix() && length < whole, "an orderly end means that it has got everything: {length}"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
-}
-
-/// A port that no other test takes meanwhile: below those that the system picks.
-fn unused_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let of_this_run = (std::process::id() % 100) as u16 * 100;
-    let port = || 20_000 + (of_this_run + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-    std::iter::repeat_with(port).find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok()).expect("a port")
 }
 
 fn name(port: impl std::fmt::Display) -> String {
