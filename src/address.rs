@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(mapped("::ffff:10.0.0.1/128"), "10.0.0.1/32");
         assert_eq!(mapped("::ffff:0:0/96"), "0.0.0.0/0");
         assert_eq!(mapped("::/0"), "::/0");
-        assert_eq!(mapped("::ffff:0:0/95"), "::fffe:0:0/95");
+        assert_eq!(mapped("::fffe:0:0/95"), "::fffe:0:0/95");
         assert_eq!(mapped("2001:db8::/32"), "2001:db8::/32");
     }
 
