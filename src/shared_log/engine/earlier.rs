@@ -8,7 +8,7 @@ use crate::shared_log::{Change, MemberId, Seat, ServerId};
 
 /// What members said in these entries, which come from the newest to the oldest, each as server, batch and changes. A member
 /// has the name that the entries give it before the line, or else the one that it has now. Lines of members that have left
-/// and whose names are not known are not told, and neither is anything up to a batch that was heard before: there is one
+/// and whose names are not known are not told, and neither is anything up to a line that was heard before: there is one
 /// order.
 pub(super) fn said(
     entries: &[Reply<'_>],
@@ -20,16 +20,14 @@ pub(super) fn said(
     for entry in entries.chunks_exact(3).rev() {
         let Some(server) = entry[0].text().and_then(parse_server) else { continue };
         let was_heard = was_heard(server, entry[1].text().unwrap_or_default());
-        if was_heard {
-            lines.clear();
-        }
         for change in unpack(entry[2].text().unwrap_or_default(), server).0 {
             match change {
                 Change::Joined { member, name } | Change::Renamed { member, name } => _ = names.insert(member, name),
                 Change::Entered { members, .. } => {
                     names.extend(members.into_iter().map(|seat| (seat.member, seat.name)));
                 }
-                Change::Said { member, text } if !was_heard => {
+                Change::Said { .. } if was_heard => lines.clear(),
+                Change::Said { member, text } => {
                     lines.extend(names.get(&member).map(|name| (name.clone(), text)));
                 }
                 _ => {}
