@@ -100,6 +100,8 @@ pub struct Engine {
     own: BTreeMap<u64, Own>,
     /// The last batch of each server that was delivered.
     batches: HashMap<ServerId, u64>,
+    /// The last batches that were delivered.
+    recent: VecDeque<(ServerId, u64)>,
     outgoing: Outgoing,
     floor: u64,
     urgency: Urgency,
@@ -166,6 +168,7 @@ impl Engine {
             snapshot: None,
             own: BTreeMap::new(),
             batches: HashMap::new(),
+            recent: VecDeque::new(),
             outgoing: Outgoing::default(),
             floor: 0,
             urgency: Urgency::Relaxed,

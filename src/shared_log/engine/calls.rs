@@ -261,7 +261,7 @@ impl Engine {
             self.last = Some(Last { position: top, server: self.id.to_string().into_bytes(), batch });
             self.floor = top + 1;
             let entries = earlier.list().unwrap_or_default();
-            let said = earlier::said(entries, &seats, |server, batch| self.is_repeated(server, batch));
+            let said = earlier::said(entries, &seats, |server, batch| self.was_heard(server, batch));
             let (before, behind) = match gap {
                 None => (Some(LogEvent::Earlier(said)), None),
                 Some(_) => (None, Some(LogEvent::Missed(said))),

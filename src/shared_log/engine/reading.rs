@@ -20,6 +20,9 @@ const MAX_READ: usize = 4 << 20;
 /// How many servers' batches are remembered.
 const MAX_SERVERS: usize = 4096;
 
+/// How many of the last batches are remembered: more than the script tells of what was said earlier, twice.
+const MAX_RECENT: usize = 128;
+
 /// A read that is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Read {
@@ -145,8 +148,12 @@ impl Engine {
 
     /// Whether this batch has been delivered before, as may happen after a loss of data: then its server did not learn that
     /// the log had it. It can only be the last of that server.
-    pub(super) fn is_repeated(&mut self, server: ServerId, batch: &[u8]) -> bool {
-        let Some(number) = str::from_utf8(batch).ok().and_then(|text| text.parse::<u64>().ok()) else { return false };
+    fn is_repeated(&mut self, server: ServerId, batch: &[u8]) -> bool {
+        let Some(number) = batch_number(batch) else { return false };
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((server, number));
         if server == self.id {
             self.outgoing.note_read(number);
         }
@@ -154,6 +161,13 @@ impl Engine {
             self.batches.clear();
         }
         self.batches.insert(server, number) == Some(number)
+    }
+
+    /// Whether this batch, one of the last of a log that lost data, has been delivered before: a read that was on its way
+    /// then may have brought what others said after the loss.
+    pub(super) fn was_heard(&mut self, server: ServerId, batch: &[u8]) -> bool {
+        let is_recent = batch_number(batch).is_some_and(|number| self.recent.contains(&(server, number)));
+        self.is_repeated(server, batch) || is_recent
     }
 
     /// Keeps the list of the own members.
@@ -176,6 +190,10 @@ impl Engine {
             _ => {}
         }
     }
+}
+
+fn batch_number(batch: &[u8]) -> Option<u64> {
+    str::from_utf8(batch).ok()?.parse().ok()
 }
 
 fn is_text(change: &Change) -> bool {

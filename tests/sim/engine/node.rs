@@ -15,6 +15,8 @@ pub(super) struct Node {
     pub(super) engine: Engine,
     pub(super) heard: Vec<String>,
     pub(super) gaps: usize,
+    /// How many lines it had heard at the last gap.
+    pub(super) heard_at_gap: usize,
     pub(super) names: BTreeMap<MemberId, String>,
     pub(super) is_in: bool,
     /// How many lines it has said.
@@ -35,6 +37,7 @@ impl Node {
             engine: Engine::new(settings, id, seed, now),
             heard: Vec::new(),
             gaps: 0,
+            heard_at_gap: 0,
             names: BTreeMap::new(),
             is_in: false,
             said: 0,
@@ -137,6 +140,7 @@ impl Node {
                     self.gaps += usize::from(is_gap);
                     self.names = members.into_iter().map(|seat| (seat.member, seat.name)).collect();
                     if is_gap {
+                        self.heard_at_gap = self.heard.len();
                         self.repair();
                     }
                 }

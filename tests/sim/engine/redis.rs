@@ -18,6 +18,8 @@ pub(super) struct Data {
     users: u64,
     /// When a server last called.
     called: u64,
+    /// What members said that the log knew, with the positions.
+    lines: Vec<(u64, String)>,
     /// Server, batch and changes.
     entries: BTreeMap<u64, [Bytes; 3]>,
     leases: BTreeMap<Bytes, u64>,
@@ -50,13 +52,17 @@ const SILENCE: u64 = 3000;
 /// How many entries are told to a server that enters an epoch late.
 const EARLIER: usize = 64;
 
-/// The lines in packed changes, as nodes say them.
-fn lines_in(changes: &[u8]) -> Vec<String> {
-    const SAYS: &[u8] = b" says ";
-    let digits = |from: usize| changes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let starts = memchr::memmem::find_iter(changes, SAYS).map(|at| at - 1);
-    let line = |at: usize| &changes[at..at + 1 + SAYS.len() + digits(at + 1 + SAYS.len())];
-    starts.map(|at| String::from_utf8_lossy(line(at)).into_owned()).collect()
+/// The members and the texts of packed lines: nodes do nothing else that is appended as it is.
+fn lines(mut changes: &[u8]) -> Vec<(&[u8], String)> {
+    let mut lines = Vec::new();
+    while let [b's', length, rest @ ..] = changes {
+        let (member, rest) = rest.split_at(usize::from(*length));
+        let (length, rest) = rest.split_first_chunk().expect("a length");
+        let (text, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        lines.push((member, String::from_utf8_lossy(text).into_owned()));
+        changes = rest;
+    }
+    lines
 }
 
 fn text(text: impl AsRef<[u8]>) -> OwnedFrame {
@@ -219,15 +225,12 @@ impl Data {
     }
 
     /// The lines that a server has to have heard: those of this epoch, if it has entered that once and not too late.
-    pub(super) fn heard_by(&self, server: &str) -> Vec<String> {
+    pub(super) fn heard_by(&self, server: &str) -> impl Iterator<Item = &String> {
         let has_entered = |entry: &[Bytes; 3]| entry[0] == server.as_bytes() && entry[1].starts_with(b"e");
         let mut entered = self.entries.range(self.begin..).filter(|(_, entry)| has_entered(entry));
-        match (entered.next(), entered.next()) {
-            (Some((position, _)), None) if *position <= self.begin + EARLIER as u64 => {
-                self.entries.range(self.begin..).flat_map(|(_, [.., changes])| lines_in(changes)).collect()
-            }
-            _ => Vec::new(),
-        }
+        let first = entered.next().map(|(position, _)| *position).filter(|_| entered.next().is_none());
+        let is_early = first.is_some_and(|position| position <= self.begin + EARLIER as u64);
+        self.lines.iter().filter(move |(position, _)| is_early && *position >= self.begin).map(|(_, line)| line)
     }
 
     fn apply(&mut self, (server, run): (&Bytes, u64), words: &[Bytes], now: u64, limits: Limits) -> Vec<OwnedFrame> {
@@ -265,7 +268,12 @@ impl Data {
             let known = self.members.get(&id).cloned();
             ops = rest;
             match (&kind[..], known) {
-                (b"R", _) => changes.extend_from_slice(member),
+                (b"R", _) => {
+                    let is_known = |author: &[u8]| self.members.contains_key(&[server, b":", author].concat());
+                    let said = lines(member).into_iter().filter(|(author, _)| is_known(author));
+                    self.lines.extend(said.map(|(_, line)| (self.top + 1, line)));
+                    changes.extend_from_slice(member);
+                }
                 (b"J", known) => {
                     let name = known.map(|known| known.name).unwrap_or_else(|| {
                         let name = self.new_name();
