@@ -98,8 +98,10 @@ const SCRIPTS: [Script; 8] = [
 
 #[test]
 fn every_way_to_cut_a_short_script_gives_the_same_room() {
+    // Without optimization, all of them take too long.
+    const STEP: usize = if cfg!(debug_assertions) { 5 } else { 1 };
     for Script { sent, max_line, told } in SCRIPTS {
-        for cuts in 0..1_u32 << (sent.len() - 1) {
+        for cuts in (0..1_u32 << (sent.len() - 1)).step_by(STEP) {
             let mut pieces = vec![vec![sent[0]]];
             for (at, &byte) in sent[1..].iter().enumerate() {
                 if cuts & (1 << at) != 0 {
