@@ -15,6 +15,8 @@ use sockets::client::{self, End, Error, Options};
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    // Where output may not grow (setrlimit(2)), writing fails with a reason then, and does not end the program.
+    let _ = flag::register(SIGXFSZ, Arc::default());
     let outcome = match cli::client_request(env::args_os()).unwrap_or_else(|error| error.exit()) {
         Request::Run(options) => run(&options),
         Request::Print(printout) => printout.print().map(|()| End::Done).map_err(Error::Output),
@@ -33,7 +35,5 @@ fn run(options: &Options) -> Result<End, Error> {
     // Should this fail, Ctrl-C ends the program all the same.
     let ends_at_once = Arc::new(AtomicBool::new(true));
     let _ = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ends_at_once));
-    // Whoever handles it is told why standard output takes no more.
-    let _ = flag::register(SIGXFSZ, Arc::default());
     client::run(options, &ends_at_once)
 }

@@ -3,8 +3,11 @@
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::SIGXFSZ;
+use signal_hook::flag;
 use sockets::cli::{self, Printout, Request, ServerOptions};
 use sockets::error::reason;
 use sockets::server::{ADMIN_DESCRIPTORS, End, Inherited, Server};
@@ -19,6 +22,8 @@ const OWN_DESCRIPTORS: usize = 16;
 const WITHOUT_LISTENERS: usize = 12;
 
 fn main() -> ExitCode {
+    // Where output may not grow (setrlimit(2)), writing fails then as on a full disk, and does not end the program.
+    _ = flag::register(SIGXFSZ, Arc::default());
     let outcome = match cli::server_request(env::args_os()).unwrap_or_else(|error| error.exit()) {
         Request::Run(options) => serve(options),
         Request::Print(printout) => print(printout),

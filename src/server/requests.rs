@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::{Interest, Registry, Token, Waker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 /// Stops a [`Server`](super::Server) from another thread.
@@ -59,8 +58,6 @@ impl Requests {
     /// Takes signals too, as events of `token`.
     pub(super) fn handle_signals(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
-        // Whoever handles it gets an error instead, like that of a full disk, when the log's file may not grow.
-        flag::register(SIGXFSZ, Arc::default())?;
         if !is_ignored(SIGHUP) {
             signals.add_signal(SIGHUP)?;
         }

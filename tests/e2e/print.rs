@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Output, clean_command, feed, has, run};
+use crate::harness::{Output, clean_command, feed, has, run, scratch_file};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_echo-server");
 const CLIENT: &str = env!("CARGO_BIN_EXE_echo-client");
@@ -136,6 +136,15 @@ fn a_reader_that_leaves_is_no_error_and_a_full_disk_is_one() {
             assert_eq!(print_to(option, writer.into()), (Some(0), String::new()), "{option}");
             let full = File::create("/dev/full").expect("the device");
             assert_eq!(print_to(option, full.into()), (Some(1), error.to_owned()), "{option}");
+        }
+        if has("prlimit") {
+            let path = scratch_file("short");
+            let mut command = clean_command("prlimit");
+            command.args(["--fsize=10", program, "--print", "man"]).stdout(File::create(&path).expect("a file"));
+            let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("prlimit");
+            let output = output.wait_with_output().expect("it ends");
+            let reason = error.replace("No space left on device", "File too large");
+            assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), &*reason));
         }
     }
 }
