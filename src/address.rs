@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 const IPV6_PREFIX: u8 = 64;
 
 /// The part of an IPv6 address, in bits, that is before the IPv4 address in a v4-mapped one.
-const IPV4_MAPPED: u8 = 96;
+pub(crate) const IPV4_MAPPED: u8 = 96;
 
 /// The address of a client, displayed as `127.0.0.1:4711`, `[::1]:4711` or `unix:pid=4711,uid=1000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

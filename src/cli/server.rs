@@ -16,6 +16,7 @@ use ipnet::IpNet;
 
 use super::print::{self, Request, Text, with_print};
 use super::{duration, positive_duration};
+use crate::address::IPV4_MAPPED;
 use crate::config::{Config, DEFAULT_PORT, Log, LogFormat, MAX_SHARED_LINE, ProxyFrom, RedisUrl, Tls, is_room_name};
 use crate::limits::default_max_memory;
 
@@ -402,7 +403,13 @@ fn size(text: &str) -> Result<usize, String> {
 fn network(text: &str) -> Result<IpNet, String> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.into()),
-        Err(_) => text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1".to_owned()),
+        Err(_) => match text.parse().map_err(|_| "not an address or network, such as 10.0.0.0/8 or ::1")? {
+            // It would be a network of IPv6 that no IPv4 client is in.
+            IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() && network.prefix_len() < IPV4_MAPPED => {
+                Err("in a network of IPv4 clients, write IPv4 addresses, such as 10.0.0.0/8".to_owned())
+            }
+            network => Ok(network),
+        },
     }
 }
 

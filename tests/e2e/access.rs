@@ -262,7 +262,14 @@ fn rules_come_from_the_environment_and_a_wrong_one_is_refused() {
     expect_refused(connect_from("127.0.0.3", server.address()));
     server.stop_by(Signal::TERM);
 
-    for wrong in ["--allow=127.0.0.1/33", "--deny=localhost", "--deny=", "--max-per-ip=0", "--max-connections=0"] {
+    for wrong in [
+        "--allow=127.0.0.1/33",
+        "--deny=localhost",
+        "--deny=::ffff:127.0.0.0/8",
+        "--deny=",
+        "--max-per-ip=0",
+        "--max-connections=0",
+    ] {
         let mut command = clean_command(env!("CARGO_BIN_EXE_echo-server"));
         command.args(["--port", "0", wrong]);
         let output = run(command, std::process::Stdio::null());
