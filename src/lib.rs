@@ -64,7 +64,8 @@
 //!
 //! # How it works
 //!
-//! One thread, one edge-triggered poll; only names are looked up elsewhere, those of a Redis that cannot be reached. Events only set flags, and all work happens in one turn, in a fixed
+//! One thread, one edge-triggered poll. Other threads do only what may block: one looks up the name of a Redis that cannot
+//! be reached, one reads the files of a certificate. Events only set flags, and all work happens in one turn, in a fixed
 //! order: *wait, note, serve, console, reap, accept*. Data flows one way, and a module knows only those further down:
 //!
 //! | module | what it does |

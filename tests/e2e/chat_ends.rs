@@ -35,7 +35,7 @@ fn an_empty_room_stops_at_once() {
 
 #[test]
 fn what_had_arrived_before_the_stop_is_relayed() {
-    if skipped_over_tls("who has not shaken hands before the stop is not served") {
+    if skipped_over_tls("a stopping server does not finish handshakes") {
         return;
     }
     let server = Server::start(LONG_GRACE);

@@ -194,7 +194,7 @@ fn a_client_that_has_got_all_but_does_not_close_ends_with_the_grace() {
 
 #[test]
 fn what_arrived_before_the_signal_is_answered() {
-    if skipped_over_tls("who has not shaken hands before the stop is not served") {
+    if skipped_over_tls("a stopping server does not finish handshakes") {
         return;
     }
     let server = Server::start(LONG_GRACE);

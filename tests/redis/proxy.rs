@@ -14,7 +14,7 @@ pub(crate) struct Faults {
     pub(crate) cut_replies: AtomicUsize,
     /// Cut so many connections when a call of the script is on its way to Redis, and keep a copy of it.
     pub(crate) cut_calls: AtomicUsize,
-    /// Cut each connection after so many bytes of answers; never if it is 0.
+    /// The number of bytes of answers after which each connection is cut; 0 means never.
     pub(crate) cut_after: AtomicUsize,
     /// Pass answers byte by byte, and calls in small pieces.
     pub(crate) is_bytewise: AtomicBool,

@@ -51,7 +51,7 @@ fn nothing_is_read_and_nobody_is_idle_while_the_log_is_away() {
     assert!(heard.contains("* user3 joined\n<user3> hello\n"));
 }
 
-/// The log is late, but has not been away for so long that the members are told.
+/// The log is away for a shorter time than it takes until the members are told.
 #[test]
 fn what_waits_for_the_log_is_bounded() {
     let mut stage = Stage::open(1, |_| {});
