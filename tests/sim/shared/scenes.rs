@@ -105,6 +105,16 @@ impl Stage {
         Member { client: self.server(at).0.accept(nature).1, heard: Vec::new() }
     }
 
+    /// Cuts a server off from the log, and gives it a turn: what its members do then waits for the log.
+    fn cut_before_a_turn(&mut self, at: usize) {
+        let now = self.now;
+        let (world, link) = self.server(at);
+        link.cut(now);
+        assert!(world.poll());
+        world.turn(|_| {});
+        link.push(world.log_side().take_ops());
+    }
+
     /// Lets all servers work until nothing happens any more, while no time passes.
     fn settle(&mut self) {
         for _ in 0..200 {
@@ -249,12 +259,7 @@ fn who_ends_its_side_sees_the_end_when_it_was_heard() {
     ann.say("heard?\n");
     ann.client.finish();
     // It is read in the turn in which the log gets out of reach.
-    let now = stage.now;
-    let (world, link) = stage.server(0);
-    link.cut(now);
-    assert!(world.poll());
-    world.turn(|_| {});
-    link.push(world.log_side().take_ops());
+    stage.cut_before_a_turn(0);
     for _ in 0..9 {
         stage.pass(SECOND);
         bob.say("/help\n");

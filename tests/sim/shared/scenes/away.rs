@@ -136,12 +136,7 @@ fn a_client_that_breaks_after_its_last_line_is_not_kept_while_the_log_is_away() 
     let [ann, mut bob] = stage.join_as([(0, "ann"), (1, "bob")]);
     ann.say("heard?\n");
     ann.client.finish();
-    let now = stage.now;
-    let (world, link) = stage.server(0);
-    link.cut(now);
-    assert!(world.poll());
-    world.turn(|_| {});
-    link.push(world.log_side().take_ops());
+    stage.cut_before_a_turn(0);
     stage.pass(2 * SECOND);
     assert!(!ann.client.record().is_dropped, "it believes that it was heard");
     ann.client.reset();
@@ -159,12 +154,7 @@ fn members_are_told_that_the_server_stops_and_what_was_not_sent_though_the_log_i
     let mut stage = Stage::open(1, |_| {});
     let [mut ann, mut bob, mut dan] = stage.join_as([(0, "ann"), (0, "bob"), (0, "dan")]);
     ann.say("on its way\n");
-    let now = stage.now;
-    let (world, link) = stage.server(0);
-    link.cut(now);
-    assert!(world.poll());
-    world.turn(|_| {});
-    link.push(world.log_side().take_ops());
+    stage.cut_before_a_turn(0);
     stage.pass(2 * SECOND);
     let mut eve = stage.join(0, ROOMY);
     bob.say("not read\n");
