@@ -85,7 +85,7 @@ pub struct Tls<S: Stream, C: Side = ServerConnection> {
     is_drained: bool,
     /// Whether anything was received.
     has_begun: bool,
-    /// What the peer sends is at its end, or breaks the protocol: nothing more is read.
+    /// What the peer sends is at its end, or broke: nothing more is read.
     end: Option<End>,
     ending: Ending,
 }
@@ -97,6 +97,8 @@ enum End {
     Closed,
     /// The peer broke the protocol, or said that we did.
     Failed,
+    /// The stream below broke, of which it tells only once.
+    Broken(ErrorKind),
 }
 
 /// How far our own end is.
@@ -234,6 +236,7 @@ impl<S: Stream, C: Side> Tls<S, C> {
         match self.end {
             Some(End::Closed) => return Ok(0),
             Some(End::Failed) => return Err(self.failure()),
+            Some(End::Broken(kind)) => return Err(kind.into()),
             None if self.ending != Ending::Open => return self.discard(),
             None => {}
         }
@@ -241,9 +244,14 @@ impl<S: Stream, C: Side> Tls<S, C> {
             // Nothing decrypts to more bytes than it had, so all of it fits.
             let limit = buffer.len().clamp(least, READ);
             let received = self.stream.recv(&mut ciphertext[..limit]);
-            self.is_drained = match &received {
+            self.is_drained = match received.as_ref().map_err(io::Error::kind) {
                 Ok(received) => received.is_drained,
-                Err(error) => error.kind() == ErrorKind::WouldBlock,
+                Err(ErrorKind::WouldBlock) => true,
+                Err(ErrorKind::Interrupted) => false,
+                Err(kind) => {
+                    self.end = Some(End::Broken(kind));
+                    false
+                }
             };
             let received = received?.count;
             if received == 0 {
@@ -253,7 +261,7 @@ impl<S: Stream, C: Side> Tls<S, C> {
             match self.end {
                 _ if count > 0 => Ok(count),
                 Some(End::Closed) => Ok(0),
-                Some(End::Failed) => Err(self.failure()),
+                Some(_) => Err(self.failure()),
                 // Whether the stream is drained, or at its end, only the next read can tell.
                 None => Err(ErrorKind::Interrupted.into()),
             }

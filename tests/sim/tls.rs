@@ -2,7 +2,7 @@
 //!
 //! The certificate and the secrets are new each time, but not their lengths, so that a seed makes the same cuts again.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -147,43 +147,51 @@ pub(crate) fn simulate(plan: Plan, mut random: Rng) {
     peer.judge(close.expect("it was closed"));
 }
 
-/// A message that comes with the end of the handshake ends where its bytes end, as it would without TLS.
-#[test]
-fn what_comes_with_the_end_of_the_handshake_is_whole() {
+/// Both ends of a connection whose handshake is done, with a message that the client sent at once.
+fn established(message: &[u8]) -> (Tls<Socket>, Peer) {
     let mut plan = Plan::draw(&mut Rng::with_seed(0));
     (plan.is_tls12, plan.record, plan.bites, plan.reads_late) = (false, None, (1 << 16, 1 << 16), false);
     plan.nature = Nature { receive_buffer: 1 << 16, send_buffer: 1 << 16, wakes_at: 1, interrupts: 0, ..plan.nature };
+    plan.nature.reset_keeps_arrived = true;
     let (socket, wire) = connection(plan.nature.clone());
     let mut peer = Peer::new(&plan, wire);
     let mut tls = Tls::new(socket, SERVER.0.clone()).expect("the settings are good");
     peer.move_bytes();
-    assert!(tls.handshake().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    assert!(tls.handshake().is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
     peer.move_bytes();
-    peer.tls.writer().write_all(b"hello").expect("the client's side is done");
+    peer.tls.writer().write_all(message).expect("the client's side is done");
     peer.move_bytes();
     tls.handshake().expect("done");
+    (tls, peer)
+}
+
+/// A message that comes with the end of the handshake ends where its bytes end, as it would without TLS.
+#[test]
+fn what_comes_with_the_end_of_the_handshake_is_whole() {
+    let (mut tls, _peer) = established(b"hello");
     assert!(tls.may_receive());
     let mut buffer = [0; 100];
     assert_eq!(tls.recv(&mut buffer).expect("a message"), Received { count: 5, is_drained: true });
     assert_eq!(&buffer[..5], b"hello");
 }
 
+/// The system tells of a reset once, and behind what had arrived.
+#[test]
+fn a_reset_behind_decrypted_bytes_is_a_reset() {
+    let (mut tls, peer) = established(&[7; 3000]);
+    peer.wire.reset();
+    let mut buffer = [0; 2000];
+    assert_eq!(tls.recv(&mut buffer).expect("what had arrived").count, 2000);
+    assert_eq!(tls.recv(&mut buffer).expect("the rest").count, 1000);
+    let error = tls.recv(&mut buffer).expect_err("a reset").kind();
+    assert!(matches!(error, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+}
+
 /// The tickets with which a client can come again are written together with the first echo, if that follows at once.
 #[test]
 fn what_ends_the_handshake_goes_out_with_the_first_echo() {
     for message in [&b"hello"[..], b""] {
-        let mut plan = Plan::draw(&mut Rng::with_seed(0));
-        (plan.is_tls12, plan.record, plan.bites, plan.reads_late) = (false, None, (1 << 16, 1 << 16), false);
-        plan.nature = Nature { receive_buffer: 1 << 16, send_buffer: 1 << 16, interrupts: 0, ..plan.nature };
-        let (socket, wire) = connection(plan.nature.clone());
-        let mut peer = Peer::new(&plan, wire);
-        let mut tls = Tls::new(socket, SERVER.0.clone()).expect("the settings are good");
-        peer.move_bytes();
-        assert!(tls.handshake().is_err());
-        peer.move_bytes();
-        peer.tls.writer().write_all(message).expect("the client's side is done");
-        peer.move_bytes();
-        tls.handshake().expect("done");
+        let (tls, mut peer) = established(message);
         let before = peer.wire.record().writes;
         let hub = Hub::new(&Config::default());
         let mut world = World::with(hub, Poll::Genuine, Rng::with_seed(0), Instant::now());
@@ -205,9 +213,9 @@ fn handshake(tls: &mut Tls<Socket>, peer: &mut Peer) {
         peer.move_bytes();
         match tls.handshake() {
             Ok(()) => return,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
-                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
                 peer.wire.take_edge();
             }
         }

@@ -93,7 +93,7 @@ impl<S: Stream, C: Side> Stream for Tls<S, C> {
 impl<S: Stream, C: Side> Drop for Tls<S, C> {
     /// A stream that ends without this looks cut off, as it has to where the protocol was broken.
     fn drop(&mut self) {
-        let is_sound = self.end != Some(End::Failed) && !self.connection.is_handshaking();
+        let is_sound = matches!(self.end, None | Some(End::Closed)) && !self.connection.is_handshaking();
         if self.ending == Ending::Open && is_sound {
             self.connection.send_close_notify();
             while self.flush().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
