@@ -260,9 +260,7 @@ impl<S: Stream> Peers<S> {
     /// Forgets timers that peers do not have any more.
     fn forget_timers(&mut self) {
         let slab = &self.slab;
-        let is_set =
-            |due: Due, id: Id| slab.get(id.key).is_some_and(|peer| peer.serial == id.serial && peer.timer == Some(due));
-        self.timers.retain(|Reverse((due, id))| is_set(*due, *id));
+        self.timers.retain(|Reverse(timer)| is_set(slab, *timer));
         self.timers.shrink_to(KEPT_ENTRIES);
     }
 
@@ -282,6 +280,10 @@ impl<S: Stream> Peers<S> {
     pub(super) fn shrink(&mut self) {
         if self.timers.len() > KEPT_ENTRIES + 2 * self.slab.len() {
             self.forget_timers();
+        }
+        // No turn is taken for the timer of one that is gone.
+        while self.timers.peek().is_some_and(|Reverse(timer)| !is_set(&self.slab, *timer)) {
+            self.timers.pop();
         }
         let Self { slab, queues, .. } = self;
         let is_there = |id: Id| slab.get(id.key).is_some_and(|peer| peer.serial == id.serial);
@@ -328,6 +330,11 @@ impl<S: Stream> Peers<S> {
             assert!(starved <= self.queues.starved.len(), "a starved peer is in no queue");
         }
     }
+}
+
+/// Whether the peer has this timer still.
+fn is_set<S>(slab: &Slab<Peer<S>>, (due, id): (Due, Id)) -> bool {
+    slab.get(id.key).is_some_and(|peer| peer.serial == id.serial && peer.timer == Some(due))
 }
 
 fn schedule<S>(key: usize, peer: &mut Peer<S>, queues: &mut Queues) {

@@ -213,3 +213,18 @@ fn pauses_do_not_pile_up_while_a_timeout_is_far_away() {
     }
     assert!(world.hub.timers() <= 2048, "{} timers for one client", world.hub.timers());
 }
+
+#[test]
+fn a_client_that_is_gone_wakes_nobody() {
+    let config = Config::with(|config| config.idle_timeout = Some(Duration::from_secs(60)));
+    let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
+    for count in [1, 3] {
+        let clients: Vec<_> = (0..count).map(|_| world.accept(NETWORK).1).collect();
+        assert!(world.hub.deadline().is_some(), "they are not timed");
+        clients.iter().for_each(Client::finish);
+        world.poll();
+        world.turn(|_| {});
+        assert!(world.hub.is_empty());
+        assert_eq!(world.hub.deadline(), None, "a turn for those that are gone");
+    }
+}
