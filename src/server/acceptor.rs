@@ -212,7 +212,7 @@ impl Acceptor {
         }
         let Some(tls) = &self.tls else { return Accepted::Client(client) };
         // Where that is not possible, dropping it tells the client at once.
-        if self.unfinished.shake_hands(client, tls.config(), now, registry).is_err() {
+        if self.unfinished.begin_handshake(client, tls.config(), now, registry).is_err() {
             self.leave(address);
         }
         Accepted::Other

@@ -47,7 +47,7 @@ pub(super) struct Unfinished {
     /// By address, those that may go on.
     queue: FairQueue,
     /// Those whose end came before their handshake had begun: they cost no signature, and are dropped first.
-    hopeless: VecDeque<usize>,
+    ended: VecDeque<usize>,
     /// Since when there are about as many as may be and no handshake was done.
     full_since: Option<Instant>,
     /// How many steps of handshakes may still be taken in this turn.
@@ -66,7 +66,7 @@ pub(super) struct Client {
     pub(super) address: PeerAddress,
     /// The subject of its certificate, if it has presented one.
     pub(super) subject: Option<String>,
-    /// It came through a proxy that does not say from where, so that no rule is about it.
+    /// It came through a proxy that does not say from where, so the access rules do not apply to it.
     pub(super) is_exempt: bool,
     /// What is known of its stream, if that is registered already, with a token that is not the hub's.
     pub(super) registered: Option<Ready>,
@@ -96,7 +96,7 @@ impl Unfinished {
             waiting: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             queue: FairQueue::default(),
-            hopeless: VecDeque::new(),
+            ended: VecDeque::new(),
             full_since: None,
             steps: STEPS_PER_TURN,
             next_number: 0,
@@ -118,7 +118,7 @@ impl Unfinished {
 
     /// Whether a turn can make progress without an event.
     pub(super) fn has_work(&self) -> bool {
-        !self.queue.is_idle() || !self.hopeless.is_empty() || self.waiting.len() > self.limit
+        !self.queue.is_idle() || !self.ended.is_empty() || self.waiting.len() > self.limit
     }
 
     /// When the next one has taken too long.
@@ -175,7 +175,7 @@ impl Unfinished {
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.deadlines.clear();
-        self.hopeless.clear();
+        self.ended.clear();
         (self.queue, self.full_since) = (FairQueue::default(), None);
     }
 
@@ -207,7 +207,7 @@ impl Unfinished {
     /// # Errors
     ///
     /// The system's, if it can have no events, or that of settings that allow no connection.
-    pub(super) fn shake_hands(
+    pub(super) fn begin_handshake(
         &mut self,
         client: Client,
         config: Arc<ServerConfig>,
@@ -236,7 +236,7 @@ impl Unfinished {
         {
             return Some(self.evict(number));
         }
-        if let Some(number) = self.hopeless.pop_front() {
+        if let Some(number) = self.ended.pop_front() {
             return Some(self.reject(number, registry));
         }
         if self.steps == 0 {
@@ -322,7 +322,7 @@ impl Unfinished {
 
     /// Drops a connection whose end came before its handshake had begun.
     fn reject(&mut self, number: usize, registry: &Registry) -> Step {
-        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.is_hopeless()) else {
+        let Some(waiting) = self.waiting.get_mut(&number).filter(|waiting| waiting.has_ended_early()) else {
             return Step::Nothing;
         };
         let Stage::Handshake { tls, .. } = &mut waiting.stage else { return Step::Nothing };
@@ -366,7 +366,7 @@ impl Unfinished {
         let waiting = self.waiting.remove(&number)?;
         self.queue.remove(waiting.key(), number);
         self.deadlines.remove(&(waiting.deadline, number));
-        if self.waiting.len() < self.limit / 2 {
+        if self.waiting.len() < self.limit.div_ceil(2) {
             self.full_since = None;
         }
         Some(waiting)
@@ -375,7 +375,7 @@ impl Unfinished {
     /// Lets a connection go on, or drops it if nothing can come of it.
     fn schedule(&mut self, number: usize) {
         match self.waiting.get(&number) {
-            Some(waiting) if waiting.is_hopeless() => self.hopeless.push_back(number),
+            Some(waiting) if waiting.has_ended_early() => self.ended.push_back(number),
             Some(waiting) => self.queue.schedule(waiting.key(), number),
             None => {}
         }

@@ -53,7 +53,7 @@ impl World {
     fn go_on(&mut self, step: Step) {
         if let Step::Identified(client) = step {
             let settings = Arc::clone(&self.settings);
-            self.unfinished.shake_hands(client, settings, self.now, self.poll.registry()).unwrap();
+            self.unfinished.begin_handshake(client, settings, self.now, self.poll.registry()).unwrap();
         }
     }
 
@@ -146,6 +146,21 @@ fn a_burst_that_makes_progress_is_left_alone_and_a_flood_is_not() {
     assert_eq!(world.unfinished.full_until(), Some(full + PATIENCE));
     world.unfinished.clear();
     assert_eq!((world.unfinished.len(), world.unfinished.full_until()), (0, None));
+}
+
+#[test]
+fn patience_begins_anew_once_others_are_gone() {
+    for max_connections in 1..=8 {
+        let mut world = World::new(max_connections);
+        for _ in 0..2 {
+            let _clients: Vec<_> = (0..world.unfinished.limit).map(|_| world.begin("127.0.0.1", b"")).collect();
+            assert_eq!(world.unfinished.full_until(), Some(world.now + PATIENCE), "of {max_connections}");
+            world.now += world.unfinished.handshake_timeout;
+            world.unfinished.begin_turn(world.now);
+            world.steps();
+            assert_eq!(world.unfinished.len(), 0);
+        }
+    }
 }
 
 #[test]

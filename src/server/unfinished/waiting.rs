@@ -45,7 +45,7 @@ impl Waiting {
     }
 
     /// Whether its end came before its handshake had begun: whatever it sent, it does not read an answer, or not in time.
-    pub(super) fn is_hopeless(&self) -> bool {
+    pub(super) fn has_ended_early(&self) -> bool {
         (self.read_closed || self.is_final) && !self.stage.has_begun()
     }
 
