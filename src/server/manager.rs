@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{SendFlags, sendto};
 
 use crate::error::reason;
@@ -48,9 +49,10 @@ impl Manager {
 }
 
 fn send(name: &OsStr, state: &str) -> io::Result<()> {
-    let name = name.to_str().ok_or(ErrorKind::InvalidFilename)?;
+    let address = address(name.to_str().ok_or(ErrorKind::InvalidFilename)?)?;
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(PATIENCE))?;
-    sendto(&socket, state.as_bytes(), SendFlags::NOSIGNAL, &address(name)?)?;
+    // A signal interrupts a call with a time limit, even where others are begun again (signal(7)).
+    retry_on_intr(|| sendto(&socket, state.as_bytes(), SendFlags::NOSIGNAL, &address))?;
     Ok(())
 }
