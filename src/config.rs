@@ -79,8 +79,8 @@ pub struct Config {
     /// TLS: clients have to present a certificate of the authority in this file, in PEM; needs [`tls`](Self::tls).
     /// Default: no.
     pub tls_client_ca: Option<PathBuf>,
-    /// TLS: end a connection whose handshake is not done in this time. How many there may be, see
-    /// [`proxy_timeout`](Self::proxy_timeout). Default: 10 s.
+    /// TLS: end a connection whose handshake is not done in this time. Unfinished handshakes are at most
+    /// half of [`max_connections`](Self::max_connections), together with those that wait for a PROXY header. Default: 10 s.
     pub handshake_timeout: Duration,
     /// Disconnect a client when no byte has moved in either direction for this time. Default: never.
     pub idle_timeout: Option<Duration>,
@@ -104,6 +104,8 @@ pub struct Config {
     /// Room: the certificate of that Redis, at a `rediss://` URL, has to be of an authority in this file, in PEM. Default:
     /// of one that the system trusts.
     pub redis_cacert: Option<PathBuf>,
+    /// Room: the files, in PEM, with the certificate that this server presents to that Redis, and its key. Default: none.
+    pub redis_identity: Option<(PathBuf, PathBuf)>,
     /// Room: which of the rooms in that Redis it is: ASCII letters, digits, `-` and `_`. Default: `lobby`.
     pub room: String,
     /// How long a stopping server goes on sending what is pending. For half a second of it, clients of an echo that have
@@ -160,6 +162,7 @@ impl Default for Config {
             history: 0,
             redis: None,
             redis_cacert: None,
+            redis_identity: None,
             room: "lobby".to_owned(),
             grace: Duration::from_secs(1),
             drain: Duration::ZERO,
@@ -183,6 +186,7 @@ impl Config {
             () if self.tls_client_ca.is_some() && self.tls.is_none() => "a client authority without TLS",
             () if self.redis.is_some() && !self.chat => "Redis without a room",
             () if self.redis_cacert.is_some() && !has_redis_tls => "an authority for Redis without TLS",
+            () if self.redis_identity.is_some() && !has_redis_tls => "a certificate for Redis without TLS",
             () if self.redis.is_some() && self.max_line > MAX_SHARED_LINE => "lines above 1 MiB in a room over Redis",
             () if !is_room_name(&self.room) => "a room's name has letters, digits, - and _",
             () => return Ok(()),

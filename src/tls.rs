@@ -2,6 +2,7 @@
 //!
 //! The cryptography is ring's: it needs nothing but a C compiler, and builds in half the time of aws-lc-rs.
 
+pub(crate) mod client;
 pub mod pem;
 pub mod server;
 
@@ -18,8 +19,12 @@ use x509_cert::der::Decode;
 
 use crate::escape::{Style, escape};
 
+/// What files are called in errors.
+const CERTIFICATE: &str = "the certificate";
+const KEY: &str = "the key";
+
 /// The versions that are spoken: nothing older is safe.
-pub(crate) const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// The cryptography. All of its suites are forward-secret and authenticate what they encrypt.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
@@ -59,8 +64,8 @@ pub(crate) fn system_authorities(option: &str) -> io::Result<RootCertStore> {
 /// The name that a server's certificate has to have, where the server is called so.
 pub(crate) fn server_name(name: &str) -> io::Result<ServerName<'static>> {
     // The zone of an IPv6 address concerns this machine alone.
-    let name = name.split_once('%').map_or(name, |(address, _)| address);
-    if let Ok(address) = name.parse::<IpAddr>() {
+    let without_zone = name.split_once('%').map_or(name, |(address, _)| address);
+    if let Ok(address) = without_zone.parse::<IpAddr>() {
         return Ok(address.into());
     }
     let error = |_| io::Error::new(io::ErrorKind::InvalidInput, format!("'{name}' is not a server name"));
@@ -92,7 +97,7 @@ pub(crate) fn reason(error: &Error) -> String {
 }
 
 /// Why a private key, which belongs to a certificate, is of no use.
-pub(crate) fn key_reason(error: &Error) -> String {
+fn key_reason(error: &Error) -> String {
     match error {
         Error::InconsistentKeys(_) => "it does not belong to the certificate".to_owned(),
         // So rustls reports what the cryptography does not know.

@@ -244,6 +244,33 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "ECHO_REDIS_CACERT", help_heading = "Room")]
     redis_cacert: Option<PathBuf>,
 
+    /// Own certificate for that Redis
+    ///
+    /// A file in PEM, for a rediss:// URL, with the certificates behind it that lead to its authority. Redis asks for one
+    /// unless its setting tls-auth-clients is no or optional.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_REDIS_CERT",
+        requires = "redis_key",
+        hide_short_help = true,
+        help_heading = "Room"
+    )]
+    redis_cert: Option<PathBuf>,
+
+    /// Private key of that certificate
+    ///
+    /// A file in PEM, not encrypted.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ECHO_REDIS_KEY",
+        requires = "redis_cert",
+        hide_short_help = true,
+        help_heading = "Room"
+    )]
+    redis_key: Option<PathBuf>,
+
     /// Which room in that Redis it is [default: lobby]
     ///
     /// Letters, digits, - and _.
@@ -345,9 +372,11 @@ impl ServerArgs {
         if redis.is_some() && args.max_line > MAX_SHARED_LINE {
             return Err((ErrorKind::ValueValidation, "--max-line is at most 1MiB with --redis".to_owned()));
         }
-        if args.redis_cacert.is_some() && !redis.as_ref().is_some_and(RedisUrl::is_tls) {
-            let message = "--redis-cacert needs --redis with a rediss:// URL".to_owned();
-            return Err((ErrorKind::MissingRequiredArgument, message));
+        for (name, file) in [("--redis-cacert", &args.redis_cacert), ("--redis-cert", &args.redis_cert)] {
+            if file.is_some() && !redis.as_ref().is_some_and(RedisUrl::is_tls) {
+                let message = format!("{name} needs --redis with a rediss:// URL");
+                return Err((ErrorKind::MissingRequiredArgument, message));
+            }
         }
         Ok(Config {
             bind: args.bind,
@@ -385,6 +414,7 @@ impl ServerArgs {
             history: args.history,
             redis,
             redis_cacert: args.redis_cacert,
+            redis_identity: args.redis_cert.zip(args.redis_key),
             room: args.room.unwrap_or_else(|| Config::default().room),
             grace: args.grace,
             drain: args.drain,

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection};
 use socket2::Socket;
 
 use super::Stream;
-use crate::tls::{VERSIONS, key_reason, pem, provider, reason, server_name, system_authorities};
+use crate::tls::{client, pem, reason, server_name, system_authorities};
 use crate::transport::listener::UNIX_PREFIX;
 use trust::Unverified;
 
@@ -60,8 +60,7 @@ pub enum Trust {
 impl Tls {
     /// Loads the files.
     pub(super) fn load(&self, host: &str) -> io::Result<Settings> {
-        let builder = ClientConfig::builder_with_provider(provider());
-        let builder = builder.with_protocol_versions(&VERSIONS).map_err(io::Error::other)?;
+        let builder = client::builder()?;
         let builder = match &self.trust {
             Trust::System => builder.with_root_certificates(system_authorities("--cacert")?),
             Trust::Authorities(path) => {
@@ -71,14 +70,7 @@ impl Tls {
             Trust::Pin(digest) => builder.dangerous().with_custom_certificate_verifier(Unverified::new(Some(*digest))),
             Trust::Anything => builder.dangerous().with_custom_certificate_verifier(Unverified::new(None)),
         };
-        let mut config = match &self.identity {
-            Some((certificate, key)) => {
-                let (chain, key_der) = load_identity(certificate, key)?;
-                let config = builder.with_client_auth_cert(chain, key_der);
-                config.map_err(|error| pem::useless("the key", key, &key_reason(&error)))?
-            }
-            None => builder.with_no_client_auth(),
-        };
+        let mut config = client::with_identity(builder, self.identity.as_ref())?;
         // There is only one connection.
         config.resumption = Resumption::disabled();
         Ok(Settings { config: Arc::new(config), name: self.name(host)? })
@@ -92,15 +84,6 @@ impl Tls {
             None => server_name(host),
         }
     }
-}
-
-fn load_identity(
-    certificate: &Path,
-    key: &Path,
-) -> io::Result<(Vec<rustls::pki_types::CertificateDer<'static>>, rustls::pki_types::PrivateKeyDer<'static>)> {
-    let what = "the certificate";
-    let chain = pem::certificates(what, certificate, &pem::read(what, certificate)?)?;
-    Ok((chain, pem::key("the key", key, &pem::read("the key", key)?)?))
 }
 
 /// What is loaded, for any number of connections to one server.

@@ -48,7 +48,7 @@ pub(super) struct SharedLog {
 
 impl SharedLog {
     /// The log that `config` asks for, if it asks for one. Looks the name of its host up, which may take a while. Fails
-    /// where the authorities cannot be loaded, for TLS.
+    /// where the files for TLS cannot be loaded.
     pub(super) fn open(config: &Config, registry: &Registry, tokens: [Token; 2]) -> io::Result<Option<Box<Self>>> {
         let Some(url) = &config.redis else { return Ok(None) };
         let mut random = [0; 16];
@@ -56,7 +56,7 @@ impl SharedLog {
         let id = ServerId(u128::from_ne_bytes(random));
         let RedisUrl { address, is_tls, user, password, database } = url.clone();
         let trust = match &address {
-            RedisAddress::Tcp { host, .. } if is_tls => Some(Trust::load(host, config.redis_cacert.as_deref())?),
+            RedisAddress::Tcp { host, .. } if is_tls => Some(Trust::load(host, config)?),
             _ => None,
         };
         let settings = Settings { room: config.room.clone(), user, password, database };
@@ -95,7 +95,7 @@ impl SharedLog {
     /// Takes what Redis has sent, and tells the room what the log says.
     pub(super) fn read(&mut self, hub: &mut Hub<Socket>, now: Instant, on_change: &mut OnChange<'_>) {
         for role in ROLES {
-            self.connect_on(role, now);
+            self.finish_connecting(role, now);
             for _ in 0..READS_PER_TURN {
                 let connection = self.connections[role as usize].as_mut();
                 let Some(connection) = connection.filter(|connection| connection.is_readable()) else { break };
@@ -202,9 +202,9 @@ impl SharedLog {
     }
 
     /// Looks whether a connection has been made.
-    fn connect_on(&mut self, role: Role, now: Instant) {
+    fn finish_connecting(&mut self, role: Role, now: Instant) {
         let Some(connection) = &mut self.connections[role as usize] else { return };
-        match connection.connect_on() {
+        match connection.advance() {
             Ok(State::Connected) => self.engine.connected(role, now),
             Ok(_) => {}
             Err(error) => self.lose(role, &error, now),
@@ -235,7 +235,7 @@ impl SharedLog {
     }
 }
 
-/// Takes how it stands with Redis now, where that is, and why.
+/// Is called when the state of Redis changes, with the new state, the URL without its password, and the reason.
 pub(super) type OnChange<'a> = dyn FnMut(RedisState, &str, &str) + 'a;
 
 #[cfg(test)]

@@ -13,16 +13,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{Error, RootCertStore, ServerConfig};
 
-use super::{VERSIONS, pem, provider};
+use super::{CERTIFICATE, KEY, VERSIONS, pem, provider};
 
 /// How often the files are looked at.
 pub(crate) const RENEWAL: Duration = Duration::from_secs(60);
 
-/// How long after that what was in them is taken: reading them takes less most often.
+/// How long after that what was in them is taken: reading them takes less most often. If it does not, the next looks come
+/// after twice as long each.
 const READING: Duration = Duration::from_secs(1);
 
-const CERTIFICATE: &str = "the certificate";
-const KEY: &str = "the key";
 const AUTHORITY: &str = "the client authority";
 
 /// The settings of a server's TLS, with the files that they come from.
@@ -35,8 +34,8 @@ pub struct Identity {
     /// The same when they were last looked at, or why they could not be read.
     seen: Result<Contents, String>,
     look_at: Option<Instant>,
-    /// What a thread reads now: a file system that does not answer must not keep the clients waiting.
-    reading: Option<Receiver<io::Result<Contents>>>,
+    /// What a thread reads now, and since when: a file system that does not answer must not keep the clients waiting.
+    reading: Option<(Instant, Receiver<io::Result<Contents>>)>,
 }
 
 /// Where a certificate, its key, and the authority of the clients' certificates are.
@@ -116,18 +115,20 @@ impl Identity {
         let Some(files) = self.files.as_ref().filter(|_| self.look_at.is_some_and(|at| at <= now)) else {
             return Ok(false);
         };
-        let Some(reading) = &self.reading else {
-            self.reading = files.begin_reading();
+        let Some((since, reading)) = &self.reading else {
+            self.reading = files.begin_reading().map(|reading| (now, reading));
             self.look_at = Some(now + READING);
             return Ok(false);
         };
-        self.look_at = Some(now + RENEWAL);
         let found = match reading.try_recv() {
             // There is no other thread until this one is done.
-            Err(TryRecvError::Empty) => return Ok(false),
+            Err(TryRecvError::Empty) => {
+                self.look_at = Some(now + now.duration_since(*since).clamp(READING, RENEWAL));
+                return Ok(false);
+            }
             outcome => outcome,
         };
-        self.reading = None;
+        (self.reading, self.look_at) = (None, Some(now + RENEWAL));
         let Ok(found) = found else { return Ok(false) };
         let seen = found.as_ref().cloned().map_err(ToString::to_string);
         if seen == std::mem::replace(&mut self.seen, seen.clone()) {

@@ -24,8 +24,12 @@ fn start_redis(certificates: &Certificates, port: u16, options: &[&str]) -> Redi
     Redis::start(&[&tls[..], &authority, options].concat())
 }
 
+fn start_with(url: &str, options: &[&str]) -> Server {
+    Server::start(&[&["--chat", "--grace", "100ms", "--verbose", "--redis", url], options].concat())
+}
+
 fn start(url: &str, authority: &str) -> Server {
-    Server::start(&["--chat", "--grace", "100ms", "--verbose", "--redis", url, "--redis-cacert", authority])
+    start_with(url, &["--redis-cacert", authority])
 }
 
 fn wait_for_log(server: &Server, text: &str) {
@@ -79,6 +83,26 @@ fn a_certificate_of_another_authority_is_refused_and_a_better_one_waited_for() {
     ann.hears(&[BACK]);
     assert!(ann.line().starts_with("* welcome"), "no welcome");
     drop(ann);
+    server.stop();
+}
+
+/// As Redis does it unless it is told not to.
+#[test]
+fn a_redis_that_asks_for_a_certificate_gets_one() {
+    if !has_redis() {
+        return;
+    }
+    let (certificates, port) = (Certificates::shared(), free_port());
+    let _redis = start_redis(certificates, port, &["--tls-auth-clients", "yes"]);
+    let url = format!("rediss://localhost:{port}");
+    let server = start(&url, &certificates.authority);
+    let wrong = "the peer sent the alert \"certificate required\" (--redis-cert presents one)";
+    wait_for_log(&server, &format!("Redis at {url} is out of reach: {wrong}; trying again"));
+    server.stop();
+    let [certificate, key] = &certificates.client;
+    let files = ["--redis-cacert", &certificates.authority, "--redis-cert", certificate, "--redis-key", key];
+    let server = start_with(&url, &files);
+    wait_for_log(&server, &format!("Connected to Redis at {url}"));
     server.stop();
 }
 

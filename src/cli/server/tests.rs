@@ -13,13 +13,17 @@ fn a_room_is_shared_only_where_there_is_one() {
     let needs_chat = |name: &str| Err((ErrorKind::MissingRequiredArgument, format!("{name} needs --chat")));
     assert_eq!(config(&["--redis", "redis://localhost"]), needs_chat("--redis"));
     assert_eq!(config(&["--room", "attic"]), needs_chat("--room"));
-    let with_authority = |url: &str| config(&["--chat", "--redis", url, "--redis-cacert", "ca.pem"]);
-    assert_eq!(with_authority("rediss://localhost").expect("good usage").redis_cacert, Some("ca.pem".into()));
-    let (kind, error) = with_authority("redis://localhost").expect_err("bad usage");
-    assert_eq!(
-        (kind, &*error),
-        (ErrorKind::MissingRequiredArgument, "--redis-cacert needs --redis with a rediss:// URL")
-    );
+    let files = ["--redis-cacert", "ca.pem", "--redis-cert", "cert.pem", "--redis-key", "key.pem"];
+    let with = |url: &str, files: &[&str]| config(&[&["--chat", "--redis", url], files].concat());
+    let config_with_files = with("rediss://localhost", &files).expect("good usage");
+    assert_eq!(config_with_files.redis_cacert, Some("ca.pem".into()));
+    assert_eq!(config_with_files.redis_identity, Some(("cert.pem".into(), "key.pem".into())));
+    for (name, files) in [("--redis-cacert", &files[..2]), ("--redis-cert", &files[2..])] {
+        let needs_tls = format!("{name} needs --redis with a rediss:// URL");
+        assert_eq!(with("redis://localhost", files), Err((ErrorKind::MissingRequiredArgument, needs_tls)));
+    }
+    let alone = ["--chat", "--redis", "rediss://localhost", "--redis-cert", "cert.pem"];
+    assert!(parse::<ServerArgs>(&alone).is_err());
     for name in ["", "a b", "{a}", "\u{e4}"] {
         assert!(parse::<ServerArgs>(&["--chat", "--room", name]).is_err(), "{name}");
     }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustls::ClientConnection;
 use socket2::SockRef;
 
-use super::tls::{Trust, handshake_error};
+use super::tls::{Trust, explained};
 use crate::transport::tls::Tls;
 use crate::transport::{Socket, Stream};
 
@@ -51,8 +51,8 @@ impl Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Connecting,
-    /// The TLS handshake is to be done.
-    Shaking,
+    /// The TLS handshake is under way.
+    Handshaking,
     /// It has just been made.
     Connected,
     /// It was made before.
@@ -103,19 +103,19 @@ impl Connection {
 
     /// Whether there is something to do without an event.
     pub(super) fn has_work(&self) -> bool {
-        matches!(self.state, State::Shaking | State::Open) && self.is_readable
+        matches!(self.state, State::Handshaking | State::Open) && self.is_readable
     }
 
     /// Looks whether the connection has been made, once an event has said that there is news.
-    pub(super) fn connect_on(&mut self) -> io::Result<State> {
+    pub(super) fn advance(&mut self) -> io::Result<State> {
         if self.state == State::Connecting && mem::take(&mut self.is_writable) {
             match established(self.link.socket()) {
-                Ok(()) => (self.state, self.is_writable) = (State::Shaking, true),
+                Ok(()) => (self.state, self.is_writable) = (State::Handshaking, true),
                 Err(error) if error.kind() == ErrorKind::NotConnected || is_in_progress(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.state == State::Shaking && self.has_shaken_hands()? {
+        if self.state == State::Handshaking && self.handshake()? {
             self.state = State::Open;
             return Ok(State::Connected);
         }
@@ -123,7 +123,7 @@ impl Connection {
     }
 
     /// Goes on with the TLS handshake, where there is one. Returns whether it is done.
-    fn has_shaken_hands(&mut self) -> io::Result<bool> {
+    fn handshake(&mut self) -> io::Result<bool> {
         let Link::Tls(tls) = &mut self.link else { return Ok(true) };
         let has_news = mem::take(&mut self.is_readable) | mem::take(&mut self.is_writable);
         if !has_news {
@@ -141,7 +141,7 @@ impl Connection {
                     self.is_readable = self.is_ending;
                     return Ok(false);
                 }
-                Err(error) => return Err(handshake_error(tls, error)),
+                Err(error) => return Err(explained(tls, error)),
             }
         }
     }
@@ -154,7 +154,11 @@ impl Connection {
                 Ok(received.count)
             }
             Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
-                self.pause(error, |connection| &mut connection.is_readable)
+                let outcome = self.pause(error, |connection| &mut connection.is_readable);
+                outcome.map_err(|error| match &mut self.link {
+                    Link::Plain(_) => error,
+                    Link::Tls(tls) => explained(tls, error),
+                })
             }
             // Over TLS, Redis says in advance that it closes a connection only where it takes the time to.
             Ok(_) | Err(_) => Err(io::Error::other("it closed the connection")),

@@ -138,20 +138,24 @@ fn new_files_are_loaded_and_bad_ones_are_reported_once() {
 #[test]
 fn a_file_system_that_does_not_answer_is_not_waited_for() {
     let folder = Folder::new();
-    let (certificate, key) = pair();
+    let ((certificate, key), (other, other_key)) = (pair(), pair());
     folder.write(&certificate, &key);
     let mut now = Instant::now();
     let mut identity = Identity::load(folder.files(), now).unwrap();
     let (sender, receiver) = mpsc::sync_channel(1);
-    identity.reading = Some(receiver);
-    for _ in 0..3 {
+    now += RENEWAL;
+    (identity.reading, identity.look_at) = (Some((now, receiver)), Some(now + READING));
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
         now = identity.deadline().unwrap();
         assert!(!identity.renew(now).unwrap());
-        assert_eq!(identity.deadline(), Some(now + RENEWAL));
+        assert_eq!(identity.deadline(), Some(now + Duration::from_secs(seconds)));
     }
-    // It is there again.
+    // It is there again, with another certificate.
+    folder.write(&other, &other_key);
     sender.send(identity.files.as_ref().unwrap().read(pem::read_file)).unwrap();
-    assert!(!identity.renew(now + RENEWAL).unwrap() && identity.reading.is_none());
+    now = identity.deadline().unwrap();
+    assert!(identity.renew(now).unwrap() && identity.reading.is_none());
+    assert_eq!(identity.deadline(), Some(now + RENEWAL));
 }
 
 #[test]
