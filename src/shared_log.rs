@@ -67,15 +67,15 @@ pub enum Change {
     Unread { member: MemberId, to: MemberId },
     /// A member has left.
     Left { member: MemberId, reason: Option<String> },
-    /// A server has entered the room, for the first time or again, with these members and names (see [`Seat`]).
-    Entered { server: ServerId, members: Vec<Seat> },
+    /// A server has entered the room, for the first time or again, with these members and names (see [`MemberRecord`]).
+    Entered { server: ServerId, members: Vec<MemberRecord> },
     /// All members of a server have left: it said goodbye (`is_lost` is false), or its lease ended.
     Gone { server: ServerId, is_lost: bool },
 }
 
 /// A member as the log knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct MemberRecord {
     pub member: MemberId,
     pub name: String,
     /// Whether the others have heard of it.
@@ -93,7 +93,7 @@ pub enum LogEvent {
     /// Of the operations that this server has handed over, the last `pending` ones will still come as entries; if there are
     /// earlier ones that have not come, they are lost. With `is_gap`, lines that were said since the last entry may be
     /// missing.
-    Entered { top: Position, members: Vec<Seat>, pending: usize, is_gap: bool },
+    Entered { top: Position, members: Vec<MemberRecord>, pending: usize, is_gap: bool },
     /// This server has entered again after Redis lost data, and others had done so before: this is what was said since then,
     /// with the names of those who said it, as far as it is not too much.
     Missed(Vec<(String, Vec<u8>)>),

@@ -205,7 +205,7 @@ impl<Id: Copy + Ord + std::hash::Hash> Roster<Id> {
     }
 
     /// `id` is here under this name, in place of its earlier one if it had one. Nobody is told.
-    pub(super) fn seat(&mut self, id: Id, name: &str, is_announced: bool) {
+    pub(super) fn set(&mut self, id: Id, name: &str, is_announced: bool) {
         self.remove(id);
         self.claim(id, name);
         match is_announced {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::outgoing::Outgoing;
-use super::{LogEvent, Op, Position, Seat, ServerId, Urgency};
+use super::{LogEvent, MemberRecord, Op, Position, ServerId, Urgency};
 use calls::{Call, Script};
 use channel::Channel;
 use gap::Gap;
@@ -95,7 +95,7 @@ pub struct Engine {
     /// The position of the last entry that the log is known to have.
     top: u64,
     /// All members at a position that is still to be reached, and the operations that come behind it.
-    snapshot: Option<(Position, Vec<Seat>, usize)>,
+    snapshot: Option<(Position, Vec<MemberRecord>, usize)>,
     /// The members of this server as of the last entry.
     own: BTreeMap<u64, Own>,
     /// The last batch of each server that was delivered.
@@ -286,11 +286,11 @@ impl Engine {
     fn advance(&mut self, now: Instant) {
         self.send_call(now);
         self.send_read(now);
-        self.look_around(now);
+        self.note_contact(now);
     }
 
     /// Notes since when the server has been out of touch, and tells when it is in touch again.
-    fn look_around(&mut self, now: Instant) {
+    fn note_contact(&mut self, now: Instant) {
         let is_connected = self.calls.is_checked() && self.reads.is_checked();
         if !is_connected || self.stage != Stage::In || self.snapshot.is_some() {
             self.trouble_since.get_or_insert(now);

@@ -3,7 +3,7 @@
 //! A packed change is a letter and its fields. A text of at most 255 bytes has its length before it in one byte, a line
 //! in four; numbers are decimal texts. The script copies what members say as it is, and packs the outcome of the rest.
 
-use super::{Change, MemberId, Op, Seat, ServerId};
+use super::{Change, MemberId, MemberRecord, Op, ServerId};
 use crate::names::{forms, is_well_formed};
 
 /// Appends what the script is to evaluate for `ops`. What is only to be appended to the log goes in one piece.
@@ -136,7 +136,7 @@ fn unpack_of_server(kind: u8, rest: &mut &[u8]) -> Option<Change> {
     let count = take_number(rest)?;
     let members = (0..count).map(|_| {
         let member = MemberId { server, number: take_number(rest)? };
-        Some(Seat { member, name: take_name(rest)?, is_announced: take(rest, 1)? == b"1" })
+        Some(MemberRecord { member, name: take_name(rest)?, is_announced: take(rest, 1)? == b"1" })
     });
     Some(Change::Entered { server, members: members.collect::<Option<_>>()? })
 }
@@ -178,12 +178,12 @@ pub(super) fn parse_server(text: &[u8]) -> Option<ServerId> {
 
 /// A member as the hash of all members has it: `server:number`, and a line each for whether it is announced, its name and
 /// its forms.
-pub(super) fn parse_seat(id: &[u8], record: &[u8]) -> Option<Seat> {
+pub(super) fn parse_record(id: &[u8], record: &[u8]) -> Option<MemberRecord> {
     let (server, number) = str::from_utf8(id).ok()?.split_once(':')?;
     let mut lines = str::from_utf8(record).ok()?.split('\n');
     let member = MemberId { server: parse_server(server.as_bytes())?, number: number.parse().ok()? };
     let (is_announced, name) = (lines.next()? == "1", lines.next()?);
-    is_well_formed(name).then(|| Seat { member, is_announced, name: name.to_owned() })
+    is_well_formed(name).then(|| MemberRecord { member, is_announced, name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -230,7 +230,9 @@ mod tests {
         assert_eq!(unpack(b"j\x011\x03\x1b[2", SERVER), (Vec::new(), false));
         let (changes, is_whole) = unpack(b"a\x011x", SERVER);
         assert_eq!((changes.len(), is_whole), (1, false));
-        assert_eq!(parse_seat(b"7:1", b"1\n\x1b[2\na\nb"), None);
-        assert!(parse_seat(b"7:1", b"1\nann\na\nb").is_some_and(|seat| seat.is_announced && seat.name == "ann"));
+        assert_eq!(parse_record(b"7:1", b"1\n\x1b[2\na\nb"), None);
+        assert!(
+            parse_record(b"7:1", b"1\nann\na\nb").is_some_and(|record| record.is_announced && record.name == "ann")
+        );
     }
 }

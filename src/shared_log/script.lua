@@ -196,8 +196,8 @@ local function forget_old_sequences()
 end
 
 -- The names of this server's members, as far as they are free; the others get new ones. Returns the packed change.
-local function seat_members(from)
-  local count, seats = 0, {}
+local function name_members(from)
+  local count, named = 0, {}
   for at = from, #ARGV, 5 do
     local member, announced, name, forms = ARGV[at], ARGV[at + 1], ARGV[at + 2], {ARGV[at + 3], ARGV[at + 4]}
     local id = me .. ':' .. member
@@ -209,9 +209,9 @@ local function seat_members(from)
     end
     store(id, announced, name, forms)
     count = count + 1
-    seats[count] = short(member) .. short(name) .. announced
+    named[count] = short(member) .. short(name) .. announced
   end
-  return 'e' .. short(me) .. short(number(count)) .. table.concat(seats)
+  return 'e' .. short(me) .. short(number(count)) .. table.concat(named)
 end
 
 -- The number with which an epoch begins.
@@ -271,7 +271,7 @@ local function enter()
   end
   extend_lease()
   forget_members(me)
-  append(me, 'e' .. run, seat_members(10))
+  append(me, 'e' .. run, name_members(10))
   redis.call('HSET', POS, me, floor ~= '' and floor or number(top + 1))
   -- It can have sent no more than one batch after the last that it knows of.
   local applied = last and last.batch <= answered + 1 and last.batch or 0

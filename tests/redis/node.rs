@@ -169,7 +169,7 @@ impl Node {
             match event {
                 LogEvent::Entered { members, is_gap, .. } => {
                     self.is_in = true;
-                    self.names = members.into_iter().map(|seat| (seat.member, seat.name)).collect();
+                    self.names = members.into_iter().map(|record| (record.member, record.name)).collect();
                     if is_gap {
                         self.gaps.push(self.heard.len());
                         self.reasons.push(self.engine.trouble().to_owned());
@@ -213,7 +213,7 @@ impl Node {
             }
             Change::Entered { server, members } => {
                 self.names.retain(|member, _| member.server != server);
-                self.names.extend(members.into_iter().map(|seat| (seat.member, seat.name)));
+                self.names.extend(members.into_iter().map(|record| (record.member, record.name)));
             }
             Change::Gone { server, is_lost } => {
                 self.names.retain(|member, _| member.server != server);

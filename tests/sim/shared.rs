@@ -205,7 +205,7 @@ impl World {
 
     /// The log and all servers agree who is in the room under which name, and which names are free.
     fn check_names(&mut self) {
-        assert_eq!(self.log.names().len(), self.log.seats.len(), "two members have one name");
+        assert_eq!(self.log.names().len(), self.log.records.len(), "two members have one name");
         for server in &self.servers {
             server.check_names(&self.log.announced());
         }

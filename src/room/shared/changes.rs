@@ -78,7 +78,7 @@ impl Shared {
             Change::Joined { member, name } => {
                 self.make_room(member, &name, sender);
                 // After a loss it may be told once more.
-                self.roster.seat(member, &name, self.roster.announced(member).is_some());
+                self.roster.set(member, &name, self.roster.announced(member).is_some());
             }
             Change::Entered { server, members } if server != self.server => self.take_back(server, &members, sender),
             Change::Gone { server, is_lost } if server != self.server => self.take_away(server, is_lost, sender),

@@ -10,7 +10,7 @@ use super::{Audience, GAP, Own, Shared, Stage};
 use crate::room::delivery::Sender;
 use crate::room::notice::Notice;
 use crate::room::roster::Delivery;
-use crate::shared_log::{MemberId, Op, Position, Seat, ServerId};
+use crate::shared_log::{MemberId, MemberRecord, Op, Position, ServerId};
 use crate::transport::Stream;
 
 /// How long servers have to enter again after the log has lost them: the lease that they had.
@@ -21,7 +21,7 @@ impl Shared {
     /// [`LogEvent::Entered`](crate::shared_log::LogEvent::Entered).
     pub(super) fn enter<S: Stream>(
         &mut self,
-        (top, seats): (Position, &[Seat]),
+        (top, records): (Position, &[MemberRecord]),
         pending: usize,
         is_gap: bool,
         sender: &mut Sender<'_, S>,
@@ -32,41 +32,48 @@ impl Shared {
             settle(asked, &mut self.own, sender);
         }
         if !mem::replace(&mut self.has_entered, true) {
-            for seat in seats {
-                self.roster.seat(seat.member, &seat.name, seat.is_announced);
+            for record in records {
+                self.roster.set(record.member, &record.name, record.is_announced);
             }
             return;
         }
         if is_gap {
             sender.peers.feed.push(GAP.as_bytes());
         }
-        let seated: HashMap<MemberId, bool> = seats.iter().map(|seat| (seat.member, seat.is_announced)).collect();
-        let is_missing = |member: &MemberId| member.server != self.server && !seated.contains_key(member);
+        let recorded: HashMap<MemberId, bool> =
+            records.iter().map(|record| (record.member, record.is_announced)).collect();
+        let is_missing = |member: &MemberId| member.server != self.server && !recorded.contains_key(member);
         let missing: BTreeSet<MemberId> = self.roster.ids().filter(is_missing).collect();
         let mut gone = missing.clone();
         if is_gap {
             // Their servers may come back, but not to names that others have.
-            let holders: HashSet<MemberId> = seats.iter().flat_map(|seat| self.roster.holders(&seat.name)).collect();
+            let holders: HashSet<MemberId> =
+                records.iter().flat_map(|record| self.roster.holders(&record.name)).collect();
             gone.retain(|member| holders.contains(member));
             self.unconfirmed = missing.difference(&gone).copied().collect();
             self.confirm_by = (!self.unconfirmed.is_empty()).then(|| now + LEASE);
         }
         self.remove(&Vec::from_iter(gone), LOST, sender);
-        self.take_seats(seats, "joined", sender);
-        self.repair(&seated, sender, now);
+        self.take_records(records, "joined", sender);
+        self.repair(&recorded, sender, now);
     }
 
     /// Another server is in the room, for the first time or again.
-    pub(super) fn take_back<S: Stream>(&mut self, server: ServerId, seats: &[Seat], sender: &mut Sender<'_, S>) {
-        let seated: HashSet<MemberId> = seats.iter().map(|seat| seat.member).collect();
-        let is_gone = |member: &MemberId| member.server == server && !seated.contains(member);
+    pub(super) fn take_back<S: Stream>(
+        &mut self,
+        server: ServerId,
+        records: &[MemberRecord],
+        sender: &mut Sender<'_, S>,
+    ) {
+        let recorded: HashSet<MemberId> = records.iter().map(|record| record.member).collect();
+        let is_gone = |member: &MemberId| member.server == server && !recorded.contains(member);
         let gone: Vec<MemberId> = self.roster.ids().filter(is_gone).collect();
         self.remove(&gone, LOST, sender);
-        self.unconfirmed.retain(|member| !seated.contains(member));
-        for seat in seats {
-            self.make_room(seat.member, &seat.name, sender);
+        self.unconfirmed.retain(|member| !recorded.contains(member));
+        for record in records {
+            self.make_room(record.member, &record.name, sender);
         }
-        self.take_seats(seats, "joined (their server is back)", sender);
+        self.take_records(records, "joined (their server is back)", sender);
     }
 
     /// The servers that have not been heard of since the log lost data are gone.
@@ -77,12 +84,12 @@ impl Shared {
     }
 
     /// Gives the members their names, and tells of those that are new or changed.
-    fn take_seats<S: Stream>(&mut self, seats: &[Seat], how: &str, sender: &mut Sender<'_, S>) {
+    fn take_records<S: Stream>(&mut self, records: &[MemberRecord], how: &str, sender: &mut Sender<'_, S>) {
         let (mut renamed, mut joined) = (Vec::new(), Vec::new());
-        for Seat { member, name, is_announced } in seats {
+        for MemberRecord { member, name, is_announced } in records {
             let was_announced = self.roster.announced(*member).is_some();
             let old = self.roster.name(*member).filter(|old| *old != name).cloned();
-            self.roster.seat(*member, name, *is_announced || was_announced);
+            self.roster.set(*member, name, *is_announced || was_announced);
             if *is_announced && !was_announced {
                 joined.push(&**name);
             }
@@ -107,14 +114,14 @@ impl Shared {
         }
     }
 
-    /// Asks the log once more for what it has lost of the members of this server. `seated` are those that it knows, and
+    /// Asks the log once more for what it has lost of the members of this server. `recorded` are those that it knows, and
     /// whether they are announced.
-    fn repair<S: Stream>(&mut self, seated: &HashMap<MemberId, bool>, sender: &mut Sender<'_, S>, now: Instant) {
+    fn repair<S: Stream>(&mut self, recorded: &HashMap<MemberId, bool>, sender: &mut Sender<'_, S>, now: Instant) {
         let is_asked = |(_, own): &(&u64, &Own)| own.stage != Stage::Waiting;
         let mut numbers: Vec<u64> = self.own.iter().filter(is_asked).map(|(number, _)| *number).collect();
         numbers.sort_unstable();
         for number in numbers {
-            match seated.get(&self.member(number)) {
+            match recorded.get(&self.member(number)) {
                 Some(is_announced) => self.repair_member(number, *is_announced, sender, now),
                 None if self.outstanding.contains(number, Kind::Join) => {}
                 None => self.lose(number, sender),

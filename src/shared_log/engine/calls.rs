@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::channel::{Channel, Expected};
 use super::{Engine, Gap, Last, Stage, earlier};
 use crate::names::forms;
-use crate::shared_log::entry::{decimal, pack, parse_seat};
+use crate::shared_log::entry::{decimal, pack, parse_record};
 use crate::shared_log::resp::Reply;
-use crate::shared_log::{LogEvent, MemberId, Position, Seat, ServerId, Urgency};
+use crate::shared_log::{LogEvent, MemberId, MemberRecord, Position, ServerId, Urgency};
 
 /// The script, which does all that servers do to the log.
 const SCRIPT: &str = include_str!("../script.lua");
@@ -247,36 +247,36 @@ impl Engine {
             // Worse was noticed meanwhile.
             return;
         }
-        let mut seats: Vec<Seat> =
-            members.list().unwrap_or_default().chunks(2).filter_map(|pair| seat_of(pair)).collect();
-        seats.sort_unstable_by_key(|seat| seat.member);
+        let mut records: Vec<MemberRecord> =
+            members.list().unwrap_or_default().chunks(2).filter_map(|pair| record_of(pair)).collect();
+        records.sort_unstable_by_key(|record| record.member);
         let gap = self.gap.take();
         let pending = self.outgoing.resume(applied);
         self.stage = Stage::In;
         self.top = top;
         if gap.is_none() && self.last.is_some() {
-            self.snapshot = Some((Position(top), seats, pending));
+            self.snapshot = Some((Position(top), records, pending));
         } else {
             let batch = format!("e{}", self.run).into_bytes();
             self.last = Some(Last { position: top, server: self.id.to_string().into_bytes(), batch });
             self.floor = top + 1;
             let entries = earlier.list().unwrap_or_default();
-            let said = earlier::said(entries, &seats, |server, batch| self.was_heard(server, batch));
+            let said = earlier::said(entries, &records, |server, batch| self.note_earlier_batch(server, batch));
             let (before, behind) = match gap {
                 None => (Some(LogEvent::Earlier(said)), None),
                 Some(_) => (None, Some(LogEvent::Missed(said))),
             };
             self.events.extend(before);
-            self.tell_entered(Position(top), seats, pending, gap.is_some());
+            self.tell_entered(Position(top), records, pending, gap.is_some());
             self.events.extend(behind);
         }
         self.others_floor = None;
         self.tell_floor(floor);
     }
 
-    pub(super) fn tell_entered(&mut self, top: Position, members: Vec<Seat>, pending: usize, is_gap: bool) {
-        let own = |seat: &&Seat| seat.member.server == self.id;
-        self.own = members.iter().filter(own).map(|seat| (seat.member.number, seat.into())).collect();
+    pub(super) fn tell_entered(&mut self, top: Position, members: Vec<MemberRecord>, pending: usize, is_gap: bool) {
+        let own = |record: &&MemberRecord| record.member.server == self.id;
+        self.own = members.iter().filter(own).map(|record| (record.member.number, record.into())).collect();
         self.events.push_back(LogEvent::Entered { top, members, pending, is_gap });
     }
 
@@ -294,7 +294,7 @@ impl Engine {
     }
 }
 
-fn seat_of(pair: &[Reply<'_>]) -> Option<Seat> {
+fn record_of(pair: &[Reply<'_>]) -> Option<MemberRecord> {
     let [id, record] = pair else { return None };
-    parse_seat(id.text()?, record.text()?)
+    parse_record(id.text()?, record.text()?)
 }

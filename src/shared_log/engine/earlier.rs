@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::shared_log::entry::{parse_server, unpack};
 use crate::shared_log::resp::Reply;
-use crate::shared_log::{Change, MemberId, Seat, ServerId};
+use crate::shared_log::{Change, MemberId, MemberRecord, ServerId};
 
 /// What members said in these entries, which come from the newest to the oldest, each as server, batch and changes. A member
 /// has the name that the entries give it before the line, or else the one that it has now. Lines of members that have left
@@ -12,10 +12,11 @@ use crate::shared_log::{Change, MemberId, Seat, ServerId};
 /// order.
 pub(super) fn said(
     entries: &[Reply<'_>],
-    seats: &[Seat],
+    records: &[MemberRecord],
     mut was_heard: impl FnMut(ServerId, &[u8]) -> bool,
 ) -> Vec<(String, Vec<u8>)> {
-    let mut names: HashMap<MemberId, String> = seats.iter().map(|seat| (seat.member, seat.name.clone())).collect();
+    let mut names: HashMap<MemberId, String> =
+        records.iter().map(|record| (record.member, record.name.clone())).collect();
     let mut lines = Vec::new();
     for entry in entries.chunks_exact(3).rev() {
         let Some(server) = entry[0].text().and_then(parse_server) else { continue };
@@ -24,7 +25,7 @@ pub(super) fn said(
             match change {
                 Change::Joined { member, name } | Change::Renamed { member, name } => _ = names.insert(member, name),
                 Change::Entered { members, .. } => {
-                    names.extend(members.into_iter().map(|seat| (seat.member, seat.name)));
+                    names.extend(members.into_iter().map(|record| (record.member, record.name)));
                 }
                 Change::Said { .. } if was_heard => lines.clear(),
                 Change::Said { member, text } => {

@@ -6,7 +6,7 @@ use super::channel::Expected;
 use super::{Engine, Gap, Last, Own, Stage};
 use crate::shared_log::entry::{decimal, parse_server, unpack};
 use crate::shared_log::resp::Reply;
-use crate::shared_log::{Change, LogEvent, Position, Seat, ServerId};
+use crate::shared_log::{Change, LogEvent, MemberRecord, Position, ServerId};
 
 /// How long a read waits for the next entry.
 pub(super) const BLOCK: Duration = Duration::from_secs(1);
@@ -53,9 +53,9 @@ impl<'a> Entry<'a> {
     }
 }
 
-impl From<&Seat> for Own {
-    fn from(seat: &Seat) -> Self {
-        Self { name: seat.name.clone(), is_announced: seat.is_announced }
+impl From<&MemberRecord> for Own {
+    fn from(record: &MemberRecord) -> Self {
+        Self { name: record.name.clone(), is_announced: record.is_announced }
     }
 }
 
@@ -98,7 +98,7 @@ impl Engine {
                 return;
             }
             self.reads.set_checked();
-            self.look_around(now);
+            self.note_contact(now);
             entries.remove(0);
         } else if entries.is_empty() && read.has_more {
             // This connection leads to a Redis that does not have what the other one has.
@@ -130,7 +130,7 @@ impl Engine {
         }
         let server = parse_server(entry.server).ok_or(Gap::Broken)?;
         let (mut changes, is_whole) = unpack(entry.changes, server);
-        if self.is_repeated(server, entry.batch) {
+        if self.note_batch(server, entry.batch) {
             changes.retain(|change| !is_text(change));
         }
         changes.iter().for_each(|change| self.follow(change));
@@ -146,9 +146,9 @@ impl Engine {
         if is_whole { Ok(()) } else { Err(Gap::Broken) }
     }
 
-    /// Whether this batch has been delivered before, as may happen after a loss of data: then its server did not learn that
-    /// the log had it. It can only be the last of that server.
-    fn is_repeated(&mut self, server: ServerId, batch: &[u8]) -> bool {
+    /// Notes that a batch is delivered. Returns whether it has been before, as may happen after a loss of data: then its
+    /// server did not learn that the log had it. It can only be the last of that server.
+    fn note_batch(&mut self, server: ServerId, batch: &[u8]) -> bool {
         let Some(number) = batch_number(batch) else { return false };
         if self.recent.len() >= MAX_RECENT {
             self.recent.pop_front();
@@ -163,11 +163,11 @@ impl Engine {
         self.batches.insert(server, number) == Some(number)
     }
 
-    /// Whether this batch, one of the last of a log that lost data, has been delivered before: a read that was on its way
-    /// then may have brought what others said after the loss.
-    pub(super) fn was_heard(&mut self, server: ServerId, batch: &[u8]) -> bool {
+    /// Notes a batch that is delivered though nothing is read up to it: one of the last of a log that lost data. Returns
+    /// whether it has been before: a read that was on its way then may have brought what others said after the loss.
+    pub(super) fn note_earlier_batch(&mut self, server: ServerId, batch: &[u8]) -> bool {
         let is_recent = batch_number(batch).is_some_and(|number| self.recent.contains(&(server, number)));
-        self.is_repeated(server, batch) || is_recent
+        self.note_batch(server, batch) || is_recent
     }
 
     /// Keeps the list of the own members.

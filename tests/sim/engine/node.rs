@@ -138,7 +138,7 @@ impl Node {
                 LogEvent::Entered { members, is_gap, .. } => {
                     (self.is_in, self.has_entered) = (true, true);
                     self.gaps += usize::from(is_gap);
-                    self.names = members.into_iter().map(|seat| (seat.member, seat.name)).collect();
+                    self.names = members.into_iter().map(|record| (record.member, record.name)).collect();
                     if is_gap {
                         self.heard_at_gap = self.heard.len();
                         self.repair();
@@ -185,7 +185,7 @@ impl Node {
             }
             Change::Entered { server, members } if server != self.id => {
                 self.names.retain(|member, _| member.server != server);
-                self.names.extend(members.into_iter().map(|seat| (seat.member, seat.name)));
+                self.names.extend(members.into_iter().map(|record| (record.member, record.name)));
             }
             Change::Gone { server, .. } if server != self.id => {
                 self.names.retain(|member, _| member.server != server);

@@ -164,7 +164,7 @@ impl Data {
     }
 
     fn enter(&mut self, (server, run): (&Bytes, u64), words: &[Bytes], now: u64, limits: Limits) -> Vec<OwnedFrame> {
-        let [believed, is_lost, random, answered, floor, seats @ ..] = words else { panic!("{words:?}") };
+        let [believed, is_lost, random, answered, floor, records @ ..] = words else { panic!("{words:?}") };
         let last = self.sequences.get(server).copied();
         if last.is_some_and(|(last, ..)| run <= last) {
             return vec![text("stale")];
@@ -187,10 +187,10 @@ impl Data {
         let earlier = if is_late { self.earlier() } else { Vec::new() };
         self.extend_lease(server, now, limits);
         self.forget_members(server);
-        let mut seated = Vec::new();
-        for seat in seats.chunks(5) {
-            let id = [&server[..], b":", &seat[0]].concat();
-            let (mut name, mut forms) = (seat[2].clone(), seat[3..].to_vec());
+        let mut recorded = Vec::new();
+        for record in records.chunks(5) {
+            let id = [&server[..], b":", &record[0]].concat();
+            let (mut name, mut forms) = (record[2].clone(), record[3..].to_vec());
             if let Some(given) = name.strip_prefix(b"user").and_then(|rest| str::from_utf8(rest).ok()?.parse().ok()) {
                 self.users = self.users.max(given);
             }
@@ -198,11 +198,11 @@ impl Data {
                 name = self.new_name();
                 forms = vec![name.clone()];
             }
-            self.store(&id, seat[1] == b"1", &name, &forms);
-            seated.extend([&short(&seat[0])[..], &short(&name), &seat[1]].concat());
+            self.store(&id, record[1] == b"1", &name, &forms);
+            recorded.extend([&short(&record[0])[..], &short(&name), &record[1]].concat());
         }
-        let count = (seats.len() / 5).to_string();
-        let changes = [b"e", &short(server)[..], &short(count.as_bytes()), &seated].concat();
+        let count = (records.len() / 5).to_string();
+        let changes = [b"e", &short(server)[..], &short(count.as_bytes()), &recorded].concat();
         self.append(server, format!("e{run}").into_bytes(), changes, limits);
         let floor = if floor.is_empty() { self.top + 1 } else { parse(floor) };
         self.floors.insert(server.clone(), floor);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use sockets::shared_log::{Change, LogEvent, Op, Position, Seat, ServerId, Urgency};
+use sockets::shared_log::{Change, LogEvent, MemberRecord, Op, Position, ServerId, Urgency};
 
 use super::log::{Entry, Log};
 
@@ -38,7 +38,7 @@ pub(super) struct Link {
     /// The newest batch of each server that was delivered: after a loss, what was said in it is not said again.
     newest: BTreeMap<ServerId, u64>,
     /// Its own members, as far as entries have told.
-    own: BTreeMap<u64, Seat>,
+    own: BTreeMap<u64, MemberRecord>,
     /// Since when the log cannot be reached.
     cut_since: Option<Instant>,
     is_away: bool,
@@ -157,11 +157,11 @@ impl Link {
         if self.batch.as_ref().is_some_and(|(number, _)| log.has_applied(self.server, *number)) {
             self.batch = None;
         }
-        let own: Vec<Seat> = self.own.values().cloned().collect();
+        let own: Vec<MemberRecord> = self.own.values().cloned().collect();
         self.acknowledged = self.batch.as_ref().map_or(self.batches, |(number, _)| number - 1);
         let members = log.enter((self.server, self.acknowledged), &own, now, serial);
-        for seat in members.iter().filter(|seat| seat.member.server == self.server) {
-            self.own.insert(seat.member.number, seat.clone());
+        for record in members.iter().filter(|record| record.member.server == self.server) {
+            self.own.insert(record.member.number, record.clone());
         }
         (self.delivered, self.serial) = (log.top(), log.entry(log.top()).map(|entry| entry.serial));
         let pending = self.queue.len() + self.batch.as_ref().map_or(0, |(_, ops)| ops.len());
@@ -199,15 +199,15 @@ impl Link {
         for change in &entry.changes {
             match change {
                 Change::Joined { member, name } if member.server == self.server => {
-                    let seat = Seat { member: *member, name: name.clone(), is_announced: false };
-                    self.own.insert(member.number, seat);
+                    let record = MemberRecord { member: *member, name: name.clone(), is_announced: false };
+                    self.own.insert(member.number, record);
                 }
                 Change::Announced { member } if member.server == self.server => {
                     self.own.get_mut(&member.number).expect("it has joined").is_announced = true;
                 }
                 Change::Renamed { member, name } if member.server == self.server => {
-                    let seat = self.own.get_mut(&member.number).expect("it has joined");
-                    (seat.name, seat.is_announced) = (name.clone(), true);
+                    let record = self.own.get_mut(&member.number).expect("it has joined");
+                    (record.name, record.is_announced) = (name.clone(), true);
                 }
                 Change::Left { member, .. } if member.server == self.server => {
                     self.own.remove(&member.number);

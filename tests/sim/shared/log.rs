@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sockets::shared_log::{Change, MemberId, Op, Position, Seat, ServerId};
+use sockets::shared_log::{Change, MemberId, MemberRecord, Op, Position, ServerId};
 
 /// How long a server is in the room after it was last heard of.
 pub(super) const LEASE: Duration = Duration::from_secs(10);
@@ -14,7 +14,7 @@ pub(super) struct Log {
     /// The position of the first entry that is kept, less one.
     trimmed: u64,
     entries: Vec<Entry>,
-    pub(super) seats: BTreeMap<MemberId, Seat>,
+    pub(super) records: BTreeMap<MemberId, MemberRecord>,
     servers: BTreeMap<ServerId, Server>,
     /// The batches that were applied.
     batches: BTreeSet<(ServerId, u64)>,
@@ -78,22 +78,22 @@ impl Log {
     pub(super) fn enter(
         &mut self,
         (server, last): (ServerId, u64),
-        own: &[Seat],
+        own: &[MemberRecord],
         now: Instant,
         serial: &mut u64,
-    ) -> Vec<Seat> {
-        self.seats.retain(|member, _| member.server != server);
-        let mut seats = Vec::new();
-        for seat in own {
-            let name = if self.is_free(seat.member, &seat.name) { seat.name.clone() } else { self.next_name() };
-            let seat = Seat { name, ..seat.clone() };
-            self.seats.insert(seat.member, seat.clone());
-            seats.push(seat);
+    ) -> Vec<MemberRecord> {
+        self.records.retain(|member, _| member.server != server);
+        let mut records = Vec::new();
+        for record in own {
+            let name = if self.is_free(record.member, &record.name) { record.name.clone() } else { self.next_name() };
+            let record = MemberRecord { name, ..record.clone() };
+            self.records.insert(record.member, record.clone());
+            records.push(record);
         }
-        self.push(None, vec![Change::Entered { server, members: seats }], serial);
+        self.push(None, vec![Change::Entered { server, members: records }], serial);
         let floor = Position(self.top().0 + 1);
         self.servers.insert(server, Server { lease: now + LEASE, floor, last });
-        self.seats.values().cloned().collect()
+        self.records.values().cloned().collect()
     }
 
     /// Applies a batch of a server that is in the room, once.
@@ -124,7 +124,7 @@ impl Log {
 
     pub(super) fn remove(&mut self, server: ServerId, is_lost: bool, serial: &mut u64) {
         if self.servers.remove(&server).is_some() {
-            self.seats.retain(|member, _| member.server != server);
+            self.records.retain(|member, _| member.server != server);
             self.push(None, vec![Change::Gone { server, is_lost }], serial);
         }
     }
@@ -137,12 +137,12 @@ impl Log {
 
     /// All names, in small letters.
     pub(super) fn names(&self) -> BTreeSet<String> {
-        self.seats.values().map(|seat| seat.name.to_lowercase()).collect()
+        self.records.values().map(|record| record.name.to_lowercase()).collect()
     }
 
     /// The names of the members of which all have heard.
     pub(super) fn announced(&self) -> BTreeSet<String> {
-        self.seats.values().filter(|seat| seat.is_announced).map(|seat| seat.name.clone()).collect()
+        self.records.values().filter(|record| record.is_announced).map(|record| record.name.clone()).collect()
     }
 
     fn push(&mut self, batch: Option<(ServerId, u64)>, changes: Vec<Change>, serial: &mut u64) {
@@ -154,7 +154,7 @@ impl Log {
         let id = |number: &u64| MemberId { server, number: *number };
         if let Op::Join { member } = op {
             let (member, name) = (id(member), self.next_name());
-            self.seats.insert(member, Seat { member, name: name.clone(), is_announced: false });
+            self.records.insert(member, MemberRecord { member, name: name.clone(), is_announced: false });
             return Some(Change::Joined { member, name });
         }
         let (Op::Announce { member }
@@ -168,39 +168,39 @@ impl Log {
         if let Op::Rename { name, .. } = op
             && !self.is_free(member, name)
         {
-            return self.seats.contains_key(&member).then(|| Change::Taken { member, name: name.clone() });
+            return self.records.contains_key(&member).then(|| Change::Taken { member, name: name.clone() });
         }
-        let seat = self.seats.get_mut(&member)?;
+        let record = self.records.get_mut(&member)?;
         Some(match op {
             Op::Join { .. } => return None,
             Op::Announce { .. } => {
-                seat.is_announced = true;
+                record.is_announced = true;
                 Change::Announced { member }
             }
             Op::Rename { name, .. } => {
-                (seat.name, seat.is_announced) = (name.clone(), true);
+                (record.name, record.is_announced) = (name.clone(), true);
                 Change::Renamed { member, name: name.clone() }
             }
             Op::Say { text, .. } => Change::Said { member, text: text.clone() },
             Op::Whisper { to, text, .. } => Change::Whispered { member, to: *to, text: text.clone() },
             Op::Unread { to, .. } => Change::Unread { member, to: *to },
             Op::Leave { reason, .. } => {
-                self.seats.remove(&member);
+                self.records.remove(&member);
                 Change::Left { member, reason: reason.clone() }
             }
         })
     }
 
     fn is_free(&self, member: MemberId, name: &str) -> bool {
-        let is_same = |seat: &&Seat| seat.member != member && seat.name.eq_ignore_ascii_case(name);
-        !self.seats.values().any(|seat| is_same(&seat))
+        let is_same = |record: &&MemberRecord| record.member != member && record.name.eq_ignore_ascii_case(name);
+        !self.records.values().any(|record| is_same(&record))
     }
 
     fn next_name(&mut self) -> String {
         loop {
             self.newest += 1;
             let name = format!("user{}", self.newest);
-            if !self.seats.values().any(|seat| seat.name == name) {
+            if !self.records.values().any(|record| record.name == name) {
                 return name;
             }
         }

@@ -287,7 +287,7 @@ fn a_newcomer_that_leaves_at_once_leaves_no_trace() {
     }
     stage.pass(2 * SECOND);
     assert_eq!((ann.hears().as_str(), bob.hears().as_str()), ("", ""));
-    assert_eq!(stage.log.seats.len(), 2);
+    assert_eq!(stage.log.records.len(), 2);
 }
 
 #[test]

@@ -177,10 +177,10 @@ impl Server {
                     self.gaps += 1;
                     self.told.push((None, GAP.to_owned()));
                 }
-                for seat in members {
-                    self.names.insert(seat.member, seat.name.clone());
-                    if seat.member.server == self.link.server {
-                        self.joined.entry(seat.member.number).or_insert(self.told.len());
+                for record in members {
+                    self.names.insert(record.member, record.name.clone());
+                    if record.member.server == self.link.server {
+                        self.joined.entry(record.member.number).or_insert(self.told.len());
                     }
                 }
             }
@@ -201,7 +201,7 @@ impl Server {
             }
             Change::Renamed { member, name } => _ = self.names.insert(*member, name.clone()),
             Change::Entered { members, .. } => {
-                self.names.extend(members.iter().map(|seat| (seat.member, seat.name.clone())));
+                self.names.extend(members.iter().map(|record| (record.member, record.name.clone())));
             }
             Change::Said { member, text } => {
                 let text = str::from_utf8(text).expect("text");

@@ -127,7 +127,7 @@ fn places_of_clients_that_are_gone_are_free_while_the_log_is_away() {
     for name in ["ann", "dan", "eve"] {
         assert!(heard.contains(&format!("* {name} left\n")), "{heard}");
     }
-    assert_eq!(stage.log.seats.len(), 1);
+    assert_eq!(stage.log.records.len(), 1);
 }
 
 #[test]
