@@ -196,7 +196,7 @@ fn config(
     let mut config = builder.with_single_cert(certificates, key)?;
     // Sessions are kept by the clients, encrypted, not by the server.
     config.ticketer = Ticketer::new()?;
-    // One is enough to come again, and each costs as much as an echo.
+    // One is enough to come again, and each costs some microseconds.
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))
 }
