@@ -79,6 +79,28 @@ fn nothing_weak_is_accepted() {
     server.stop();
 }
 
+/// What openssl asks for first is AES-256 with SHA-384.
+#[test]
+fn of_what_both_sides_have_the_cheapest_suite_is_used() {
+    if !has("openssl") {
+        return;
+    }
+    let server = server(&[]);
+    let address = format!("127.0.0.1:{}", server.port);
+    for (options, suite) in [
+        (&["-tls1_3"][..], "TLS_AES_128_GCM_SHA256"),
+        (&["-tls1_2"], "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (&["-ciphersuites", "TLS_AES_256_GCM_SHA384"], "TLS_AES_256_GCM_SHA384"),
+        (&["-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"], "TLS_CHACHA20_POLY1305_SHA256"),
+    ] {
+        let line = [&["openssl", "s_client", "-connect", &address], options].concat();
+        let output = run(tool(&line), Stdio::null());
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(report.contains(&format!("Cipher is {suite}\n")), "{suite}: {report}");
+    }
+    server.stop();
+}
+
 #[test]
 fn openssl_gnutls_ncat_and_socat_get_their_echo() {
     let server = server(&[]);
