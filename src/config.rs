@@ -104,7 +104,8 @@ pub struct Config {
     /// Room: the certificate of that Redis, at a `rediss://` URL, has to be of an authority in this file, in PEM. Default:
     /// of one that the system trusts.
     pub redis_cacert: Option<PathBuf>,
-    /// Room: the files, in PEM, with the certificate that this server presents to that Redis, and its key. Default: none.
+    /// Room: the files, in PEM, with the certificate that this server presents to that Redis, and its key.
+    /// They are read again whenever it connects again. Default: none.
     pub redis_identity: Option<(PathBuf, PathBuf)>,
     /// Room: which of the rooms in that Redis it is: ASCII letters, digits, `-` and `_`. Default: `lobby`.
     pub room: String,
@@ -274,6 +275,13 @@ mod tests {
             (
                 &|config| (config.chat, config.redis, config.redis_cacert) = (true, redis(), Some("ca.pem".into())),
                 "authority for Redis without TLS",
+            ),
+            (
+                &|config| {
+                    (config.chat, config.redis) = (true, redis());
+                    config.redis_identity = Some(("cert.pem".into(), "key.pem".into()));
+                },
+                "certificate for Redis without TLS",
             ),
             (&|config| config.room = "{lobby}".to_owned(), "a room's name"),
         ] {

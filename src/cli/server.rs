@@ -246,8 +246,8 @@ pub(super) struct ServerArgs {
 
     /// Own certificate for that Redis
     ///
-    /// A file in PEM, for a rediss:// URL, with the certificates behind it that lead to its authority. Redis asks for one
-    /// unless its setting tls-auth-clients is no or optional.
+    /// A file in PEM, for a rediss:// URL, with the certificates behind it that lead to its authority. Redis requires
+    /// one unless its setting tls-auth-clients is no or optional. It is read again whenever the server connects again.
     #[arg(
         long,
         value_name = "FILE",

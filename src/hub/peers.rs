@@ -251,10 +251,18 @@ impl<S: Stream> Peers<S> {
                 self.schedule(id);
             }
         }
+        self.forget_first_timers();
     }
 
     pub(super) fn timers(&self) -> usize {
         self.timers.len()
+    }
+
+    /// Forgets timers that would be due next and that peers do not have any more, so that no turn is taken for them.
+    fn forget_first_timers(&mut self) {
+        while self.timers.peek().is_some_and(|Reverse(timer)| !is_set(&self.slab, *timer)) {
+            self.timers.pop();
+        }
     }
 
     /// Forgets timers that peers do not have any more.
@@ -281,10 +289,7 @@ impl<S: Stream> Peers<S> {
         if self.timers.len() > KEPT_ENTRIES + 2 * self.slab.len() {
             self.forget_timers();
         }
-        // No turn is taken for the timer of one that is gone.
-        while self.timers.peek().is_some_and(|Reverse(timer)| !is_set(&self.slab, *timer)) {
-            self.timers.pop();
-        }
+        self.forget_first_timers();
         let Self { slab, queues, .. } = self;
         let is_there = |id: Id| slab.get(id.key).is_some_and(|peer| peer.serial == id.serial);
         if queues.starved.len() > KEPT_ENTRIES + 2 * slab.len() {

@@ -20,7 +20,7 @@ use crate::shared_log::{LogEvent, ServerId};
 use crate::transport::Socket;
 use connection::{Connection, State};
 use place::Place;
-use tls::Trust;
+use tls::Files;
 
 /// How many reads of a connection one turn makes, so that a server that catches up goes on serving its clients.
 const READS_PER_TURN: usize = 16;
@@ -55,8 +55,8 @@ impl SharedLog {
         getrandom::fill(&mut random).map_err(|error| io::Error::other(format!("no random numbers: {error}")))?;
         let id = ServerId(u128::from_ne_bytes(random));
         let RedisUrl { address, is_tls, user, password, database } = url.clone();
-        let trust = match &address {
-            RedisAddress::Tcp { host, .. } if is_tls => Some(Trust::load(host, config)?),
+        let files = match &address {
+            RedisAddress::Tcp { host, .. } if is_tls => Some(Files::new(host, config)),
             _ => None,
         };
         let settings = Settings { room: config.room.clone(), user, password, database };
@@ -64,7 +64,7 @@ impl SharedLog {
             id,
             url: url.to_string(),
             engine: Engine::new(settings, id, id.0 as u64, Instant::now()),
-            place: Place::new(address, trust),
+            place: Place::new(address, files)?,
             registry: registry.try_clone()?,
             tokens,
             connections: [None, None],

@@ -18,8 +18,8 @@ use super::{CERTIFICATE, KEY, VERSIONS, pem, provider};
 /// How often the files are looked at.
 pub(crate) const RENEWAL: Duration = Duration::from_secs(60);
 
-/// How long after that what was in them is taken: reading them takes less most often. If it does not, the next looks come
-/// after twice as long each.
+/// How long after that what was in them is taken: reading them takes less most often. If it does not, they are looked at
+/// again after as long as it has taken so far, at most [`RENEWAL`].
 const READING: Duration = Duration::from_secs(1);
 
 const AUTHORITY: &str = "the client authority";

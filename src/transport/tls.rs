@@ -85,7 +85,7 @@ pub struct Tls<S: Stream, C: Side = ServerConnection> {
     is_drained: bool,
     /// Whether anything was received.
     has_begun: bool,
-    /// What the peer sends is at its end, or broke: nothing more is read.
+    /// The peer's side has ended, the peer broke the protocol, or the stream below broke: nothing more is read.
     end: Option<End>,
     ending: Ending,
 }

@@ -1,5 +1,6 @@
 //! Servers that reach Redis over TLS.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Stdio;
@@ -102,6 +103,29 @@ fn a_redis_that_asks_for_a_certificate_gets_one() {
     let [certificate, key] = &certificates.client;
     let files = ["--redis-cacert", &certificates.authority, "--redis-cert", certificate, "--redis-key", key];
     let server = start_with(&url, &files);
+    wait_for_log(&server, &format!("Connected to Redis at {url}"));
+    server.stop();
+}
+
+#[test]
+fn a_renewed_certificate_is_presented_to_redis_without_a_restart() {
+    if !has_redis() {
+        return;
+    }
+    let (certificates, others, port) = (Certificates::shared(), Certificates::new(), free_port());
+    let _redis = start_redis(certificates, port, &["--tls-auth-clients", "yes"]);
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| scratch_file(&format!("redis-{name}")));
+    let copy = |[from_certificate, from_key]: &[String; 2]| {
+        fs::copy(from_certificate, &certificate).expect("copied");
+        fs::copy(from_key, &key).expect("copied");
+    };
+    copy(&others.client);
+    let [certificate_path, key_path] = [&certificate, &key].map(|path| path.to_str().expect("text"));
+    let url = format!("rediss://127.0.0.1:{port}");
+    let identity = ["--redis-cert", certificate_path, "--redis-key", key_path];
+    let server = start_with(&url, &[&["--redis-cacert", &certificates.authority], &identity[..]].concat());
+    wait_for_log(&server, &format!("Redis at {url} is out of reach: the peer sent the alert"));
+    copy(&certificates.client);
     wait_for_log(&server, &format!("Connected to Redis at {url}"));
     server.stop();
 }

@@ -218,13 +218,22 @@ fn pauses_do_not_pile_up_while_a_timeout_is_far_away() {
 fn a_client_that_is_gone_wakes_nobody() {
     let config = Config::with(|config| config.idle_timeout = Some(Duration::from_secs(60)));
     let mut world = World::new(&config, Poll::Genuine, Rng::with_seed(0));
-    for count in [1, 3] {
-        let clients: Vec<_> = (0..count).map(|_| world.accept(NETWORK).1).collect();
-        assert!(world.hub.deadline().is_some(), "they are not timed");
-        clients.iter().for_each(Client::finish);
-        world.poll();
-        world.turn(|_| {});
-        assert!(world.hub.is_empty());
-        assert_eq!(world.hub.deadline(), None, "a turn for those that are gone");
-    }
+    let (_, stays) = world.accept(NETWORK);
+    let first = world.hub.deadline().expect("it is timed");
+    world.pass(Duration::from_secs(1));
+    let leave: Vec<_> = (0..3).map(|_| world.accept(NETWORK).1).collect();
+    world.pass(Duration::from_secs(1));
+    stays.send(b"still here\n");
+    leave.iter().for_each(Client::finish);
+    world.poll();
+    world.turn(|_| {});
+    assert_eq!((world.hub.len(), world.hub.deadline()), (1, Some(first)));
+    // The timer of the one that stays comes before those of the others, and its next one behind them.
+    assert!(world.sleep());
+    world.turn(|_| {});
+    assert_eq!(world.hub.deadline(), Some(first + Duration::from_secs(2)), "a turn for those that are gone");
+    stays.finish();
+    world.poll();
+    world.turn(|_| {});
+    assert_eq!(world.hub.deadline(), None, "a turn for one that is gone");
 }

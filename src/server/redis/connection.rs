@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustls::ClientConnection;
 use socket2::SockRef;
 
-use super::tls::{Trust, explained};
+use super::tls::{Settings, explained};
 use crate::transport::tls::Tls;
 use crate::transport::{Socket, Stream};
 
@@ -60,11 +60,11 @@ pub(super) enum State {
 }
 
 impl Connection {
-    /// Over TLS if there is a `trust`.
-    pub(super) fn tcp(address: SocketAddr, trust: Option<&Trust>) -> io::Result<Self> {
+    /// Over TLS if there are settings for it.
+    pub(super) fn tcp(address: SocketAddr, tls: Option<&Settings>) -> io::Result<Self> {
         let socket = Socket::Tcp(TcpStream::connect(address)?);
-        Ok(Self::new(match trust {
-            Some(trust) => Link::Tls(Box::new(trust.over(socket)?)),
+        Ok(Self::new(match tls {
+            Some(settings) => Link::Tls(Box::new(settings.over(socket)?)),
             None => Link::Plain(socket),
         }))
     }

@@ -1,4 +1,4 @@
-//! Where Redis is, with the addresses of its name.
+//! Where Redis is, with the addresses of its name, and how TLS is spoken with it.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -6,33 +6,43 @@ use std::sync::mpsc::{self, Receiver};
 use std::{mem, thread};
 
 use super::connection::Connection;
-use super::tls::Trust;
+use super::tls::{Files, Settings};
 use crate::config::RedisAddress;
 
-/// The place of a Redis. The addresses of a name may change, as when another Redis takes over, so they are looked up again
-/// whenever a connection is made anew: by a thread of its own, because that may take long. Until it is done the
-/// addresses that are known are tried.
+/// The place of a Redis. The addresses of a name may change, as when another Redis takes over, and certificates are renewed,
+/// so names are looked up and files are loaded again whenever a connection is made anew: by a thread of its own, because
+/// that may take long. Until it is done, and where it fails, what is known is tried.
 pub(super) struct Place {
     address: RedisAddress,
-    /// Which certificates are accepted, over TLS.
-    trust: Option<Trust>,
+    /// With which files TLS is spoken, if it is.
+    files: Option<Files>,
+    tls: Option<Settings>,
     known: Vec<SocketAddr>,
     /// Which of the known addresses is tried next.
     next: usize,
     /// Why there is no address.
     error: Option<io::Error>,
-    lookup: Option<Receiver<io::Result<Vec<SocketAddr>>>>,
+    /// What the thread finds.
+    news: Option<Receiver<News>>,
     is_new: bool,
 }
 
+/// What may have changed.
+struct News {
+    addresses: io::Result<Vec<SocketAddr>>,
+    tls: Option<io::Result<Settings>>,
+}
+
 impl Place {
-    /// Looks the addresses up, and waits for them.
-    pub(super) fn new(address: RedisAddress, trust: Option<Trust>) -> Self {
-        let mut place = Self { address, trust, known: Vec::new(), next: 0, error: None, lookup: None, is_new: true };
+    /// Looks the addresses up and loads the files, and waits for both. The error names a file and what is wrong with it.
+    pub(super) fn new(address: RedisAddress, files: Option<Files>) -> io::Result<Self> {
+        let tls = files.as_ref().map(Files::load).transpose()?;
+        let (known, next, error, news, is_new) = (Vec::new(), 0, None, None, true);
+        let mut place = Self { address, files, tls, known, next, error, news, is_new };
         if let RedisAddress::Tcp { host, port } = &place.address {
             place.note(look_up(host, *port));
         }
-        place
+        Ok(place)
     }
 
     /// Begins to connect. With `is_first`, this is the first connection of two to the same place.
@@ -41,13 +51,13 @@ impl Place {
             return Connection::unix(path);
         }
         if is_first {
-            self.take_lookup();
+            self.take_news();
             if !mem::take(&mut self.is_new) {
-                self.look_up_again();
+                self.look_again();
             }
         }
         match self.known.get(self.next % self.known.len().max(1)) {
-            Some(address) => Connection::tcp(*address, self.trust.as_ref()),
+            Some(address) => Connection::tcp(*address, self.tls.as_ref()),
             None => Err(self.error.take().unwrap_or_else(|| ErrorKind::NotFound.into())),
         }
     }
@@ -63,10 +73,12 @@ impl Place {
         self.next = self.next.wrapping_add(1);
     }
 
-    fn take_lookup(&mut self) {
-        if let Some(outcome) = self.lookup.as_ref().and_then(|lookup| lookup.try_recv().ok()) {
-            self.lookup = None;
-            self.note(outcome);
+    fn take_news(&mut self) {
+        let Some(News { addresses, tls }) = self.news.as_ref().and_then(|news| news.try_recv().ok()) else { return };
+        self.news = None;
+        self.note(addresses);
+        if let Some(Ok(settings)) = tls {
+            self.tls = Some(settings);
         }
     }
 
@@ -77,20 +89,22 @@ impl Place {
         }
     }
 
-    fn look_up_again(&mut self) {
+    fn look_again(&mut self) {
         let RedisAddress::Tcp { host, port } = &self.address else { return };
-        if self.lookup.is_some() || host.parse::<IpAddr>().is_ok() {
+        let can_change = self.files.is_some() || host.parse::<IpAddr>().is_err();
+        if self.news.is_some() || !can_change {
             return;
         }
-        let (host, port) = (host.clone(), *port);
+        let (host, port, files) = (host.clone(), *port, self.files.clone());
         let (sender, receiver) = mpsc::channel();
-        let look_up = move || {
+        let look = move || {
+            let news = News { addresses: look_up(&host, port), tls: files.as_ref().map(Files::load) };
             // If nobody waits for it any more, the server is ending.
-            _ = sender.send(look_up(&host, port));
+            _ = sender.send(news);
         };
-        // Without a thread the known addresses have to do.
-        if thread::Builder::new().name("resolver".to_owned()).spawn(look_up).is_ok() {
-            self.lookup = Some(receiver);
+        // Without a thread, what is known has to do.
+        if thread::Builder::new().name("resolver".to_owned()).spawn(look).is_ok() {
+            self.news = Some(receiver);
         }
     }
 }

@@ -13,14 +13,14 @@ use crate::shared_log::{Change, MemberId, MemberRecord, ServerId};
 pub(super) fn said(
     entries: &[Reply<'_>],
     records: &[MemberRecord],
-    mut was_heard: impl FnMut(ServerId, &[u8]) -> bool,
+    mut note_batch: impl FnMut(ServerId, &[u8]) -> bool,
 ) -> Vec<(String, Vec<u8>)> {
     let mut names: HashMap<MemberId, String> =
         records.iter().map(|record| (record.member, record.name.clone())).collect();
     let mut lines = Vec::new();
     for entry in entries.chunks_exact(3).rev() {
         let Some(server) = entry[0].text().and_then(parse_server) else { continue };
-        let was_heard = was_heard(server, entry[1].text().unwrap_or_default());
+        let was_heard = note_batch(server, entry[1].text().unwrap_or_default());
         for change in unpack(entry[2].text().unwrap_or_default(), server).0 {
             match change {
                 Change::Joined { member, name } | Change::Renamed { member, name } => _ = names.insert(member, name),

@@ -91,7 +91,7 @@ impl<S: Stream, C: Side> Stream for Tls<S, C> {
 }
 
 impl<S: Stream, C: Side> Drop for Tls<S, C> {
-    /// A stream that ends without this looks cut off, as it has to where the protocol was broken.
+    /// A stream that ends without this looks cut off, as it has to where the protocol or the stream below was broken.
     fn drop(&mut self) {
         let is_sound = matches!(self.end, None | Some(End::Closed)) && !self.connection.is_handshaking();
         if self.ending == Ending::Open && is_sound {
