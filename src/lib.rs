@@ -65,8 +65,9 @@
 //! # How it works
 //!
 //! One thread, one edge-triggered poll. Other threads do only what may block: one looks up the name of a Redis that cannot
-//! be reached, one reads the files of a certificate. Events only set flags, and all work happens in one turn, in a fixed
-//! order: *wait, note, serve, console, reap, accept*. Data flows one way, and a module knows only those further down:
+//! be reached and loads the files for TLS with it, one reads the files of the server's certificate. Events only set flags,
+//! and all work happens in one turn, in a fixed order: *wait, note, serve, console, reap, accept*. Data flows one way, and a
+//! module knows only those further down:
 //!
 //! | module | what it does |
 //! |---|---|
