@@ -28,4 +28,4 @@ pub(crate) use process::{DEADLINE, Output, Process, clean_command, feed, has, ha
 pub(crate) use pty::Pty;
 pub(crate) use room::{Member, shown};
 pub(crate) use server::{LIMITED, Server, client, free_port, server_command, server_command_under};
-pub(crate) use transport::{client_name, expect_loss, is_unix, needs_tcp, server_name, skipped_over_tls};
+pub(crate) use transport::{client_name, expect_loss, is_tls, is_unix, needs_tcp, server_name, skipped_over_tls};

@@ -32,6 +32,11 @@ pub(crate) fn is_unix() -> bool {
     chosen == "unix"
 }
 
+/// Whether the tests go over TLS.
+pub(crate) fn is_tls() -> bool {
+    chosen() == "tls"
+}
+
 /// Whether the server on this port speaks TLS because the tests go over it.
 pub(super) fn has_tls(port: u16) -> bool {
     TLS_PORTS.lock().expect("no panic").contains(&port)
@@ -62,7 +67,7 @@ pub(crate) fn needs_tcp() -> bool {
 
 /// Whether this run goes over TLS, where a test is left out for this reason; says so then.
 pub(crate) fn skipped_over_tls(reason: &str) -> bool {
-    let skipped = chosen() == "tls";
+    let skipped = is_tls();
     if skipped {
         println!("skipped over TLS: {reason}");
     }
