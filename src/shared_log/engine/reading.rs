@@ -163,8 +163,8 @@ impl Engine {
         self.batches.insert(server, number) == Some(number)
     }
 
-    /// Notes a batch that is delivered with the answer to entering, not by a read: one of the last of a log that lost data. Returns
-    /// whether it has been before: a read that was on its way then may have brought what others said after the loss.
+    /// Notes a batch that is delivered with the answer to entering, not by a read: one of the last of a log that lost data.
+    /// Returns whether it has been before: a read that was on its way then may have brought what others said after the loss.
     pub(super) fn note_earlier_batch(&mut self, server: ServerId, batch: &[u8]) -> bool {
         let is_recent = batch_number(batch).is_some_and(|number| self.recent.contains(&(server, number)));
         self.note_batch(server, batch) || is_recent
